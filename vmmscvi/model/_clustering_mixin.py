@@ -1,0 +1,262 @@
+"""Clusters as methods of a model: assignments, weights, centres, densities, and cells generated from the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from scipy import sparse
+from scvi import REGISTRY_KEYS, settings
+from scvi.module._constants import MODULE_KEYS
+from torch import Tensor
+
+from vmmscvi.priors import MixturePrior, Prior
+
+if TYPE_CHECKING:
+    from vmmscvi.module import VMMVAE
+
+CELLS_PER_CHUNK = 16384
+
+
+class ClusteringMixin:
+    """What a mixture prior knows about cells. Components are named ``"0"`` to ``"K-1"``, the same names for good."""
+
+    module: VMMVAE
+
+    def get_cluster_probabilities(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.DataFrame:
+        r"""Soft cluster assignments: the responsibility of every component for every cell.
+
+        Parameters
+        ----------
+        adata
+            Registered AnnData, or one with the same genes and batches; the training data by default.
+        indices
+            Cells to use; all by default.
+        batch_size
+            Minibatch size of the encoder; ``scvi.settings.batch_size`` by default.
+
+        Returns
+        -------
+        DataFrame of shape ``(n_cells, K)``: index ``obs_names``, a column for each component, rows that sum to one.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has not been trained.
+        ValueError
+            If the model's prior has no components.
+
+        Notes
+        -----
+        :math:`r_{ij} \propto \pi_j \exp E_{q(\mu_j)} \log N(z_i; \mu_j, \Lambda_j^{-1})` at the posterior mean
+        :math:`z_i`.
+        """
+        prior = self._mixture_prior()
+        z = self._latent_tensor(adata, indices, batch_size)
+        with torch.inference_mode():
+            chunks = [prior.responsibilities(chunk).cpu() for chunk in z.split(CELLS_PER_CHUNK)]
+        names = self._obs_names(adata, indices)
+        return pd.DataFrame(torch.cat(chunks).numpy(), index=names, columns=self.component_names())
+
+    def predict(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        soft: bool = False,
+    ) -> pd.Series | pd.DataFrame:
+        """The cluster of every cell.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_cluster_probabilities`.
+        soft
+            Whether to return the probabilities instead.
+
+        Returns
+        -------
+        Categorical Series of component names, index ``obs_names``; its categories are the components that occur, in
+        numerical order. With ``soft=True`` the DataFrame of :meth:`get_cluster_probabilities`.
+        """
+        probabilities = self.get_cluster_probabilities(adata, indices, batch_size)
+        if soft:
+            return probabilities
+        assigned = probabilities.to_numpy().argmax(axis=1)
+        used = np.unique(assigned)
+        clusters = pd.Categorical(
+            probabilities.columns.to_numpy()[assigned], categories=probabilities.columns[used]
+        )
+        return pd.Series(clusters, index=probabilities.index, name="vmm_cluster")
+
+    def get_cluster_weights(self) -> pd.Series:
+        """Mixing weights of all components: the share of cells that the prior expects in each.
+
+        Returns
+        -------
+        Series of length ``K``, index component names, summing to one.
+        """
+        weights = self._mixture_prior().weights.detach().cpu().numpy()
+        return pd.Series(weights, index=self.component_names(), name="weight")
+
+    def get_cluster_centers(self) -> pd.DataFrame:
+        """Centres of all components in the latent space.
+
+        Returns
+        -------
+        DataFrame of shape ``(K, p)``, index component names.
+        """
+        centers = self._mixture_prior().component_distribution().loc.detach().cpu().numpy()
+        return pd.DataFrame(centers, index=self.component_names())
+
+    def get_prior_log_density(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.Series:
+        """Log-density of the learned prior at every cell: how well the cell fits the clusters. Low means novel.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            As in :meth:`get_cluster_probabilities`.
+
+        Returns
+        -------
+        Series of log-densities at the posterior means, index ``obs_names``. Values compare cells under one model, not
+        models with each other.
+        """
+        z = self._latent_tensor(adata, indices, batch_size)
+        with torch.inference_mode():
+            log_density = self._trained_prior().log_prob(z).cpu().numpy()
+        return pd.Series(log_density, index=self._obs_names(adata, indices), name="prior_log_density")
+
+    @torch.inference_mode()
+    def sample_prior(
+        self,
+        n: int,
+        component: str | int | None = None,
+        batch: str | None = None,
+        library_size: float | None = None,
+        seed: int | None = None,
+    ) -> AnnData:
+        """Generate cells from the prior predictive: a latent position from the mixture, decoded into counts.
+
+        What else the decoder needs (batch, covariates and library size) is that of randomly chosen cells of the
+        training data.
+
+        Parameters
+        ----------
+        n
+            Number of cells.
+        component
+            Component to draw from; by default components are drawn by their weights.
+        batch
+            Batch that the cells are decoded into; by default that of the chosen cells.
+        library_size
+            Total count that a cell is expected to have; by default that of the chosen cells.
+        seed
+            Seed of this call; ``scvi.settings.seed`` by default.
+
+        Returns
+        -------
+        AnnData of counts with ``obs["component"]`` (most probable one), ``obs["batch"]`` and ``obsm["X_vmm"]``.
+        """
+        if n < 1:
+            raise ValueError(f"`n` must be a positive integer, found {n}.")
+        prior = self._trained_prior()
+        index = None if component is None else self._component_index(component)
+        seed = (settings.seed or 0) if seed is None else seed
+        rng = np.random.default_rng(seed)
+        reference = self._make_data_loader(  # type: ignore[attr-defined]
+            adata=self.adata, indices=rng.integers(self.adata.n_obs, size=n), batch_size=n, shuffle=False
+        )
+        tensors = {key: value.to(self.module.device) for key, value in next(iter(reference)).items()}
+        if batch is not None:
+            tensors[REGISTRY_KEYS.BATCH_KEY] = torch.full_like(
+                tensors[REGISTRY_KEYS.BATCH_KEY], self._batch_code(batch)
+            )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            z = prior.sample(n, component=index) if isinstance(prior, MixturePrior) else prior.sample(n)
+            z = z.to(self.module.device)
+            library = tensors[REGISTRY_KEYS.X_KEY].sum(1, keepdim=True).log()
+            if library_size is not None:
+                library = torch.full_like(library, float(np.log(library_size)))
+            inputs = self.module._get_generative_input(
+                tensors, {MODULE_KEYS.Z_KEY: z, MODULE_KEYS.LIBRARY_KEY: library}
+            )
+            counts = self.module.generative(**inputs)[MODULE_KEYS.PX_KEY].sample()
+        return self._generated_anndata(counts, z, tensors[REGISTRY_KEYS.BATCH_KEY])
+
+    def component_names(self) -> list[str]:
+        """Names of all components, ``"0"`` to ``"K-1"``."""
+        return [str(i) for i in range(self._mixture_prior().n_components)]
+
+    # -- helpers --------------------------------------------------------------------------------------------------
+
+    def _trained_prior(self) -> Prior:
+        if not self.is_trained_:  # type: ignore[attr-defined]
+            raise RuntimeError("The model has not been trained: call `train` first.")
+        return self.module.prior
+
+    def _mixture_prior(self) -> MixturePrior:
+        prior = self._trained_prior()
+        if not isinstance(prior, MixturePrior):
+            raise ValueError(
+                f"A model with a {type(prior).__name__} has no clusters: use `prior='vmm'` or `prior='gmm'`, or cluster "
+                "`get_latent_representation()` yourself."
+            )
+        return prior
+
+    def _latent_tensor(
+        self, adata: AnnData | None, indices: Sequence[int] | None, batch_size: int | None
+    ) -> Tensor:
+        self._trained_prior()
+        z = self.get_latent_representation(  # type: ignore[attr-defined]
+            adata=adata, indices=indices, batch_size=batch_size
+        )
+        return torch.as_tensor(z, device=self.module.device)
+
+    def _obs_names(self, adata: AnnData | None, indices: Sequence[int] | None) -> pd.Index:
+        names = (self.adata if adata is None else adata).obs_names  # type: ignore[attr-defined]
+        return names if indices is None else names[np.asarray(indices)]
+
+    def _component_index(self, component: str | int) -> int:
+        names = self.component_names()
+        if str(component) not in names:
+            raise ValueError(f"`component` must be one of '0' to '{len(names) - 1}', found {component!r}.")
+        return names.index(str(component))
+
+    def _batch_names(self) -> list[str]:
+        state = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)  # type: ignore[attr-defined]
+        return [str(name) for name in state.categorical_mapping]
+
+    def _batch_code(self, batch: str) -> int:
+        names = self._batch_names()
+        if str(batch) not in names:
+            raise ValueError(f"`batch` must be one of {names}, found {batch!r}.")
+        return names.index(str(batch))
+
+    def _generated_anndata(self, counts: Tensor, z: Tensor, batch: Tensor) -> AnnData:
+        generated = AnnData(sparse.csr_matrix(counts.cpu().numpy()))
+        generated.var_names = self.adata.var_names  # type: ignore[attr-defined]
+        generated.obs_names = [f"generated_{i}" for i in range(generated.n_obs)]
+        names = self._batch_names()
+        codes = batch.ravel().long().tolist()
+        generated.obs["batch"] = pd.Categorical([names[i] for i in codes], categories=names)
+        if isinstance(self.module.prior, MixturePrior):
+            assigned = self.module.assign(z).tolist()
+            generated.obs["component"] = pd.Categorical([str(i) for i in assigned])
+        generated.obsm["X_vmm"] = z.cpu().numpy()
+        return generated

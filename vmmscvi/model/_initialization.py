@@ -1,0 +1,86 @@
+"""Pseudo-inputs start from training cells: drawn when training starts, when it is known which cells these are."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from scvi import REGISTRY_KEYS, settings
+from scvi.dataloaders import AnnDataLoader
+from torch import Tensor
+
+from vmmscvi.model._validation import check_n_components
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+    from vmmscvi.module import VMMVAE
+
+logger = logging.getLogger(__name__)
+
+
+class InitializePseudoInputs(Callback):
+    """Fill the pseudo-inputs with ``K`` different training cells, never with validation cells.
+
+    With scvi-tools' own splitter, cells are drawn uniformly from the training set with a generator of its own, so that
+    the global random state is not consumed. With other data modules they are the first cells that the training loader
+    yields.
+
+    Parameters
+    ----------
+    indices
+        Observations to start from, one for each component; drawn at random by default.
+    """
+
+    def __init__(self, indices: np.ndarray | None = None) -> None:
+        super().__init__()
+        self.indices = indices
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Fill the pseudo-inputs, unless an earlier training has."""
+        module: VMMVAE = pl_module.module
+        if module.pseudo_inputs is None or bool(module.pseudo_inputs.is_initialized):
+            return
+        n_components = module.pseudo_inputs.n_components
+        splitter: Any = trainer.datamodule
+        if getattr(splitter, "train_idx", None) is not None and hasattr(splitter, "adata_manager"):
+            tensors = self._drawn_cells(splitter, n_components)
+        else:
+            logger.warning("Pseudo-inputs start from the first cells of the training loader: shuffle the data.")
+            tensors = _first_cells(splitter.train_dataloader(), n_components)
+        continuous = tensors.get(REGISTRY_KEYS.CONT_COVS_KEY)
+        device = module.pseudo_inputs.expression.device
+        module.pseudo_inputs.fill(
+            _dense(tensors[REGISTRY_KEYS.X_KEY]).to(device),
+            continuous.to(device) if continuous is not None and module.encode_covariates else None,
+        )
+
+    def _drawn_cells(self, splitter: Any, n_components: int) -> dict[str, Tensor]:
+        indices = self.indices
+        if indices is None:
+            check_n_components(n_components, len(splitter.train_idx))
+            generator = np.random.default_rng(settings.seed or 0)
+            indices = generator.choice(np.asarray(splitter.train_idx), n_components, replace=False)
+        loader = AnnDataLoader(splitter.adata_manager, indices=indices, batch_size=n_components, num_workers=0)
+        return next(iter(loader))  # type: ignore[no-any-return]
+
+
+def _first_cells(loader: Any, n_cells: int) -> dict[str, Tensor]:
+    """The first cells of a loader, from as many minibatches as it takes."""
+    minibatches: list[dict[str, Tensor]] = []
+    found = 0
+    for tensors in loader:
+        minibatches.append(tensors)
+        found += tensors[REGISTRY_KEYS.X_KEY].shape[0]
+        if found >= n_cells:
+            break
+    check_n_components(n_cells, found)
+    keys = [key for key in (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.CONT_COVS_KEY) if minibatches[0].get(key) is not None]
+    return {key: torch.cat([_dense(m[key]) for m in minibatches])[:n_cells] for key in keys}
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()

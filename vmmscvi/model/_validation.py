@@ -1,0 +1,114 @@
+"""Checks of the user's data before training starts: what would otherwise become NaN, or a silently wrong model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+
+ROWS_PER_CHUNK = 8192
+
+
+def check_counts(adata_manager: AnnDataManager, require_counts: bool = True) -> None:
+    """Check the registered expression matrix.
+
+    Parameters
+    ----------
+    adata_manager
+        Manager of the registered AnnData.
+    require_counts
+        Whether values must be non-negative integers (all likelihoods but ``"normal"``) and no cell may be empty.
+
+    Raises
+    ------
+    ValueError
+        If there are NaN, negative or fractional values, or cells without a count.
+    """
+    where = _describe_matrix(adata_manager)
+    n_obs = adata_manager.adata.n_obs
+    empty_cells: list[int] = []
+    for start, chunk in _row_chunks(adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), n_obs):
+        values = chunk.data if sparse.issparse(chunk) else np.asarray(chunk)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{where} has NaN or infinite values (first seen in cells {start} to {start + chunk.shape[0] - 1}). "
+                "Remove these cells or genes, or register the layer that holds the raw counts."
+            )
+        if not require_counts:
+            continue
+        if values.size and values.min() < 0:
+            raise ValueError(
+                f"{where} has negative values (smallest: {values.min():g}); raw counts are expected. "
+                "Scaled or regressed data cannot be used: register the raw counts with "
+                "`setup_anndata(adata, layer=...)`."
+            )
+        if not _is_integral(values):
+            fractional = values[values != np.round(values)].ravel()[0]
+            raise ValueError(
+                f"{where} has fractional values (for example {fractional:g}); raw counts are expected. "
+                "Normalised or log-transformed data cannot be used: register the raw counts with "
+                "`setup_anndata(adata, layer=...)`, or round estimated counts first."
+            )
+        totals = np.asarray(chunk.sum(axis=1)).ravel()
+        empty_cells.extend((np.flatnonzero(totals == 0) + start).tolist())
+    if empty_cells:
+        names = adata_manager.adata.obs_names[empty_cells[:5]].tolist()
+        raise ValueError(
+            f"{where} has {len(empty_cells)} cells without any count (for example {names}). Remove them, for example "
+            "with `scanpy.pp.filter_cells(adata, min_counts=1)`, after the selection of genes."
+        )
+
+
+def check_batches(adata_manager: AnnDataManager) -> None:
+    """Check that every batch has at least two cells.
+
+    Raises
+    ------
+    ValueError
+        If a batch has a single cell: its effect cannot be told from the cell's own state.
+    """
+    batches = np.asarray(adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel()
+    state = adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
+    n_cells = np.bincount(batches.astype(int), minlength=len(state.categorical_mapping))
+    lonely = [str(state.categorical_mapping[i]) for i in np.flatnonzero(n_cells == 1)]
+    if lonely:
+        raise ValueError(
+            f"`batch_key` {state.original_key!r} has batches of a single cell: {lonely[:5]}. A batch needs at least "
+            "two cells, and better dozens: merge such batches or remove their cells."
+        )
+
+
+def check_n_components(n_components: int, n_train: int) -> None:
+    """Check that there are enough training cells to start every component from a cell of its own.
+
+    Raises
+    ------
+    ValueError
+        If there are more components than training cells.
+    """
+    if n_components > n_train:
+        raise ValueError(
+            f"`n_components` is {n_components}, but there are only {n_train} training cells: every component starts "
+            f"from a cell of its own. Pass `n_components` of at most {n_train}, better of a tenth of that."
+        )
+
+
+def _describe_matrix(adata_manager: AnnDataManager) -> str:
+    layer = adata_manager.data_registry[REGISTRY_KEYS.X_KEY].attr_key
+    return "`adata.X`" if layer in (None, "None") else f"`adata.layers[{layer!r}]`"
+
+
+def _row_chunks(matrix: Any, n_obs: int) -> Iterator[tuple[int, Any]]:
+    """Rows of a dense, sparse or on-disk matrix, a few thousand at a time."""
+    if isinstance(matrix, sparse.csc_matrix | sparse.csc_array):
+        matrix = matrix.tocsr()
+    for start in range(0, n_obs, ROWS_PER_CHUNK):
+        yield start, matrix[start : start + ROWS_PER_CHUNK]
+
+
+def _is_integral(values: np.ndarray) -> bool:
+    return bool(np.issubdtype(values.dtype, np.integer) or (values == np.round(values)).all())

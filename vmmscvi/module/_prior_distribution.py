@@ -1,0 +1,59 @@
+"""The prior in the clothes of a ``torch.distributions.Distribution``, as scvi-tools expects of ``pz``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vmmscvi.priors import Centers, MixturePrior, Prior
+
+
+class PriorDistribution(Distribution):
+    """Density of the latent space, with the centres that the module encodes.
+
+    Centres are encoded when they are first needed, once: ``generative`` is also called where no prior is asked for.
+
+    Parameters
+    ----------
+    prior
+        The prior.
+    encode_centers
+        Returns the distribution of the centres, or ``None`` where the prior knows them itself.
+    """
+
+    arg_constraints = {}  # noqa: RUF012
+    support = torch.distributions.constraints.real_vector
+    has_rsample = False
+
+    def __init__(self, prior: Prior, encode_centers: Callable[[], Centers | None]) -> None:
+        super().__init__(event_shape=torch.Size([prior.n_latent]), validate_args=False)
+        self._prior = prior
+        self._encode_centers = encode_centers
+        self._encoded: tuple[Centers | None] | None = None
+
+    @property
+    def centers(self) -> Centers | None:
+        """Distribution of the centres."""
+        if self._encoded is None:
+            self._encoded = (self._encode_centers(),)
+        return self._encoded[0]
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Log-density at ``value`` of shape ``(..., p)``; the result has shape ``(...)``."""
+        return self._prior.log_prob(value, self.centers)
+
+    def kl_divergence_from(self, qz: Distribution, z: Tensor) -> Tensor:
+        r""":math:`KL(q(z|x) \| p(z))` of every cell; see :meth:`vmmscvi.priors.Prior.kl_divergence`."""
+        return self._prior.kl_divergence(qz, z, self.centers)
+
+    def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw latent positions, shape ``(*sample_shape, p)``."""
+        n_samples = int(torch.Size(sample_shape).numel())
+        if isinstance(self._prior, MixturePrior):
+            z = self._prior.sample(n_samples, centers=self.centers)
+        else:
+            z = self._prior.sample(n_samples)
+        return z.reshape(*sample_shape, self._prior.n_latent)

@@ -1,0 +1,246 @@
+"""The training plan: a variational step and an empirical-Bayes step for every minibatch, each with its optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
+from scvi.train import TrainingPlan
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from vmmscvi.train._finite import require_finite
+
+if TYPE_CHECKING:
+    from scvi.module.base import BaseModuleClass, LossOutput
+
+SUBNORMAL = 1e-30
+"""Optimizer state below this is set to zero once an epoch: subnormal numbers make a CPU many times slower."""
+
+
+class EmpiricalBayesTrainingPlan(TrainingPlan):
+    """Alternates the two steps of the VampPrior Mixture Model on every minibatch.
+
+    1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is held.
+    2. *Empirical-Bayes step*: the prior's parameters follow the gradient of its own objective; networks are held.
+
+    The plan knows of the module only ``prior_parameters()``, ``empirical_bayes_loss(tensors, hyperprior_n_obs)``,
+    ``cache_centers()`` and ``prior.alpha``.
+    Where there are no prior parameters to fit (N(0, I), a VampPrior, a frozen prior), the second step is skipped.
+
+    ``global_step`` counts minibatches, as in every other scvi-tools plan, so that warm-up by steps, ``max_steps`` and
+    loggers mean what they say.
+
+    Parameters
+    ----------
+    module
+        The module, with the two methods above.
+    lr
+        Learning rate of the networks.
+    prior_lr_ratio
+        Learning rate of the prior, as a multiple of ``lr``.
+    eps
+        Adam's epsilon, of both optimizers; 1e-7 as in the paper (scvi-tools: 0.01).
+    weight_decay
+        Weight decay of the networks; none as in the paper (scvi-tools: 1e-6). The prior has none.
+    hyperprior_n_obs
+        Number of cells that the hyper-priors are weighed against in an empirical-Bayes step; the size of the minibatch
+        by default, as in the paper.
+    gradient_clip_val
+        Largest norm of the networks' gradient and, separately, of the prior's. (The Trainer's argument of this name
+        cannot be used with two optimizers.) No clipping by default.
+    n_epochs_kl_warmup, n_steps_kl_warmup
+        As in scvi-tools, but no warm-up by default: the prior has to be fitted to the posteriors that it shapes.
+    **kwargs
+        Further arguments of :class:`scvi.train.TrainingPlan`.
+    """
+
+    def __init__(
+        self,
+        module: BaseModuleClass,
+        *,
+        lr: float = 1e-3,
+        prior_lr_ratio: float = 5.0,
+        eps: float = 1e-7,
+        weight_decay: float = 0.0,
+        hyperprior_n_obs: float | None = None,
+        gradient_clip_val: float | None = None,
+        n_epochs_kl_warmup: int | None = None,
+        n_steps_kl_warmup: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        for name, value in {"lr": lr, "prior_lr_ratio": prior_lr_ratio}.items():
+            if not value > 0:
+                raise ValueError(f"`{name}` must be positive, found {value}.")
+        super().__init__(
+            module,
+            lr=lr,
+            eps=eps,
+            weight_decay=weight_decay,
+            n_epochs_kl_warmup=n_epochs_kl_warmup,
+            n_steps_kl_warmup=n_steps_kl_warmup,
+            **kwargs,
+        )
+        self.prior_lr_ratio = prior_lr_ratio
+        self.hyperprior_n_obs = hyperprior_n_obs
+        self.gradient_clip_val = gradient_clip_val
+        self.automatic_optimization = False
+        self._utilized: set[int] = set()
+
+    # -- the two steps --------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """One variational step and one empirical-Bayes step; returns the negative ELBO of the minibatch."""
+        optimizers = self.optimizers()
+        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        loss = self._variational_step(batch, optimizers[0])
+        if len(optimizers) > 1:
+            self._empirical_bayes_step(batch, optimizers[1])
+        return loss
+
+    def _variational_step(self, batch: dict[str, Tensor], optimizer: LightningOptimizer) -> Tensor:
+        if "kl_weight" in self.loss_kwargs:
+            self.loss_kwargs.update({"kl_weight": self.kl_weight})
+            self.log("kl_weight", self.kl_weight, on_step=True, on_epoch=False)
+        with held(self.module.prior_parameters()):
+            _, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
+            require_finite(loss_output, self.module, epoch=self.current_epoch)
+            self._step(optimizer, loss_output.loss)
+        self._log_variational_step(loss_output)
+        return loss_output.loss.detach()
+
+    def _empirical_bayes_step(self, batch: dict[str, Tensor], optimizer: LightningOptimizer) -> None:
+        prior_parameters = {id(p) for p in self.module.prior_parameters()}
+        # `global_step` counts the steps of optimizers that report to the training loop: this one does not.
+        optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
+        with held(p for p in self.module.parameters() if id(p) not in prior_parameters):
+            prior_loss, assigned = self.module.empirical_bayes_loss(batch, self.hyperprior_n_obs)
+            require_finite(prior_loss, self.module, epoch=self.current_epoch)
+            self._step(optimizer, prior_loss.loss)
+        self._utilized.update(assigned.unique().tolist())
+        self.log(
+            "prior_loss", prior_loss.loss.detach(), on_step=False, on_epoch=True, batch_size=len(assigned),
+            sync_dist=self.use_sync_dist,
+        )  # fmt: skip
+
+    def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.gradient_clip_val is not None:
+            self.clip_gradients(
+                optimizer, gradient_clip_val=self.gradient_clip_val, gradient_clip_algorithm="norm"
+            )
+        optimizer.step()
+
+    def _log_variational_step(self, loss_output: LossOutput) -> None:
+        """What :class:`scvi.train.TrainingPlan` logs in its own training step."""
+        self.log(
+            "train_loss", loss_output.loss.detach(), on_step=self.on_step, on_epoch=self.on_epoch, prog_bar=True,
+            sync_dist=self.use_sync_dist,
+        )  # fmt: skip
+        if self.on_step:
+            self.trainer.logger.log_metrics({"train_loss_step": loss_output.loss}, step=self.global_step)
+        self.compute_and_log_metrics(loss_output, self.train_metrics, "train")
+        if loss_output.extra_metrics:
+            self.prepare_scib_autotune(loss_output.extra_metrics, "training")
+
+    # -- optimizers -----------------------------------------------------------------------------------------------
+
+    def _optimizer_creator_fn(self, optimizer_cls: type[torch.optim.Optimizer]) -> Any:
+        # one kernel for all parameters: Adam's many small operations are a fifth of a step on a CPU
+        return lambda params: optimizer_cls(
+            params, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, fused=True
+        )
+
+    def configure_optimizers(self) -> Any:
+        """The networks' optimizer and, where there is a prior to fit, the prior's."""
+        prior_parameters = self.module.prior_parameters()
+        is_prior = {id(p) for p in prior_parameters}
+        networks = [p for p in self.module.parameters() if p.requires_grad and id(p) not in is_prior]
+        optimizers = [self.get_optimizer_creator()(networks)]
+        if prior_parameters:
+            optimizers.append(
+                torch.optim.Adam(prior_parameters, lr=self.lr * self.prior_lr_ratio, eps=self.eps, fused=True)
+            )
+        if not self.reduce_lr_on_plateau:
+            return optimizers
+        schedulers = [
+            ReduceLROnPlateau(
+                optimizer,
+                patience=self.lr_patience,
+                factor=self.lr_factor,
+                threshold=self.lr_threshold,
+                min_lr=self.lr_min,
+                threshold_mode="abs",
+            )
+            for optimizer in optimizers
+        ]
+        return optimizers, [{"scheduler": s, "monitor": self.lr_scheduler_metric} for s in schedulers]
+
+    # -- epochs ---------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        """Count the components in use afresh."""
+        self._utilized.clear()
+
+    def on_train_epoch_end(self) -> None:
+        """Log the state of the prior, step the schedulers, and clean the optimizers' state."""
+        if self._utilized:
+            self.log("n_utilized_clusters", float(len(self._utilized)), prog_bar=True)
+            self.log("alpha", self.module.prior.alpha.detach())
+        if "validation" not in self.lr_scheduler_metric:
+            self._step_schedulers()
+        for optimizer in self.trainer.optimizers:
+            flush_subnormals(optimizer)
+
+    def on_validation_epoch_start(self) -> None:
+        """Store the centres, so that whatever is kept of this epoch can be used without training on."""
+        self.module.cache_centers()
+
+    def on_train_end(self) -> None:
+        """Store the centres of the final weights (callbacks, which may restore a better epoch, come first)."""
+        self.module.cache_centers()
+
+    def on_validation_epoch_end(self) -> None:
+        """Show the validation ELBO in the progress bar, and step the schedulers that watch it."""
+        if "elbo_validation" in self.trainer.callback_metrics:
+            self.log("val_elbo", self.trainer.callback_metrics["elbo_validation"], prog_bar=True, logger=False)
+        if "validation" in self.lr_scheduler_metric:
+            self._step_schedulers()
+
+    def _step_schedulers(self) -> None:
+        """Lightning steps no scheduler under manual optimisation."""
+        if not self.reduce_lr_on_plateau or self.trainer.sanity_checking:
+            return
+        schedulers = self.lr_schedulers()
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step(self.trainer.callback_metrics[self.lr_scheduler_metric])
+
+
+@contextmanager
+def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Keep parameters out of the graph for a while: no gradient is computed for, or written to, them."""
+    trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@torch.no_grad()
+def flush_subnormals(optimizer: torch.optim.Optimizer) -> None:
+    """Set negligible entries of an optimizer's state to zero.
+
+    Moments of parameters that no longer receive a gradient (those of unused components) decay geometrically and would
+    stay at the smallest subnormal number for ever.
+    """
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 0:
+                value.masked_fill_(value.abs() < SUBNORMAL, 0.0)
