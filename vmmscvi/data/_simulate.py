@@ -1,0 +1,299 @@
+"""Labelled multi-batch counts that look like 10x data: the public function and the drawing of the counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from vmmscvi.data._design import CellDesign, draw_cells, draw_type_shares
+from vmmscvi.data._profiles import (
+    Genes,
+    draw_batch_effects,
+    draw_genes,
+    draw_log_type_profiles,
+    softmax,
+)
+from vmmscvi.data._settings import SimulationSettings, TypeShares
+
+#: Entries (cells x genes) drawn at a time: bounds the dense intermediates to a few tens of MB.
+CHUNK_ENTRIES = 1_000_000
+#: True profiles and batch effects with more entries than this are not stored.
+MAX_STORED_ENTRIES = 1_000_000
+
+
+def simulate_counts(
+    *,
+    n_cells: int = 3000,
+    n_genes: int = 1200,
+    n_types: int = 7,
+    n_subtypes: int | Mapping[str, int] = 1,
+    proportions: TypeShares = "random",
+    exact_proportions: bool = True,
+    continuum: bool = False,
+    n_markers: int | None = None,
+    marker_log_fold_change: float = 1.8,
+    n_subtype_markers: int | None = None,
+    subtype_log_fold_change: float = 1.5,
+    type_effect: float = 0.3,
+    n_batches: int = 3,
+    batch_proportions: Sequence[float] | None = None,
+    batch_effect: float = 0.3,
+    batch_type_interaction: float = 0.2,
+    batch_depth_effect: float = 0.6,
+    missing: Mapping[str, Sequence[str]] | None = None,
+    depth: float = 600.0,
+    depth_sd: float = 0.35,
+    type_depth_sd: float = 0.25,
+    gene_mean_sd: float = 2.0,
+    dispersion: float = 0.05,
+    dispersion_trend: float = 0.25,
+    dispersion_sd: float = 0.4,
+    seed: int | np.random.Generator = 0,
+) -> AnnData:
+    r"""Simulate labelled counts of several cell types in several batches.
+
+    The count of gene :math:`g` in cell :math:`i` of type :math:`t` and batch :math:`b` is negative binomial,
+
+    .. math::
+        x_{ig} \sim \mathrm{NB}(\mu_{ig}, \phi_g), \qquad
+        \mu_{ig} = s_i \, \mathrm{softmax}_g(\log m_g + \delta_{tg} + \beta_{btg}), \qquad
+        \mathrm{Var}(x_{ig}) = \mu_{ig} + \phi_g \mu_{ig}^2 ,
+
+    with log-normal gene means :math:`m_g`, log-normal library sizes :math:`s_i`, type differences
+    :math:`\delta` (markers, and a small difference in every gene) and batch effects :math:`\beta`. There is
+    no dropout and no ambient RNA: zeros come from the depth and the dispersion alone. The defaults follow
+    10x data of blood cells and give a set of moderate difficulty.
+
+    Parameters
+    ----------
+    n_cells, n_genes
+        Size of the data.
+    n_types
+        Number of coarse types, named ``type0``, ``type1``, ... With 1 there are no type differences.
+    n_subtypes
+        Subtypes of every coarse type, or a mapping that names the types to split, as ``{"type0": 3}``.
+        Subtypes, named ``type0.0``, ``type0.1``, ..., share the profile and the markers of their coarse type
+        and differ by markers of their own. Types that are not split keep their name.
+    proportions
+        Shares of the types (subtypes where split): ``"random"`` draws them from a Dirichlet(4, ..., 4),
+        ``"equal"`` makes them equal, a sequence gives them in order and a mapping by name. Types that a
+        mapping does not name divide the rest at random, so ``{"type6": 0.005}`` makes one rare type.
+    exact_proportions
+        Whether types, and batches within types, have exactly their share of the cells (rounded to whole
+        cells, at least one a type); otherwise they are drawn with these probabilities, and a rare type may
+        come out without cells.
+    continuum
+        Whether cells lie on a path through the types in their order, instead of in groups. The logarithms of
+        two neighbouring types' profiles are interpolated; ``cell_type`` is then the nearer of the two.
+    n_markers
+        Genes that mark each coarse type, each gene marking one type at most; by default 50, or fewer when
+        there are too few genes of sufficient expression.
+    marker_log_fold_change
+        Median log fold change (natural logarithm) of a marker in its type.
+    n_subtype_markers, subtype_log_fold_change
+        The same for subtypes; by default 15, or fewer when there are too few genes.
+    type_effect
+        Standard deviation of the log difference of every gene in every coarse type, markers or not.
+    n_batches
+        Number of batches, named ``batch0``, ``batch1``, ...
+    batch_proportions
+        Shares of the batches in order; equal by default.
+    batch_effect
+        Standard deviation of the log effect of a batch on a gene. 0 is none, and none with one batch; up to
+        0.1 resembles donors of one experiment, 0.3 two experiments, 0.4 different protocols; above 0.5 the
+        clusters of uncorrected data are batches first.
+    batch_type_interaction
+        Share of the variance of the batch effects that is different for every coarse type, from 0 to 1.
+    batch_depth_effect
+        Standard deviation of the batches' log depth, as a multiple of ``batch_effect``.
+    missing
+        Types, coarse or fine, that a batch lacks, as ``{"batch1": ["type3"]}``.
+    depth
+        Median expected library size, in molecules over all simulated genes.
+    depth_sd, type_depth_sd
+        Standard deviation of the log library size of cells of one type and batch, and of the coarse types'
+        own log depths.
+    gene_mean_sd
+        Standard deviation of the log gene means.
+    dispersion, dispersion_trend, dispersion_sd
+        The dispersion :math:`\phi_g` is ``dispersion + dispersion_trend / sqrt(mean + 0.01)``, with the mean
+        count at the median depth, times a log-normal factor of standard deviation ``dispersion_sd`` on the
+        log scale. With ``dispersion`` and ``dispersion_trend`` 0 the counts are Poisson.
+    seed
+        An integer, or a generator to draw it from. The same seed gives identical data. Each part of the
+        simulation has a stream of its own, so that, for instance, a change of ``batch_effect`` scales the
+        same batch effects on the same cells.
+
+    Returns
+    -------
+    Annotated data of shape ``(n_cells, n_genes)``:
+
+    - ``X``: counts, CSR, float32. No cell is empty: a cell that drew no molecule, which happens at very small
+      ``depth`` only, gets one, in a gene drawn from its expected profile. A gene may be zero in all cells.
+    - ``obs``: ``batch``, ``cell_type``, ``cell_type_coarse`` (the same as ``cell_type`` without subtypes),
+      ``expected_library_size`` and, on a continuum, ``pseudotime`` from 0 to 1.
+    - ``var``: ``mean`` (expected count without effects at the median depth), ``dispersion``, ``marker_of``
+      (the type that the gene marks, or missing), ``marker_level`` (``"type"``, ``"subtype"`` or missing),
+      ``marker_log_fold_change`` (0 for other genes).
+    - ``uns["simulation"]``: ``settings``, ``types`` (finest level), ``batches``, ``proportions`` of the types
+      and, unless they have more than a million entries, ``profiles`` (expected shares of the genes by type
+      before batch effects, ``(n_types, n_genes)``) and ``batch_effects`` (log scale,
+      ``(n_batches, n_types, n_genes)``).
+
+    Raises
+    ------
+    ValueError
+        If an argument has an impossible value, or the arguments contradict each other.
+
+    Examples
+    --------
+    >>> from vmmscvi.data import simulate_counts
+    >>> adata = simulate_counts(n_cells=500, n_genes=300, proportions={"type6": 0.01}, seed=1)
+    >>> int((adata.obs["cell_type"] == "type6").sum())
+    5
+    """
+    arguments = {name: value for name, value in locals().items() if name != "seed"}
+    settings = SimulationSettings(**arguments)
+    of_shares, of_cells, of_genes, of_types, of_batches, of_counts = _spawn_generators(seed, 6)
+    shares = draw_type_shares(settings, of_shares)
+    cells = draw_cells(settings, shares, of_cells)
+    genes = draw_genes(settings, of_genes)
+    type_profiles = draw_log_type_profiles(settings, genes, of_types)
+    batch_effects = draw_batch_effects(settings, of_batches)
+    counts = _draw_counts(cells, genes.dispersion, type_profiles + batch_effects, of_counts)
+
+    adata = AnnData(counts, obs=_obs(settings, cells), var=_var(settings, genes))
+    adata.uns["simulation"] = {
+        "settings": _storable({**arguments, "seed": seed}),
+        "types": np.array(settings.tree.leaves),
+        "batches": np.array(settings.batches),
+        "proportions": shares,
+    }
+    for name, array in (("profiles", softmax(type_profiles)), ("batch_effects", batch_effects)):
+        if array.size <= MAX_STORED_ENTRIES:
+            adata.uns["simulation"][name] = array.astype(np.float32)
+    return adata
+
+
+def _spawn_generators(seed: int | np.random.Generator, n: int) -> list[np.random.Generator]:
+    """Return independent generators; a given generator advances, so that a second call gives other data."""
+    if isinstance(seed, np.random.Generator):
+        sequence = np.random.SeedSequence(seed.integers(2**32, size=4).tolist())
+    elif isinstance(seed, Integral) and not isinstance(seed, bool) and seed >= 0:
+        sequence = np.random.SeedSequence(int(seed))
+    else:
+        raise ValueError(f"seed is {seed!r}; expected a non-negative integer or a numpy.random.Generator.")
+    return [np.random.default_rng(child) for child in sequence.spawn(n)]
+
+
+def _draw_counts(
+    cells: CellDesign,
+    dispersion: NDArray[np.float64],
+    log_profiles: NDArray[np.float64],
+    rng: np.random.Generator,
+) -> sp.csr_matrix:
+    """Draw the counts in chunks of cells; ``log_profiles`` is ``(n_batches, n_leaves, n_genes)``."""
+    n_cells, n_genes = len(cells.leaf), len(dispersion)
+    step = max(1, CHUNK_ENTRIES // n_genes)
+    normalised = softmax(log_profiles)
+    chunks = []
+    for start in range(0, n_cells, step):
+        rows = slice(start, min(start + step, n_cells))
+        batch, leaf, position = cells.batch[rows], cells.leaf[rows], cells.position[rows]
+        if np.array_equal(position, leaf):
+            shares = normalised[batch, leaf]
+        else:
+            shares = _interpolate(log_profiles, batch, position)
+        mean = shares * cells.library_size[rows, None]
+        chunks.append(sp.csr_matrix(_draw_negative_binomial(mean, dispersion, rng).astype(np.float32)))
+    return sp.vstack(chunks, format="csr")
+
+
+def _interpolate(
+    log_profiles: NDArray[np.float64], batch: NDArray[np.intp], position: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return profiles between two neighbouring types, ``(n_cells, n_genes)``."""
+    last = log_profiles.shape[1] - 1
+    lower = np.clip(np.floor(position).astype(np.intp), 0, last - 1)
+    weight = (position - lower)[:, None]
+    return softmax((1 - weight) * log_profiles[batch, lower] + weight * log_profiles[batch, lower + 1])
+
+
+def _draw_negative_binomial(
+    mean: NDArray[np.float64], dispersion: NDArray[np.float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw gamma-Poisson counts ``(n_cells, n_genes)`` without empty rows."""
+    if dispersion.any():
+        shape = np.broadcast_to(1 / dispersion, mean.shape)
+        counts = rng.poisson(rng.standard_gamma(shape) * dispersion * mean)
+    else:
+        counts = rng.poisson(mean)
+    for row in np.flatnonzero(counts.sum(axis=1) == 0):
+        # At a vanishing depth this is the law of a cell given that it is not empty.
+        counts[row, rng.choice(mean.shape[1], p=mean[row] / mean[row].sum())] = 1
+    return counts
+
+
+def _obs(settings: SimulationSettings, cells: CellDesign) -> pd.DataFrame:
+    tree = settings.tree
+    obs = pd.DataFrame(
+        {
+            "batch": pd.Categorical.from_codes(cells.batch, categories=list(settings.batches)),
+            "cell_type": pd.Categorical.from_codes(cells.leaf, categories=list(tree.leaves)),
+            "cell_type_coarse": pd.Categorical.from_codes(
+                tree.parent[cells.leaf], categories=list(tree.coarse)
+            ),
+            "expected_library_size": cells.library_size,
+        },
+        index=[f"cell{i}" for i in range(settings.n_cells)],
+    )
+    if settings.continuum:
+        obs["pseudotime"] = cells.position / (len(tree.leaves) - 1)
+    return obs
+
+
+def _var(settings: SimulationSettings, genes: Genes) -> pd.DataFrame:
+    tree = settings.tree
+    # The names of a type that is not split stand for both levels, so the categories are made unique.
+    names = list(dict.fromkeys([*tree.coarse, *tree.leaves]))
+    of_coarse = np.array([names.index(name) for name in tree.coarse])
+    of_leaf = np.array([names.index(name) for name in tree.leaves])
+    is_coarse, is_leaf = genes.marked_coarse >= 0, genes.marked_leaf >= 0
+    codes = np.where(
+        is_coarse, of_coarse[genes.marked_coarse], np.where(is_leaf, of_leaf[genes.marked_leaf], -1)
+    )
+    level = np.where(is_coarse, 0, np.where(is_leaf, 1, -1))
+    return pd.DataFrame(
+        {
+            "mean": genes.mean,
+            "dispersion": genes.dispersion,
+            "marker_of": pd.Categorical.from_codes(codes, categories=names),
+            "marker_level": pd.Categorical.from_codes(level, categories=["type", "subtype"]),
+            "marker_log_fold_change": genes.log_fold_change,
+        },
+        index=[f"gene{i}" for i in range(settings.n_genes)],
+    )
+
+
+def _storable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings that an h5ad file can hold: ``None`` becomes ``"default"``, a generator its name."""
+    stored: dict[str, Any] = {}
+    for name, value in settings.items():
+        if value is None:
+            stored[name] = "default"
+        elif isinstance(value, Mapping):
+            stored[name] = _storable(value)
+        elif isinstance(value, np.random.Generator):
+            stored[name] = "generator"
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            stored[name] = np.asarray(value)
+        else:
+            stored[name] = value
+    return stored
