@@ -1,4 +1,4 @@
-"""Clusters as methods of a model: assignments, weights, centres, densities, and cells generated from the prior."""
+"""Clusters as methods of a model: assignments, weights, centres, densities, cells drawn from the prior."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 from scvi import REGISTRY_KEYS, settings
+from scvi.data import AnnDataManager
 from scvi.module._constants import MODULE_KEYS
 from torch import Tensor
 
@@ -23,9 +24,12 @@ CELLS_PER_CHUNK = 16384
 
 
 class ClusteringMixin:
-    """What a mixture prior knows about cells. Components are named ``"0"`` to ``"K-1"``, the same names for good."""
+    """What a mixture prior knows about cells. Components are named ``"0"`` to ``"K-1"``, for good."""
 
     module: VMMVAE
+    adata: AnnData
+    adata_manager: AnnDataManager
+    is_trained_: bool
 
     def get_cluster_probabilities(
         self,
@@ -46,7 +50,8 @@ class ClusteringMixin:
 
         Returns
         -------
-        DataFrame of shape ``(n_cells, K)``: index ``obs_names``, a column for each component, rows that sum to one.
+        DataFrame of shape ``(n_cells, K)``: index ``obs_names``, a column for each component, rows that sum
+        to one.
 
         Raises
         ------
@@ -57,13 +62,16 @@ class ClusteringMixin:
 
         Notes
         -----
-        :math:`r_{ij} \propto \pi_j \exp E_{q(\mu_j)} \log N(z_i; \mu_j, \Lambda_j^{-1})` at the posterior mean
-        :math:`z_i`.
+        :math:`r_{ij} \propto \pi_j \exp E_{q(\mu_j)} \log N(z_i; \mu_j, \Lambda_j^{-1})` at the posterior
+        mean :math:`z_i`.
         """
         prior = self._mixture_prior()
         z = self._latent_tensor(adata, indices, batch_size)
         with torch.inference_mode():
-            chunks = [prior.responsibilities(chunk).cpu() for chunk in z.split(CELLS_PER_CHUNK)]
+            chunks = [
+                prior.responsibilities(z[start : start + CELLS_PER_CHUNK]).cpu()
+                for start in range(0, len(z), CELLS_PER_CHUNK)
+            ]
         names = self._obs_names(adata, indices)
         return pd.DataFrame(torch.cat(chunks).numpy(), index=names, columns=self.component_names())
 
@@ -74,7 +82,7 @@ class ClusteringMixin:
         batch_size: int | None = None,
         soft: bool = False,
     ) -> pd.Series | pd.DataFrame:
-        """The cluster of every cell.
+        """Assign every cell to a cluster.
 
         Parameters
         ----------
@@ -85,8 +93,8 @@ class ClusteringMixin:
 
         Returns
         -------
-        Categorical Series of component names, index ``obs_names``; its categories are the components that occur, in
-        numerical order. With ``soft=True`` the DataFrame of :meth:`get_cluster_probabilities`.
+        Categorical Series of component names, index ``obs_names``; its categories are the components that
+        occur, in numerical order. With ``soft=True`` the DataFrame of :meth:`get_cluster_probabilities`.
         """
         probabilities = self.get_cluster_probabilities(adata, indices, batch_size)
         if soft:
@@ -124,7 +132,7 @@ class ClusteringMixin:
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> pd.Series:
-        """Log-density of the learned prior at every cell: how well the cell fits the clusters. Low means novel.
+        """Log-density of the learned prior at every cell: how well it fits the clusters. Low means novel.
 
         Parameters
         ----------
@@ -133,8 +141,8 @@ class ClusteringMixin:
 
         Returns
         -------
-        Series of log-densities at the posterior means, index ``obs_names``. Values compare cells under one model, not
-        models with each other.
+        Series of log-densities at the posterior means, index ``obs_names``. Values compare cells under one
+        model, not models with each other.
         """
         z = self._latent_tensor(adata, indices, batch_size)
         with torch.inference_mode():
@@ -152,8 +160,8 @@ class ClusteringMixin:
     ) -> AnnData:
         """Generate cells from the prior predictive: a latent position from the mixture, decoded into counts.
 
-        What else the decoder needs (batch, covariates and library size) is that of randomly chosen cells of the
-        training data.
+        What else the decoder needs (batch, covariates and library size) is that of randomly chosen cells of
+        the training data.
 
         Parameters
         ----------
@@ -164,17 +172,33 @@ class ClusteringMixin:
         batch
             Batch that the cells are decoded into; by default that of the chosen cells.
         library_size
-            Total count that a cell is expected to have; by default that of the chosen cells.
+            Total count that a cell is expected to have; by default that of the chosen cells. Not for models
+            with size factors.
         seed
             Seed of this call; ``scvi.settings.seed`` by default.
 
         Returns
         -------
-        AnnData of counts with ``obs["component"]`` (most probable one), ``obs["batch"]`` and ``obsm["X_vmm"]``.
+        AnnData of counts with ``obs["component"]`` (the most probable one, for mixtures), ``obs["batch"]``
+        and ``obsm["X_vmm"]``.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has not been trained.
+        ValueError
+            If an argument is out of range, or names an unknown component or batch.
         """
+        prior = self._trained_prior()
         if n < 1:
             raise ValueError(f"`n` must be a positive integer, found {n}.")
-        prior = self._trained_prior()
+        if library_size is not None and (self.module.use_size_factor_key or not library_size > 0):
+            raise ValueError(
+                f"`library_size` must be a positive number, and None for a model with size factors; found "
+                f"{library_size}."
+            )
+        if self.adata is None:
+            raise ValueError("`sample_prior` needs the training data: load the model with `adata`.")
         index = None if component is None else self._component_index(component)
         seed = (settings.seed or 0) if seed is None else seed
         rng = np.random.default_rng(seed)
@@ -186,10 +210,11 @@ class ClusteringMixin:
             tensors[REGISTRY_KEYS.BATCH_KEY] = torch.full_like(
                 tensors[REGISTRY_KEYS.BATCH_KEY], self._batch_code(batch)
             )
-        with torch.random.fork_rng(devices=[]):
+        device = self.module.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             z = prior.sample(n, component=index) if isinstance(prior, MixturePrior) else prior.sample(n)
-            z = z.to(self.module.device)
+            z = z.to(device)
             library = tensors[REGISTRY_KEYS.X_KEY].sum(1, keepdim=True).log()
             if library_size is not None:
                 library = torch.full_like(library, float(np.log(library_size)))
@@ -203,10 +228,10 @@ class ClusteringMixin:
         """Names of all components, ``"0"`` to ``"K-1"``."""
         return [str(i) for i in range(self._mixture_prior().n_components)]
 
-    # -- helpers --------------------------------------------------------------------------------------------------
+    # -- helpers ---------------------------------------------------------------------------------------------
 
     def _trained_prior(self) -> Prior:
-        if not self.is_trained_:  # type: ignore[attr-defined]
+        if not self.is_trained_:
             raise RuntimeError("The model has not been trained: call `train` first.")
         return self.module.prior
 
@@ -214,8 +239,8 @@ class ClusteringMixin:
         prior = self._trained_prior()
         if not isinstance(prior, MixturePrior):
             raise ValueError(
-                f"A model with a {type(prior).__name__} has no clusters: use `prior='vmm'` or `prior='gmm'`, or cluster "
-                "`get_latent_representation()` yourself."
+                f"A model with a {type(prior).__name__} has no clusters: use `prior='vmm'` or `prior='gmm'`, "
+                "or cluster `get_latent_representation()` yourself."
             )
         return prior
 
@@ -229,7 +254,7 @@ class ClusteringMixin:
         return torch.as_tensor(z, device=self.module.device)
 
     def _obs_names(self, adata: AnnData | None, indices: Sequence[int] | None) -> pd.Index:
-        names = (self.adata if adata is None else adata).obs_names  # type: ignore[attr-defined]
+        names = (self.adata if adata is None else adata).obs_names
         return names if indices is None else names[np.asarray(indices)]
 
     def _component_index(self, component: str | int) -> int:
@@ -239,7 +264,7 @@ class ClusteringMixin:
         return names.index(str(component))
 
     def _batch_names(self) -> list[str]:
-        state = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)  # type: ignore[attr-defined]
+        state = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
         return [str(name) for name in state.categorical_mapping]
 
     def _batch_code(self, batch: str) -> int:
@@ -250,7 +275,7 @@ class ClusteringMixin:
 
     def _generated_anndata(self, counts: Tensor, z: Tensor, batch: Tensor) -> AnnData:
         generated = AnnData(sparse.csr_matrix(counts.cpu().numpy()))
-        generated.var_names = self.adata.var_names  # type: ignore[attr-defined]
+        generated.var_names = self.adata.var_names
         generated.obs_names = [f"generated_{i}" for i in range(generated.n_obs)]
         names = self._batch_names()
         codes = batch.ravel().long().tolist()

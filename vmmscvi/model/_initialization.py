@@ -1,9 +1,9 @@
-"""Pseudo-inputs start from training cells: drawn when training starts, when it is known which cells these are."""
+"""Pseudo-inputs start from training cells: drawn when training starts and it is known which these are."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -25,9 +25,9 @@ logger = logging.getLogger(__name__)
 class InitializePseudoInputs(Callback):
     """Fill the pseudo-inputs with ``K`` different training cells, never with validation cells.
 
-    With scvi-tools' own splitter, cells are drawn uniformly from the training set with a generator of its own, so that
-    the global random state is not consumed. With other data modules they are the first cells that the training loader
-    yields.
+    With scvi-tools' own splitter, cells are drawn uniformly from the training set with a generator of their
+    own, so that the global random state is not consumed. With other data modules they are the first cells
+    that the training loader yields.
 
     Parameters
     ----------
@@ -41,15 +41,15 @@ class InitializePseudoInputs(Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fill the pseudo-inputs, unless an earlier training has."""
-        module: VMMVAE = pl_module.module
+        module = cast("VMMVAE", pl_module.module)
         if module.pseudo_inputs is None or bool(module.pseudo_inputs.is_initialized):
             return
         n_components = module.pseudo_inputs.n_components
-        splitter: Any = trainer.datamodule
+        splitter: Any = trainer.datamodule  # type: ignore[attr-defined]
         if getattr(splitter, "train_idx", None) is not None and hasattr(splitter, "adata_manager"):
             tensors = self._drawn_cells(splitter, n_components)
         else:
-            logger.warning("Pseudo-inputs start from the first cells of the training loader: shuffle the data.")
+            logger.warning("Pseudo-inputs start from the training loader's first cells: shuffle the data.")
             tensors = _first_cells(splitter.train_dataloader(), n_components)
         continuous = tensors.get(REGISTRY_KEYS.CONT_COVS_KEY)
         device = module.pseudo_inputs.expression.device
@@ -64,12 +64,16 @@ class InitializePseudoInputs(Callback):
             check_n_components(n_components, len(splitter.train_idx))
             generator = np.random.default_rng(settings.seed or 0)
             indices = generator.choice(np.asarray(splitter.train_idx), n_components, replace=False)
-        loader = AnnDataLoader(splitter.adata_manager, indices=indices, batch_size=n_components, num_workers=0)
-        return next(iter(loader))  # type: ignore[no-any-return]
+        loader = AnnDataLoader(
+            splitter.adata_manager, indices=indices, batch_size=n_components, num_workers=0
+        )
+        with torch.random.fork_rng(devices=[]):  # every loader draws a seed for workers, even without any
+            tensors: dict[str, Tensor] = next(iter(loader))
+        return tensors
 
 
 def _first_cells(loader: Any, n_cells: int) -> dict[str, Tensor]:
-    """The first cells of a loader, from as many minibatches as it takes."""
+    """Collect the first cells of a loader, from as many minibatches as it takes."""
     minibatches: list[dict[str, Tensor]] = []
     found = 0
     for tensors in loader:
@@ -78,7 +82,8 @@ def _first_cells(loader: Any, n_cells: int) -> dict[str, Tensor]:
         if found >= n_cells:
             break
     check_n_components(n_cells, found)
-    keys = [key for key in (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.CONT_COVS_KEY) if minibatches[0].get(key) is not None]
+    keys = (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
+    keys = tuple(key for key in keys if minibatches[0].get(key) is not None)
     return {key: torch.cat([_dense(m[key]) for m in minibatches])[:n_cells] for key in keys}
 
 

@@ -7,12 +7,19 @@ from typing import Any, Literal
 
 import numpy as np
 from anndata import AnnData
+from scvi import REGISTRY_KEYS
 from scvi.model import SCVI
-from scvi.model._utils import get_max_epochs_heuristic
+from scvi.train._config import merge_kwargs
 
 from vmmscvi.model._clustering_mixin import ClusteringMixin
 from vmmscvi.model._initialization import InitializePseudoInputs
-from vmmscvi.model._validation import check_batches, check_counts, check_n_components
+from vmmscvi.model._validation import (
+    check_batches,
+    check_counts,
+    check_covariates,
+    check_known_batches,
+    check_n_components,
+)
 from vmmscvi.module import VMMVAE, PriorName, PseudoInputSpace
 from vmmscvi.priors import Inference, WishartScale
 from vmmscvi.train import EmpiricalBayesTrainingPlan, RestoreBestEpoch
@@ -23,8 +30,8 @@ logger = logging.getLogger(__name__)
 class SCVI_VMM(ClusteringMixin, SCVI):
     """scVI with the VampPrior Mixture Model: integrates and clusters single-cell counts in one training.
 
-    Everything that :class:`scvi.model.SCVI` offers is inherited; the prior N(0, I) is replaced by a Bayesian mixture of
-    Gaussians, whose components are the clusters.
+    Everything that :class:`scvi.model.SCVI` offers is inherited; the prior N(0, I) is replaced by a Bayesian
+    mixture of Gaussians, whose components are the clusters.
 
     Parameters
     ----------
@@ -33,8 +40,8 @@ class SCVI_VMM(ClusteringMixin, SCVI):
     registry
         Registry of a custom data module, instead of ``adata``.
     prior
-        ``"vmm"`` (default), ``"gmm"`` (the same without pseudo-inputs), ``"vampprior"`` or ``"standard_normal"``, which is
-        scVI's.
+        ``"vmm"`` (default), ``"gmm"`` (the same without pseudo-inputs), ``"vampprior"`` or
+        ``"standard_normal"``, which is scVI's.
     n_components
         Largest number of clusters. Components that are not needed lose their weight.
     inference
@@ -112,7 +119,7 @@ class SCVI_VMM(ClusteringMixin, SCVI):
         )
         self.init_params_ = self._get_init_params(locals())
 
-    def train(  # type: ignore[override]
+    def train(
         self,
         max_epochs: int | None = None,
         accelerator: str = "auto",
@@ -136,59 +143,78 @@ class SCVI_VMM(ClusteringMixin, SCVI):
         accelerator, devices, train_size, validation_size
             As in :meth:`scvi.model.SCVI.train`.
         batch_size
-            Cells in a minibatch. It tunes the prior as well: hyper-priors are weighed against one minibatch, so that a
-            larger one allows more clusters.
+            Cells in a minibatch. It tunes the prior as well: hyper-priors are weighed against one minibatch,
+            so that a larger one allows more clusters.
         lr
             Learning rate of the networks.
         prior_lr_ratio
             Learning rate of the prior as a multiple of ``lr``.
         early_stopping
-            Whether to stop when the validation ELBO no longer improves, and to restore the best epoch's weights.
+            Whether to stop when the validation ELBO no longer improves, and to restore the best epoch's
+            weights.
         early_stopping_patience
             Epochs without improvement after which training stops.
         plan_kwargs
-            Further arguments of :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`.
+            Further arguments of :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`; they win over ``lr`` and
+            ``prior_lr_ratio``.
         **kwargs
             Further arguments of :meth:`scvi.model.SCVI.train` and of the Trainer.
 
         Raises
         ------
         ValueError
-            If the data are not raw counts, have empty cells or batches of one cell, or fewer cells than components.
+            If the data are not raw counts, have empty cells, batches of one cell, covariates that are not
+            finite, or fewer cells than components; if a learning rate is not positive.
         NonFiniteTrainingError
-            If a loss becomes NaN or infinite; the best epoch's weights are kept.
+            If a loss becomes NaN or infinite. The best epoch's weights are kept, and the model can be used.
         """
-        callbacks = list(kwargs.pop("callbacks", None) or [])
         if kwargs.get("datamodule") is None:
             self._check_data(train_size)
-            max_epochs = max_epochs or get_max_epochs_heuristic(self.adata.n_obs)
-        callbacks.append(InitializePseudoInputs())
-        if early_stopping:
-            callbacks.append(
-                RestoreBestEpoch(
-                    monitor=kwargs.get("early_stopping_monitor", "elbo_validation"),
-                    mode=kwargs.get("early_stopping_mode", "min"),
-                )
-            )
-        super().train(
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            train_size=train_size,
-            validation_size=validation_size,
-            batch_size=batch_size,
-            early_stopping=early_stopping,
-            early_stopping_patience=early_stopping_patience,
-            plan_kwargs={"lr": lr, "prior_lr_ratio": prior_lr_ratio, **(plan_kwargs or {})},
-            callbacks=callbacks,
-            **kwargs,
+        best_epoch = RestoreBestEpoch(
+            monitor=kwargs.get("early_stopping_monitor", "elbo_validation"),
+            mode=kwargs.get("early_stopping_mode", "min"),
         )
+        callbacks = [*(kwargs.pop("callbacks", None) or []), InitializePseudoInputs()]
+        plan_kwargs = merge_kwargs(kwargs.pop("plan_config", None), plan_kwargs, name="plan")
+        try:
+            super().train(
+                max_epochs=max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                train_size=train_size,
+                validation_size=validation_size,
+                batch_size=batch_size,
+                early_stopping=early_stopping,
+                early_stopping_patience=early_stopping_patience,
+                plan_kwargs={"lr": lr, "prior_lr_ratio": prior_lr_ratio, **plan_kwargs},
+                callbacks=[*callbacks, best_epoch] if early_stopping else callbacks,
+                **kwargs,
+            )
+        except BaseException:  # an interruption by the user is a SystemExit by the time it gets here
+            self._settle(restored=best_epoch.best_epoch is not None)
+            raise
+
+    def _settle(self, restored: bool) -> None:
+        """Make usable what a failed training leaves: the best epoch, or a continued model's weights."""
+        self.module.eval()
+        self.is_trained_ = self.is_trained_ or restored
+        if self.is_trained_:
+            self.module.cache_centers()
 
     def _check_data(self, train_size: float | None) -> None:
         """Everything that can be known to fail, before training starts."""
         check_counts(self.adata_manager, require_counts=self.module.gene_likelihood != "normal")
         check_batches(self.adata_manager)
+        check_covariates(self.adata_manager)
         pseudo_inputs = self.module.pseudo_inputs
         if pseudo_inputs is not None and not bool(pseudo_inputs.is_initialized):
             n_train = int(np.ceil((train_size or 0.9) * self.adata.n_obs))
             check_n_components(pseudo_inputs.n_components, n_train)
+
+    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
+        # scvi-tools finds an unknown batch as well, but says to pass an argument that users cannot pass
+        batch_key = self.registry_["setup_args"].get("batch_key")
+        if adata is not None and batch_key in adata.obs and self.adata_manager is not None:
+            known = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping
+            check_known_batches(adata.obs[batch_key], known)
+        return super()._validate_anndata(adata, copy_if_view=copy_if_view)

@@ -1,11 +1,12 @@
-"""Checks of the user's data before training starts: what would otherwise become NaN, or a silently wrong model."""
+"""Checks of the user's data before it is used: what would become NaN, or a silently wrong model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
@@ -21,7 +22,8 @@ def check_counts(adata_manager: AnnDataManager, require_counts: bool = True) -> 
     adata_manager
         Manager of the registered AnnData.
     require_counts
-        Whether values must be non-negative integers (all likelihoods but ``"normal"``) and no cell may be empty.
+        Whether values must be non-negative integers (all likelihoods but ``"normal"``) and no cell may be
+        empty.
 
     Raises
     ------
@@ -35,8 +37,9 @@ def check_counts(adata_manager: AnnDataManager, require_counts: bool = True) -> 
         values = chunk.data if sparse.issparse(chunk) else np.asarray(chunk)
         if not np.isfinite(values).all():
             raise ValueError(
-                f"{where} has NaN or infinite values (first seen in cells {start} to {start + chunk.shape[0] - 1}). "
-                "Remove these cells or genes, or register the layer that holds the raw counts."
+                f"{where} has NaN or infinite values (first seen in cells {start} to "
+                f"{start + chunk.shape[0] - 1}). Remove these cells or genes, or register the layer that "
+                "holds the raw counts."
             )
         if not require_counts:
             continue
@@ -58,8 +61,8 @@ def check_counts(adata_manager: AnnDataManager, require_counts: bool = True) -> 
     if empty_cells:
         names = adata_manager.adata.obs_names[empty_cells[:5]].tolist()
         raise ValueError(
-            f"{where} has {len(empty_cells)} cells without any count (for example {names}). Remove them, for example "
-            "with `scanpy.pp.filter_cells(adata, min_counts=1)`, after the selection of genes."
+            f"{where} has {len(empty_cells)} cells without any count (for example {names}). Remove them, for "
+            "example with `scanpy.pp.filter_cells(adata, min_counts=1)`, after the selection of genes."
         )
 
 
@@ -77,8 +80,58 @@ def check_batches(adata_manager: AnnDataManager) -> None:
     lonely = [str(state.categorical_mapping[i]) for i in np.flatnonzero(n_cells == 1)]
     if lonely:
         raise ValueError(
-            f"`batch_key` {state.original_key!r} has batches of a single cell: {lonely[:5]}. A batch needs at least "
-            "two cells, and better dozens: merge such batches or remove their cells."
+            f"`batch_key` {state.original_key!r} has batches of a single cell: {lonely[:5]}. A batch needs "
+            "at least two cells, and better dozens: merge such batches or remove their cells."
+        )
+
+
+def check_covariates(adata_manager: AnnDataManager) -> None:
+    """Check continuous covariates and size factors, of which scvi-tools takes any value.
+
+    Raises
+    ------
+    ValueError
+        If a continuous covariate is not finite, or a size factor not a positive number.
+    """
+    registered = adata_manager.data_registry
+    if REGISTRY_KEYS.CONT_COVS_KEY in registered:
+        covariates = adata_manager.get_from_registry(REGISTRY_KEYS.CONT_COVS_KEY)
+        for name, column in covariates.items():
+            if not np.isfinite(column.to_numpy(dtype=float)).all():
+                raise ValueError(
+                    f"`continuous_covariate_keys`: {name!r} has NaN or infinite values. Impute them, or "
+                    "remove these cells."
+                )
+    if REGISTRY_KEYS.SIZE_FACTOR_KEY in registered:
+        factors = np.asarray(adata_manager.get_from_registry(REGISTRY_KEYS.SIZE_FACTOR_KEY), dtype=float)
+        invalid = factors[~(np.isfinite(factors) & (factors > 0))]
+        if invalid.size:
+            raise ValueError(
+                f"`size_factor_key`: size factors must be positive and finite, found {invalid[0]:g}."
+            )
+
+
+def check_known_batches(batches: pd.Series, known: Sequence[Any]) -> None:
+    """Check that new data come from batches that the model was trained with.
+
+    Parameters
+    ----------
+    batches
+        Column of batches of the new data.
+    known
+        Batches of the training data.
+
+    Raises
+    ------
+    ValueError
+        If there are others.
+    """
+    unknown = sorted(map(str, set(batches.unique()) - set(known)))
+    if unknown:
+        raise ValueError(
+            f"`adata.obs[{batches.name!r}]` has batches that the model was not trained with: {unknown[:5]}; "
+            f"it knows {[str(name) for name in known[:20]]}. Correct the names, leave out these cells, or "
+            "map them with `SCVI_VMM.load_query_data`."
         )
 
 
@@ -92,8 +145,8 @@ def check_n_components(n_components: int, n_train: int) -> None:
     """
     if n_components > n_train:
         raise ValueError(
-            f"`n_components` is {n_components}, but there are only {n_train} training cells: every component starts "
-            f"from a cell of its own. Pass `n_components` of at most {n_train}, better of a tenth of that."
+            f"`n_components` is {n_components}, but there are only {n_train} training cells: every component "
+            f"starts from a cell of its own. Pass at most {n_train}, better a tenth of that."
         )
 
 

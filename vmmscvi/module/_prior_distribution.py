@@ -14,7 +14,8 @@ from vmmscvi.priors import Centers, MixturePrior, Prior
 class PriorDistribution(Distribution):
     """Density of the latent space, with the centres that the module encodes.
 
-    Centres are encoded when they are first needed, once: ``generative`` is also called where no prior is asked for.
+    Centres are encoded when they are first needed, once: ``generative`` is also called where no prior is
+    needed.
 
     Parameters
     ----------

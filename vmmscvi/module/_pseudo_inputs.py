@@ -14,7 +14,7 @@ from vmmscvi.priors._parameters import inverse_softplus
 PseudoInputSpace = Literal["log1p", "counts"]
 
 SMALLEST_EXPRESSION = 1e-2
-"""Value that stands for a count of zero: small enough to be no expression, large enough to keep a gradient."""
+"""Stands for a count of zero: small enough to be no expression, large enough to keep a gradient."""
 
 
 class PseudoCells(NamedTuple):
@@ -41,8 +41,8 @@ class PseudoCells(NamedTuple):
 class PseudoInputs(nn.Module):
     """``K`` learned cells: expression and every covariate that the encoder sees.
 
-    Expression is kept positive by a softplus, categories on the simplex by a softmax. Categories start uniform, so that
-    a centre belongs to no batch in particular.
+    Expression is kept positive by a softplus, categories on the simplex by a softmax. Categories start
+    uniform, so that a centre belongs to no batch in particular.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ class PseudoInputs(nn.Module):
     n_categories
         Numbers of categories of the further categorical covariates.
     space
-        Scale on which the optimizer moves expression: ``"log1p"`` (default), where a step means the same fold change
-        for rare and abundant transcripts, or ``"counts"``, as the paper does.
+        Scale on which the optimizer moves expression: ``"log1p"`` (default), where a step means the same fold
+        change for rare and abundant transcripts, or ``"counts"``, as the paper does.
     """
 
     is_initialized: Tensor
@@ -107,7 +107,7 @@ class PseudoInputs(nn.Module):
         self.is_initialized.fill_(True)
 
     def forward(self) -> PseudoCells:
-        """The pseudo-cells."""
+        """Return the pseudo-cells."""
         value = softplus(self.expression)
         return PseudoCells(
             counts=torch.expm1(value) if self.space == "log1p" else value,

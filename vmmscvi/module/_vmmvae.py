@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -13,42 +12,31 @@ from scvi import REGISTRY_KEYS
 from scvi.module import VAE
 from scvi.module._constants import MODULE_KEYS
 from scvi.module.base import LossOutput, auto_move_data
-from torch import Tensor, nn
-from torch.distributions import Distribution, Normal
+from torch import Tensor
+from torch.distributions import Distribution
 
+from vmmscvi.module._build_prior import PriorName, build_prior
 from vmmscvi.module._prior_distribution import PriorDistribution
+from vmmscvi.module._prior_mixin import PriorMixin
 from vmmscvi.module._pseudo_inputs import PseudoInputs, PseudoInputSpace
-from vmmscvi.priors import (
-    BayesianMixturePrior,
-    Centers,
-    EmpiricalBayesLoss,
-    GaussianMixturePrior,
-    Inference,
-    MixturePrior,
-    Prior,
-    StandardNormalPrior,
-    VampPrior,
-    VampPriorMixture,
-    WishartScale,
-)
-
-PriorName = Literal["vmm", "gmm", "vampprior", "standard_normal"]
+from vmmscvi.priors import Inference, WishartScale
 
 
-class VMMVAE(VAE):
+class VMMVAE(PriorMixin, VAE):
     """scVI's VAE whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
-    Everything but the prior is inherited. What depends on :math:`p(z)` is overridden: the ``pz`` of the generative
-    outputs, the Kullback-Leibler term of the loss, and the marginal likelihood.
+    Everything but the prior is inherited. What depends on :math:`p(z)` is overridden: the ``pz`` of the
+    generative outputs, the Kullback-Leibler term of the loss, and the marginal likelihood.
 
     Parameters
     ----------
     n_input
         Number of genes.
-    n_batch, n_labels, n_hidden, n_latent, n_layers, n_continuous_cov, n_cats_per_cov, dropout_rate, dispersion, \
-log_variational, gene_likelihood, latent_distribution, deeply_inject_covariates, batch_representation, use_batch_norm, \
-use_layer_norm, use_size_factor_key, use_observed_lib_size, extra_payload_autotune, library_log_means, \
-library_log_vars, var_activation, extra_encoder_kwargs, extra_decoder_kwargs, batch_embedding_kwargs
+    n_batch, n_labels, n_hidden, n_latent, n_layers, n_continuous_cov, n_cats_per_cov, dropout_rate, \
+dispersion, log_variational, gene_likelihood, latent_distribution, deeply_inject_covariates, \
+batch_representation, use_batch_norm, use_layer_norm, use_size_factor_key, use_observed_lib_size, \
+extra_payload_autotune, library_log_means, library_log_vars, var_activation, extra_encoder_kwargs, \
+extra_decoder_kwargs, batch_embedding_kwargs
         As in :class:`scvi.module.VAE`; ``latent_distribution`` must be ``"normal"``.
     encode_covariates
         As in :class:`scvi.module.VAE`, but ``True`` by default as in the paper: the encoder sees the batch.
@@ -100,8 +88,8 @@ library_log_vars, var_activation, extra_encoder_kwargs, extra_decoder_kwargs, ba
     ) -> None:
         if latent_distribution != "normal":
             raise ValueError(
-                f"`latent_distribution` must be 'normal', found {latent_distribution!r}: the prior is a density on "
-                "untransformed latent positions."
+                f"`latent_distribution` must be 'normal', found {latent_distribution!r}: the prior is a "
+                "density on untransformed latent positions."
             )
         super().__init__(
             n_input=n_input,
@@ -149,99 +137,6 @@ library_log_vars, var_activation, extra_encoder_kwargs, extra_decoder_kwargs, ba
             else None
         )
 
-    def prior_parameters(self) -> list[nn.Parameter]:
-        """Trainable parameters that empirical-Bayes steps fit; empty where the prior is fitted with the ELBO or frozen."""
-        if not self.prior.fitted_by_empirical_bayes:
-            return []
-        owners = [self.prior] if self.pseudo_inputs is None else [self.prior, self.pseudo_inputs]
-        return [p for owner in owners for p in owner.parameters() if p.requires_grad]
-
-    def encode_pseudo_inputs(self) -> Normal:
-        """The encoder's posteriors at the pseudo-inputs, batch shape ``(K, p)``: the distribution of the centres.
-
-        The encoder is in evaluation mode meanwhile: no dropout, and batch-norm statistics neither used from nor
-        updated by the pseudo-inputs.
-        """
-        if self.pseudo_inputs is None:
-            raise ValueError(f"A {type(self.prior).__name__} has no pseudo-inputs.")
-        cells = self.pseudo_inputs()
-        encoder_input = torch.log1p(cells.counts) if self.log_variational else cells.counts
-        covariates: tuple[Tensor, ...] = ()
-        if self.encode_covariates:
-            if cells.continuous is not None:
-                encoder_input = torch.cat((encoder_input, cells.continuous), dim=-1)
-            if self.batch_representation == "embedding":
-                table = self.get_embedding(REGISTRY_KEYS.BATCH_KEY).weight
-                encoder_input = torch.cat((encoder_input, cells.batch @ table), dim=-1)
-                covariates = cells.categorical
-            else:
-                covariates = (cells.batch, *cells.categorical)
-        with evaluation_mode(self.z_encoder):
-            q_centers, _ = self.z_encoder(encoder_input, *covariates)
-        return q_centers
-
-    def centers(self) -> Centers | None:
-        """Distribution of the centres under the current weights; ``None`` where the prior knows them itself.
-
-        A frozen prior keeps the centres of its training, however the encoder changes: reference clusters stay where
-        they are when a query is mapped.
-        """
-        if self.pseudo_inputs is None or self.prior.is_frozen:
-            return None
-        return Centers.from_distribution(self.encode_pseudo_inputs())
-
-    def freeze_prior(self) -> None:
-        """Keep prior and centres as they are from now on, whatever is trained."""
-        self.cache_centers()
-        self.prior.freeze()
-        if self.pseudo_inputs is not None:
-            self.pseudo_inputs.requires_grad_(False)
-
-    @torch.no_grad()
-    def cache_centers(self) -> None:
-        """Store the encoded pseudo-inputs in the prior, which then can be evaluated without the encoder."""
-        centers = self.centers()
-        if centers is not None:
-            self.prior.cache_centers(centers)
-
-    def empirical_bayes_loss(
-        self, tensors: dict[str, Tensor], hyperprior_n_obs: float | None = None
-    ) -> tuple[EmpiricalBayesLoss, Tensor]:
-        """Objective of the empirical-Bayes step on a minibatch, and the component of every cell.
-
-        Cells are encoded in evaluation mode without a gradient; the gradient reaches the prior's own parameters and,
-        through the encoder, the pseudo-inputs.
-
-        Parameters
-        ----------
-        tensors
-            The minibatch, as the data loader gives it.
-        hyperprior_n_obs
-            See :meth:`vmmscvi.priors.BayesianMixturePrior.empirical_bayes_loss`.
-
-        Returns
-        -------
-        The loss, and the most probable component at each posterior mean, shape ``(n,)``.
-        """
-        if not isinstance(self.prior, BayesianMixturePrior):
-            raise ValueError(f"A {type(self.prior).__name__} is not fitted by empirical Bayes.")
-        with torch.no_grad(), evaluation_mode(self.z_encoder):
-            inference_outputs = self.inference(**self._get_inference_input(tensors))
-        centers = self.centers()
-        loss = self.prior.empirical_bayes_loss(
-            inference_outputs[MODULE_KEYS.Z_KEY], centers, hyperprior_n_obs
-        )
-        with torch.no_grad():
-            assigned = self.assign(inference_outputs[MODULE_KEYS.QZ_KEY].loc, centers)
-        return loss, assigned
-
-    def assign(self, z: Tensor, centers: Centers | None = None) -> Tensor:
-        """Most probable component at ``z`` of shape ``(n, p)``; shape ``(n,)``."""
-        if not isinstance(self.prior, MixturePrior):
-            raise ValueError(f"A {type(self.prior).__name__} has no components.")
-        log_joint = self.prior.component_log_prob(z, centers, density="expected") + self.prior.pi_logits
-        return log_joint.argmax(dim=-1)
-
     @auto_move_data
     def generative(self, *args: Any, **kwargs: Any) -> dict[str, Distribution | None]:
         """Run the generative process; ``pz`` is the model's own prior."""
@@ -252,8 +147,8 @@ library_log_vars, var_activation, extra_encoder_kwargs, extra_decoder_kwargs, ba
     def loss(
         self,
         tensors: dict[str, Tensor],
-        inference_outputs: dict[str, Tensor | Distribution | None],
-        generative_outputs: dict[str, Distribution | None],
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, Any],
         kl_weight: Tensor | float = 1.0,
     ) -> LossOutput:
         """Negative ELBO of a minibatch, the Kullback-Leibler term estimated with the sample that is decoded.
@@ -266,7 +161,7 @@ library_log_vars, var_activation, extra_encoder_kwargs, extra_decoder_kwargs, ba
             Weight of the Kullback-Leibler term of ``z``.
         """
         qz, pz = inference_outputs[MODULE_KEYS.QZ_KEY], generative_outputs[MODULE_KEYS.PZ_KEY]
-        # super() computes a closed form between Gaussians: of qz with itself it is zero, and ours takes its place
+        # super() computes a closed form between Gaussians: of qz with itself it is zero, ours takes its place
         rest = super().loss(
             tensors, inference_outputs, {**generative_outputs, MODULE_KEYS.PZ_KEY: qz}, kl_weight
         )
@@ -289,7 +184,7 @@ library_log_vars, var_activation, extra_encoder_kwargs, extra_decoder_kwargs, ba
         return_mean: bool = False,
         n_mc_samples_per_pass: int = 1,
     ) -> Tensor | float:
-        r"""Importance-sampled :math:`\log p(x)` under the model's own prior, with the posterior as the proposal.
+        r"""Importance-sampled :math:`\log p(x)` under the model's own prior; the proposal is the posterior.
 
         Parameters
         ----------
@@ -328,9 +223,9 @@ library_log_vars, var_activation, extra_encoder_kwargs, extra_decoder_kwargs, ba
         inference_outputs: dict[str, Any],
         generative_outputs: dict[str, Any],
     ) -> Tensor:
-        """:math:`\\log p(x|z, l) p(z) p(l) / q(z, l|x)` for every sample and cell, shape ``([n_samples,] n)``."""
+        r""":math:`\log p(x|z, l) p(z) p(l) / q(z, l|x)` of samples and cells, shape ``([n_samples,] n)``."""
         z, qz = inference_outputs[MODULE_KEYS.Z_KEY], inference_outputs[MODULE_KEYS.QZ_KEY]
-        log_weight = (
+        log_weight: Tensor = (
             generative_outputs[MODULE_KEYS.PX_KEY].log_prob(tensors[REGISTRY_KEYS.X_KEY]).sum(-1)
             + generative_outputs[MODULE_KEYS.PZ_KEY].log_prob(z)
             - qz.log_prob(z).sum(-1)
@@ -343,43 +238,3 @@ library_log_vars, var_activation, extra_encoder_kwargs, extra_decoder_kwargs, ba
                 - inference_outputs[MODULE_KEYS.QL_KEY].log_prob(library).sum(-1)
             )
         return log_weight
-
-
-def build_prior(
-    prior: PriorName,
-    n_components: int,
-    n_latent: int,
-    inference: Inference = "MAP-DP",
-    responsibilities_in_gradient: bool = True,
-    wishart_scale: WishartScale = "paper",
-) -> Prior:
-    """A prior by its name; the arguments that it has no use for are ignored.
-
-    Parameters
-    ----------
-    prior
-        ``"vmm"``, ``"gmm"``, ``"vampprior"`` or ``"standard_normal"``.
-    n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale
-        See :class:`vmmscvi.priors.BayesianMixturePrior`.
-    """
-    if prior == "standard_normal":
-        return StandardNormalPrior(n_latent)
-    if prior == "vampprior":
-        return VampPrior(n_components, n_latent)
-    mixtures = {"vmm": VampPriorMixture, "gmm": GaussianMixturePrior}
-    if prior not in mixtures:
-        raise ValueError(
-            f"`prior` must be one of {('vmm', 'gmm', 'vampprior', 'standard_normal')}, found {prior!r}."
-        )
-    return mixtures[prior](n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale)
-
-
-@contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode for a while, and restore its mode afterwards."""
-    was_training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was_training)

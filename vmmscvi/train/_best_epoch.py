@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -47,7 +48,7 @@ class RestoreBestEpoch(Callback):
             self.best_score, self.best_epoch = score, trainer.current_epoch
             self._best_state = {
                 name: value.detach().clone() if isinstance(value, torch.Tensor) else deepcopy(value)
-                for name, value in pl_module.module.state_dict().items()
+                for name, value in _module(pl_module).state_dict().items()
             }
 
     def _is_better(self, score: float) -> bool:
@@ -68,15 +69,22 @@ class RestoreBestEpoch(Callback):
     def _restore(self, pl_module: pl.LightningModule) -> None:
         if self._best_state is None:
             return
-        pl_module.module.load_state_dict(self._best_state)
+        _module(pl_module).load_state_dict(self._best_state)
         self._best_state = None
-        logger.info("Restored the weights of epoch %s (%s = %s).", self.best_epoch, self.monitor, self.best_score)
+        logger.info(
+            "Restored the weights of epoch %s (%s = %s).", self.best_epoch, self.monitor, self.best_score
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint has to remember."""
+        """Return what a checkpoint has to remember."""
         return {"score": self.best_score, "epoch": self.best_epoch, "weights": self._best_state}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint stopped."""
         self.best_score, self.best_epoch = state_dict["score"], state_dict["epoch"]
         self._best_state = state_dict["weights"]
+
+
+def _module(pl_module: pl.LightningModule) -> nn.Module:
+    module: Any = pl_module.module
+    return module  # type: ignore[no-any-return]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +12,9 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from scvi.module.base import LossOutput
+
+INVALID_PARAMETER = re.compile(r"Expected parameter (\w+) .*? of distribution (\w+)", re.DOTALL)
+"""What ``torch.distributions`` says when it is given NaN; the only thing it has to tell it by."""
 
 
 class NonFiniteTrainingError(RuntimeError):
@@ -35,13 +41,46 @@ def require_finite(loss: LossOutput | Any, module: nn.Module, epoch: int) -> Non
     if torch.isfinite(loss.loss).all():
         return
     parts = [name for name, value in _parts(loss).items() if not torch.isfinite(value).all()]
-    parameters = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
-    where = f"parameters that are not finite: {', '.join(parameters[:5])}" if parameters else (
-        "all parameters are finite, so that the data or the step size is the cause"
-    )  # fmt: skip
-    raise NonFiniteTrainingError(
-        f"Training stopped in epoch {epoch}: {' and '.join(parts) or 'the loss'} became NaN or infinite; {where}. "
-        "Try a smaller learning rate (`plan_kwargs={'lr': ...}`), `plan_kwargs={'gradient_clip_val': 10.0}`, "
+    raise _error(" and ".join(parts) or "the loss", module, epoch)
+
+
+@contextmanager
+def non_finite_explained(module: nn.Module, epoch: int) -> Iterator[None]:
+    """Explain what torch raises on NaN, which often comes before there is a loss to look at.
+
+    Distributions refuse parameters that are NaN, and Cholesky factorisations matrices.
+
+    Parameters
+    ----------
+    module, epoch
+        As in :func:`require_finite`.
+
+    Raises
+    ------
+    NonFiniteTrainingError
+        Names the quantity that was refused and the parameters that are not finite.
+    """
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise _error("a matrix of the prior", module, epoch) from error
+    except ValueError as error:
+        refused = INVALID_PARAMETER.search(str(error))
+        if refused is None:
+            raise
+        raise _error(f"`{refused[1]}` of a {refused[2]} distribution", module, epoch) from error
+
+
+def _error(quantity: str, module: nn.Module, epoch: int) -> NonFiniteTrainingError:
+    names = [name for name, p in module.named_parameters() if not torch.isfinite(p).all()]
+    where = (
+        f"parameters that are not finite: {', '.join(names[:5])}"
+        if names
+        else "all parameters are finite, so that the data or the step size is the cause"
+    )
+    return NonFiniteTrainingError(
+        f"Training stopped in epoch {epoch}: {quantity} became NaN or infinite; {where}. "
+        "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, "
         "`gene_likelihood='nb'`, or a check of the data for extreme counts."
     )
 

@@ -1,8 +1,8 @@
-"""The training plan: a variational step and an empirical-Bayes step for every minibatch, each with its optimizer."""
+"""The training plan: a variational and an empirical-Bayes step for every minibatch, an optimizer for each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from scvi.train import TrainingPlan
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from vmmscvi.train._finite import require_finite
+from vmmscvi.train._finite import non_finite_explained, require_finite
 
 if TYPE_CHECKING:
     from scvi.module.base import BaseModuleClass, LossOutput
@@ -24,20 +24,23 @@ SUBNORMAL = 1e-30
 class EmpiricalBayesTrainingPlan(TrainingPlan):
     """Alternates the two steps of the VampPrior Mixture Model on every minibatch.
 
-    1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is held.
-    2. *Empirical-Bayes step*: the prior's parameters follow the gradient of its own objective; networks are held.
+    1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is
+       held.
+    2. *Empirical-Bayes step*: the prior's parameters follow the gradient of its own objective; networks are
+       held.
 
-    The plan knows of the module only ``prior_parameters()``, ``empirical_bayes_loss(tensors, hyperprior_n_obs)``,
-    ``cache_centers()`` and ``prior.alpha``.
-    Where there are no prior parameters to fit (N(0, I), a VampPrior, a frozen prior), the second step is skipped.
+    The plan knows of the module only ``prior_parameters()``, ``cache_centers()``, ``prior.alpha`` and
+    ``empirical_bayes_loss(tensors, hyperprior_n_obs)``.
+    Where there are no prior parameters to fit (N(0, I), a VampPrior, a frozen prior), the second step is
+    skipped.
 
-    ``global_step`` counts minibatches, as in every other scvi-tools plan, so that warm-up by steps, ``max_steps`` and
-    loggers mean what they say.
+    ``global_step`` counts minibatches, as in every other scvi-tools plan, so that warm-up by steps,
+    ``max_steps`` and loggers mean what they say.
 
     Parameters
     ----------
     module
-        The module, with the two methods above.
+        The module, with what is listed above.
     lr
         Learning rate of the networks.
     prior_lr_ratio
@@ -47,15 +50,21 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
     weight_decay
         Weight decay of the networks; none as in the paper (scvi-tools: 1e-6). The prior has none.
     hyperprior_n_obs
-        Number of cells that the hyper-priors are weighed against in an empirical-Bayes step; the size of the minibatch
-        by default, as in the paper.
+        Number of cells that the hyper-priors are weighed against in an empirical-Bayes step; the size of the
+        minibatch by default, as in the paper.
     gradient_clip_val
-        Largest norm of the networks' gradient and, separately, of the prior's. (The Trainer's argument of this name
-        cannot be used with two optimizers.) No clipping by default.
+        Largest norm of the networks' gradient and, separately, of the prior's. (The Trainer's argument of
+        this name cannot be used with two optimizers.) No clipping by default.
     n_epochs_kl_warmup, n_steps_kl_warmup
-        As in scvi-tools, but no warm-up by default: the prior has to be fitted to the posteriors that it shapes.
+        As in scvi-tools, but no warm-up by default: the prior has to be fitted to the posteriors that it
+        shapes.
     **kwargs
         Further arguments of :class:`scvi.train.TrainingPlan`.
+
+    Raises
+    ------
+    ValueError
+        If a learning rate, ``hyperprior_n_obs`` or ``gradient_clip_val`` is not positive.
     """
 
     def __init__(
@@ -72,8 +81,14 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
         n_steps_kl_warmup: int | None = None,
         **kwargs: Any,
     ) -> None:
-        for name, value in {"lr": lr, "prior_lr_ratio": prior_lr_ratio}.items():
-            if not value > 0:
+        positive = {
+            "lr": lr,
+            "prior_lr_ratio": prior_lr_ratio,
+            "hyperprior_n_obs": hyperprior_n_obs,
+            "gradient_clip_val": gradient_clip_val,
+        }
+        for name, value in positive.items():
+            if value is not None and not value > 0:
                 raise ValueError(f"`{name}` must be positive, found {value}.")
         super().__init__(
             module,
@@ -90,7 +105,7 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
         self.automatic_optimization = False
         self._utilized: set[int] = set()
 
-    # -- the two steps --------------------------------------------------------------------------------------------
+    # -- the two steps ---------------------------------------------------------------------------------------
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One variational step and one empirical-Bayes step; returns the negative ELBO of the minibatch."""
@@ -106,19 +121,22 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
             self.loss_kwargs.update({"kl_weight": self.kl_weight})
             self.log("kl_weight", self.kl_weight, on_step=True, on_epoch=False)
         with held(self.module.prior_parameters()):
-            _, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
-            require_finite(loss_output, self.module, epoch=self.current_epoch)
+            with non_finite_explained(self.module, self.current_epoch):
+                _, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
+            require_finite(loss_output, self.module, self.current_epoch)
             self._step(optimizer, loss_output.loss)
         self._log_variational_step(loss_output)
-        return loss_output.loss.detach()
+        loss: Tensor = loss_output.loss.detach()
+        return loss
 
     def _empirical_bayes_step(self, batch: dict[str, Tensor], optimizer: LightningOptimizer) -> None:
         prior_parameters = {id(p) for p in self.module.prior_parameters()}
         # `global_step` counts the steps of optimizers that report to the training loop: this one does not.
         optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
         with held(p for p in self.module.parameters() if id(p) not in prior_parameters):
-            prior_loss, assigned = self.module.empirical_bayes_loss(batch, self.hyperprior_n_obs)
-            require_finite(prior_loss, self.module, epoch=self.current_epoch)
+            with non_finite_explained(self.module, self.current_epoch):
+                prior_loss, assigned = self.module.empirical_bayes_loss(batch, self.hyperprior_n_obs)
+            require_finite(prior_loss, self.module, self.current_epoch)
             self._step(optimizer, prior_loss.loss)
         self._utilized.update(assigned.unique().tolist())
         self.log(
@@ -129,17 +147,24 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
     def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
         self.manual_backward(loss)
-        if self.gradient_clip_val is not None:
-            self.clip_gradients(
-                optimizer, gradient_clip_val=self.gradient_clip_val, gradient_clip_algorithm="norm"
-            )
         optimizer.step()
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradient, here and not before: mixed precision has unscaled it by now."""
+        if self.gradient_clip_val is not None:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(parameters, self.gradient_clip_val)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Compute the negative ELBO of a minibatch of validation cells."""
+        with non_finite_explained(self.module, self.current_epoch):
+            super().validation_step(batch, batch_idx)
+
     def _log_variational_step(self, loss_output: LossOutput) -> None:
-        """What :class:`scvi.train.TrainingPlan` logs in its own training step."""
+        """Log what :class:`scvi.train.TrainingPlan` logs in its own training step."""
         self.log(
-            "train_loss", loss_output.loss.detach(), on_step=self.on_step, on_epoch=self.on_epoch, prog_bar=True,
-            sync_dist=self.use_sync_dist,
+            "train_loss", loss_output.loss.detach(), on_step=self.on_step, on_epoch=self.on_epoch,
+            prog_bar=True, sync_dist=self.use_sync_dist,
         )  # fmt: skip
         if self.on_step:
             self.trainer.logger.log_metrics({"train_loss_step": loss_output.loss}, step=self.global_step)
@@ -147,23 +172,30 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
         if loss_output.extra_metrics:
             self.prepare_scib_autotune(loss_output.extra_metrics, "training")
 
-    # -- optimizers -----------------------------------------------------------------------------------------------
+    # -- optimizers ------------------------------------------------------------------------------------------
 
-    def _optimizer_creator_fn(self, optimizer_cls: type[torch.optim.Optimizer]) -> Any:
-        # one kernel for all parameters: Adam's many small operations are a fifth of a step on a CPU
+    @property
+    def _fused(self) -> bool:
+        # One kernel for all parameters: Adam's many small operations are a fifth of a step on a CPU. Under
+        # mixed precision it also unscales the gradient, which is too late for clipping.
+        return self.gradient_clip_val is None
+
+    def _optimizer_creator_fn(self, optimizer_cls: Callable[..., torch.optim.Optimizer]) -> Any:
         return lambda params: optimizer_cls(
-            params, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, fused=True
+            params, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, fused=self._fused
         )
 
     def configure_optimizers(self) -> Any:
-        """The networks' optimizer and, where there is a prior to fit, the prior's."""
+        """Create the networks' optimizer and, where there is a prior to fit, the prior's."""
         prior_parameters = self.module.prior_parameters()
         is_prior = {id(p) for p in prior_parameters}
         networks = [p for p in self.module.parameters() if p.requires_grad and id(p) not in is_prior]
         optimizers = [self.get_optimizer_creator()(networks)]
         if prior_parameters:
             optimizers.append(
-                torch.optim.Adam(prior_parameters, lr=self.lr * self.prior_lr_ratio, eps=self.eps, fused=True)
+                torch.optim.Adam(
+                    prior_parameters, lr=self.lr * self.prior_lr_ratio, eps=self.eps, fused=self._fused
+                )
             )
         if not self.reduce_lr_on_plateau:
             return optimizers
@@ -180,7 +212,7 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
         ]
         return optimizers, [{"scheduler": s, "monitor": self.lr_scheduler_metric} for s in schedulers]
 
-    # -- epochs ---------------------------------------------------------------------------------------------------
+    # -- epochs ----------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
         """Count the components in use afresh."""
@@ -201,13 +233,14 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
         self.module.cache_centers()
 
     def on_train_end(self) -> None:
-        """Store the centres of the final weights (callbacks, which may restore a better epoch, come first)."""
+        """Store the centres of the final weights; callbacks, which may restore a better epoch, come first."""
         self.module.cache_centers()
 
     def on_validation_epoch_end(self) -> None:
         """Show the validation ELBO in the progress bar, and step the schedulers that watch it."""
-        if "elbo_validation" in self.trainer.callback_metrics:
-            self.log("val_elbo", self.trainer.callback_metrics["elbo_validation"], prog_bar=True, logger=False)
+        metrics = self.trainer.callback_metrics
+        if "elbo_validation" in metrics:
+            self.log("val_elbo", metrics["elbo_validation"], prog_bar=True, logger=False)
         if "validation" in self.lr_scheduler_metric:
             self._step_schedulers()
 
@@ -222,7 +255,7 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
 
 @contextmanager
 def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Keep parameters out of the graph for a while: no gradient is computed for, or written to, them."""
+    """Keep parameters out of the graph for a while: no gradient is computed for them, or written to them."""
     trained = [p for p in parameters if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -237,8 +270,8 @@ def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 def flush_subnormals(optimizer: torch.optim.Optimizer) -> None:
     """Set negligible entries of an optimizer's state to zero.
 
-    Moments of parameters that no longer receive a gradient (those of unused components) decay geometrically and would
-    stay at the smallest subnormal number for ever.
+    Moments of parameters that no longer receive a gradient (those of unused components) decay geometrically
+    and would stay at the smallest subnormal number for ever.
     """
     for state in optimizer.state.values():
         for value in state.values():
