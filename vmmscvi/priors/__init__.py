@@ -1,0 +1,38 @@
+"""Priors on a latent space: densities, empirical-Bayes objectives, samples.
+
+Knows nothing of cells, genes or encoders.
+"""
+
+from vmmscvi.priors import functional
+from vmmscvi.priors._base import Centers, Prior, entropy
+from vmmscvi.priors._gaussian_mixture import (
+    BayesianMixturePrior,
+    EmpiricalBayesLoss,
+    GaussianMixturePrior,
+    Inference,
+    VampPriorMixture,
+    WishartScale,
+    wishart_scale_factor,
+)
+from vmmscvi.priors._generative import generative_model
+from vmmscvi.priors._mixture import MixturePrior
+from vmmscvi.priors._standard_normal import StandardNormalPrior
+from vmmscvi.priors._vampprior import VampPrior
+
+__all__ = [
+    "BayesianMixturePrior",
+    "Centers",
+    "EmpiricalBayesLoss",
+    "GaussianMixturePrior",
+    "Inference",
+    "MixturePrior",
+    "Prior",
+    "StandardNormalPrior",
+    "VampPrior",
+    "VampPriorMixture",
+    "WishartScale",
+    "entropy",
+    "functional",
+    "generative_model",
+    "wishart_scale_factor",
+]

@@ -1,0 +1,167 @@
+"""What every prior on the latent space offers. The one interface that modules and training plans rely on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import wraps
+from itertools import chain
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, MultivariateNormal, Normal
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class Centers(NamedTuple):
+    r"""Distribution of the cluster centres, :math:`q(\mu_j) = N(m_j, S_j)`.
+
+    Attributes
+    ----------
+    loc
+        Means, shape ``(K, p)``.
+    scale
+        Standard deviations ``(K, p)``, lower Cholesky factors ``(K, p, p)``, or ``None`` for points.
+    """
+
+    loc: Tensor
+    scale: Tensor | None
+
+    @classmethod
+    def from_distribution(cls, q_centers: Distribution) -> Centers:
+        """Read the centres from an encoder's posterior at K pseudo-inputs.
+
+        Parameters
+        ----------
+        q_centers
+            ``Normal`` with batch shape ``(K, p)`` or ``MultivariateNormal`` with batch shape ``(K,)``.
+        """
+        if isinstance(q_centers, MultivariateNormal):
+            return cls(q_centers.loc, q_centers.scale_tril)
+        return cls(q_centers.mean, q_centers.stddev)
+
+
+def entropy(distribution: Distribution) -> Tensor:
+    """Entropy of a distribution over latent vectors, shape ``(...)``, dimensions independent or not.
+
+    Parameters
+    ----------
+    distribution
+        ``Normal`` with batch shape ``(..., p)`` or ``MultivariateNormal`` with batch shape ``(...)``.
+    """
+    value: Tensor = distribution.entropy()
+    return value if distribution.event_shape else value.sum(-1)
+
+
+def in_full_precision(method: Method) -> Method:
+    """Compute a method of a prior in at least float32, also within mixed-precision training.
+
+    Cholesky factors and log-determinants do not survive sixteen bits: autocasting is switched off, and
+    tensors, centres and Gaussians of half precision among the arguments are cast to float32.
+    """
+
+    @wraps(method)
+    def wrapper(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(device_type=_device_type(self, chain(args, kwargs.values())), enabled=False):
+            return method(self, *map(_upcast, args), **{k: _upcast(v) for k, v in kwargs.items()})
+
+    return wrapper  # type: ignore[return-value]
+
+
+def _device_type(module: nn.Module, arguments: Iterable[Any]) -> str:
+    tensors = (value.loc if isinstance(value, Centers) else value for value in arguments)
+    candidates = chain(tensors, module.parameters(), module.buffers())
+    return next((value.device.type for value in candidates if isinstance(value, Tensor)), "cpu")
+
+
+def _upcast(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.float() if _is_half(value) else value
+    if isinstance(value, Centers):
+        return Centers(_upcast(value.loc), _upcast(value.scale))
+    if isinstance(value, Normal) and (_is_half(value.loc) or _is_half(value.scale)):
+        return Normal(_upcast(value.loc), _upcast(value.scale))
+    if isinstance(value, MultivariateNormal) and _is_half(value.scale_tril):
+        return MultivariateNormal(_upcast(value.loc), scale_tril=_upcast(value.scale_tril))
+    return value
+
+
+def _is_half(tensor: Tensor) -> bool:
+    return tensor.dtype in (torch.float16, torch.bfloat16)
+
+
+class Prior(nn.Module, ABC):
+    """A density on the latent space.
+
+    A prior whose centres are encoded pseudo-inputs does not own the encoder: whoever does, encodes them and
+    passes the result as ``centers``. Without that argument the centres of the last :meth:`cache_centers` are
+    used.
+
+    Parameters
+    ----------
+    n_latent
+        Dimension ``p`` of the latent space.
+    """
+
+    uses_pseudo_inputs: bool = False
+    """Whether the centres are encoded pseudo-inputs."""
+    fitted_by_empirical_bayes: bool = False
+    """Whether the parameters are fitted in empirical-Bayes steps of their own, not jointly with the ELBO."""
+
+    def __init__(self, n_latent: int) -> None:
+        super().__init__()
+        if n_latent < 1:
+            raise ValueError(f"`n_latent` must be a positive integer, found {n_latent}.")
+        self.n_latent = n_latent
+        self.is_frozen = False
+
+    @abstractmethod
+    def log_prob(self, z: Tensor, centers: Centers | None = None) -> Tensor:
+        """Log-density at ``z`` of shape ``(..., p)``; the result has shape ``(...)``."""
+
+    @abstractmethod
+    def sample(self, n_samples: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw ``n_samples`` latent positions, shape ``(n_samples, p)``."""
+
+    @in_full_precision
+    def kl_divergence(self, qz: Distribution, z: Tensor, centers: Centers | None = None) -> Tensor:
+        r"""Kullback-Leibler divergence :math:`KL(q(z|x) \| p(z))`, one value for each cell.
+
+        The entropy of ``qz`` is exact; the cross-entropy is estimated with the samples ``z``. The estimate is
+        unbiased and may be negative.
+
+        Parameters
+        ----------
+        qz
+            Approximate posteriors: ``Normal`` with batch shape ``(n, p)`` or ``MultivariateNormal`` with
+            ``(n,)``.
+        z
+            Reparametrised samples of ``qz``, shape ``(n, p)`` or ``(n_samples, n, p)``.
+        centers
+            Distribution of the centres, for priors with pseudo-inputs.
+
+        Returns
+        -------
+        Tensor of shape ``(n,)`` or ``(n_samples, n)``.
+        """
+        return -entropy(qz) - self.log_prob(z, centers)
+
+    def cache_centers(self, centers: Centers) -> None:
+        """Remember the centres, to evaluate the prior without the encoder. Nothing to do by default."""
+
+    def freeze(self) -> None:
+        """Stop training the prior: parameters and cached centres stay as they are (query mapping)."""
+        self.requires_grad_(False)
+        self.is_frozen = True
+
+    def get_extra_state(self) -> Tensor:
+        """Whether the prior is frozen, saved with its parameters."""
+        return torch.tensor(self.is_frozen)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore what :meth:`get_extra_state` saved."""
+        self.is_frozen = bool(state)
+        if self.is_frozen:
+            self.freeze()

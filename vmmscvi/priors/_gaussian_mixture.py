@@ -1,0 +1,239 @@
+"""Bayesian Gaussian mixtures: the GMM prior and the VampPrior Mixture Model."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
+
+from vmmscvi.priors import functional as F
+from vmmscvi.priors._base import Centers, in_full_precision
+from vmmscvi.priors._mixture import ComponentDensity, MixturePrior
+from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
+
+Inference = Literal["MAP-DP", "MAP", "MLE"]
+WishartScale = Literal["paper", "reference"] | float
+
+
+class EmpiricalBayesLoss(NamedTuple):
+    r"""Value of the empirical-Bayes objective, to be minimised, and its two parts.
+
+    Attributes
+    ----------
+    loss
+        ``expected_nll + hyperprior_nll``, a scalar.
+    expected_nll
+        Minus the mean over cells of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`.
+    hyperprior_nll
+        Minus the log-density of the hyper-priors, divided by the number of cells it is weighed against.
+    """
+
+    loss: Tensor
+    expected_nll: Tensor
+    hyperprior_nll: Tensor
+
+
+class BayesianMixturePrior(MixturePrior):
+    r"""A mixture of Gaussians with full precisions and the hyper-priors of the paper.
+
+    :math:`\alpha \sim InverseGamma(1, 1)`, :math:`\pi|\alpha \sim Dirichlet(\alpha/K, \ldots)`,
+    :math:`\mu_j \sim N(0, I)`, :math:`\Lambda_j \sim Wishart(p + 2, c I)`.
+
+    Parameters
+    ----------
+    n_components
+        Number ``K`` of components: an upper bound, unneeded ones lose their weight.
+    n_latent
+        Dimension ``p`` of the latent space.
+    inference
+        ``"MAP-DP"`` uses all hyper-priors and learns the concentration; ``"MAP"`` fixes it at one; ``"MLE"``
+        drops the hyper-priors.
+    responsibilities_in_gradient
+        Whether the empirical-Bayes objective is differentiated through the responsibilities. Textbook EM
+        holds them constant; inside the gradient they add a penalty on the entropy of the assignments, which
+        finds far better clusters (default).
+    wishart_scale
+        Scale ``c`` of the Wishart: ``"paper"`` is :math:`K^{1/p}/(p+2)`, ``"reference"`` (the authors' code)
+        is :math:`K^{2/p}/(p+2)`, or a positive number.
+    """
+
+    fitted_by_empirical_bayes = True
+
+    def __init__(
+        self,
+        n_components: int,
+        n_latent: int,
+        inference: Inference = "MAP-DP",
+        responsibilities_in_gradient: bool = True,
+        wishart_scale: WishartScale = "paper",
+    ) -> None:
+        super().__init__(n_components, n_latent)
+        if inference not in get_args(Inference):
+            raise ValueError(f"`inference` must be one of {get_args(Inference)}, found {inference!r}.")
+        self.inference = inference
+        self.responsibilities_in_gradient = responsibilities_in_gradient
+        self.wishart_scale_factor = wishart_scale_factor(wishart_scale, n_components, n_latent)
+        self.pi_logits = nn.Parameter(torch.zeros(n_components))
+        self.precision_cholesky = PrecisionCholesky(n_components, n_latent)
+        self.inverse_alpha = PositiveScalar(1.0)
+        if inference != "MAP-DP":
+            self.inverse_alpha.requires_grad_(False)
+
+    @property
+    def alpha(self) -> Tensor:
+        """Concentration of the Dirichlet, a scalar; large values favour many components."""
+        inverse_alpha: Tensor = self.inverse_alpha()
+        return inverse_alpha.reciprocal()
+
+    def _centers(self, centers: Centers | None) -> Centers:
+        return self._cached_centers() if centers is None else centers
+
+    @in_full_precision
+    def component_log_prob(
+        self, z: Tensor, centers: Centers | None = None, density: ComponentDensity = "predictive"
+    ) -> Tensor:
+        """Log-density of every component at ``z``; see :meth:`MixturePrior.component_log_prob`."""
+        densities = {
+            "predictive": F.predictive_component_log_prob,
+            "expected": F.expected_component_log_prob,
+        }
+        if density not in densities:
+            raise ValueError(f"`density` must be one of {tuple(densities)}, found {density!r}.")
+        return densities[density](z, *self._centers(centers), self.precision_cholesky())
+
+    @in_full_precision
+    def log_hyperprior(self, centers: Centers | None = None) -> Tensor:
+        """Log-density of the hyper-priors at the current parameters, a scalar; zero under ``"MLE"``."""
+        if self.inference == "MLE":
+            return self.pi_logits.new_zeros(())
+        inverse_alpha = self.inverse_alpha()
+        log_prob = (
+            F.log_prior_mixing(self.pi_logits, inverse_alpha)
+            + F.log_prior_centers(*self._centers(centers)).sum()
+            + F.log_prior_precision(self.precision_cholesky(), self.wishart_scale_factor).sum()
+        )
+        if self.inference == "MAP-DP":
+            log_prob = log_prob + F.log_prior_inverse_alpha(inverse_alpha)
+        return log_prob
+
+    @in_full_precision
+    def empirical_bayes_loss(
+        self, z: Tensor, centers: Centers | None = None, hyperprior_n_obs: float | None = None
+    ) -> EmpiricalBayesLoss:
+        r"""Objective of the empirical-Bayes step, to be minimised: the paper's M-step.
+
+        :math:`-\frac1M [\sum_{ij} r_{ij} (l_{ij} + \log \pi_j)] - \frac1n \log p(\alpha, \pi, \mu, \Lambda)`.
+
+        Parameters
+        ----------
+        z
+            Latent positions of a minibatch, shape ``(M, p)``; samples of the posteriors, detached.
+        centers
+            Distribution of the centres, with a gradient to the pseudo-inputs; the cached one by default.
+        hyperprior_n_obs
+            Number ``n > 0`` of cells that the hyper-priors are weighed against: ``M`` by default as in the
+            paper, which up-weights them by N/M against a fit to all data.
+        """
+        n_obs = z.shape[0] if hyperprior_n_obs is None else hyperprior_n_obs
+        if not n_obs > 0:
+            raise ValueError(f"`hyperprior_n_obs` must be a positive number, found {hyperprior_n_obs}.")
+        log_joint = self.component_log_prob(z, centers, density="expected") + torch.log_softmax(
+            self.pi_logits, dim=-1
+        )
+        log_evidence = torch.logsumexp(log_joint, dim=-1, keepdim=True)
+        assignment = F.responsibilities(log_joint, torch.zeros_like(self.pi_logits))
+        if not self.responsibilities_in_gradient:
+            assignment = assignment.detach()
+        # written relative to the evidence, so that components without responsibility contribute exact zeros
+        relative = (log_joint - log_evidence).masked_fill(assignment == 0, 0.0)
+        expected = (assignment * relative).sum(-1) + log_evidence.squeeze(-1) * assignment.sum(-1)
+        expected_nll = -expected.mean()
+        hyperprior_nll = -self.log_hyperprior(centers) / n_obs
+        return EmpiricalBayesLoss(expected_nll + hyperprior_nll, expected_nll, hyperprior_nll)
+
+    @in_full_precision
+    def component_distribution(self, centers: Centers | None = None) -> MultivariateNormal:
+        r"""Return the components :math:`N(m_j, \Lambda_j^{-1} + S_j)`, a batch of ``K`` Gaussians."""
+        loc, scale = self._centers(centers)
+        covariance = torch.cholesky_inverse(self.precision_cholesky())
+        if scale is not None:
+            covariance = covariance + (
+                torch.diag_embed(scale.square()) if scale.dim() == loc.dim() else scale @ scale.mT
+            )
+        return MultivariateNormal(loc, covariance)
+
+
+class GaussianMixturePrior(BayesianMixturePrior):
+    """The Bayesian Gaussian mixture: centres are free parameters, points in the latent space.
+
+    Parameters
+    ----------
+    n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale
+        See :class:`BayesianMixturePrior`.
+    """
+
+    def __init__(
+        self,
+        n_components: int,
+        n_latent: int,
+        inference: Inference = "MAP-DP",
+        responsibilities_in_gradient: bool = True,
+        wishart_scale: WishartScale = "paper",
+    ) -> None:
+        super().__init__(n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale)
+        self.loc = nn.Parameter(torch.randn(n_components, n_latent))
+
+    def _centers(self, centers: Centers | None) -> Centers:
+        return Centers(self.loc, None) if centers is None else centers
+
+
+class VampPriorMixture(BayesianMixturePrior):
+    """The VampPrior Mixture Model: the centre of a cluster is the encoder's posterior at a pseudo-input.
+
+    Parameters
+    ----------
+    n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale
+        See :class:`BayesianMixturePrior`.
+    """
+
+    uses_pseudo_inputs = True
+
+    def __init__(
+        self,
+        n_components: int,
+        n_latent: int,
+        inference: Inference = "MAP-DP",
+        responsibilities_in_gradient: bool = True,
+        wishart_scale: WishartScale = "paper",
+    ) -> None:
+        super().__init__(n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale)
+        self._register_center_cache()
+
+
+def wishart_scale_factor(wishart_scale: WishartScale, n_components: int, n_latent: int) -> float:
+    """Compute the number ``c`` that a Wishart's scale matrix ``c I`` is made of.
+
+    Parameters
+    ----------
+    wishart_scale
+        ``"paper"``, ``"reference"`` or a positive number, which is returned as it is.
+    n_components
+        Number ``K`` of components.
+    n_latent
+        Dimension ``p`` of the latent space.
+    """
+    powers = {"paper": 1.0, "reference": 2.0}
+    if isinstance(wishart_scale, str):
+        if wishart_scale not in powers:
+            raise ValueError(
+                f"`wishart_scale` must be 'paper', 'reference' or a positive number, found {wishart_scale!r}."
+            )
+        return float(n_components ** (powers[wishart_scale] / n_latent) / (n_latent + 2))
+    if not 0 < wishart_scale < math.inf:
+        raise ValueError(
+            f"`wishart_scale` must be 'paper', 'reference' or a positive number, found {wishart_scale}."
+        )
+    return float(wishart_scale)

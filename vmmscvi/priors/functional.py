@@ -1,0 +1,272 @@
+r"""The mathematics of the mixture priors, as pure functions on tensors.
+
+Nothing here holds state, samples, or knows of encoders, cells or genes. Every function works in the float
+dtype of its arguments, is differentiable in all of them, and broadcasts over the leading dimensions of ``z``.
+
+Shapes used throughout: ``K`` components, ``p`` latent dimensions.
+
+* ``z``: ``(..., p)``, latent positions.
+* ``loc``: ``(K, p)``, means :math:`m_j` of the centres' distributions.
+* ``scale``: the centres' spread :math:`S_j`, either a standard deviation ``(K, p)``, or a lower Cholesky
+  factor ``(K, p, p)``, or ``None`` for centres that are points.
+* ``precision_cholesky``: ``(K, p, p)``, lower triangular :math:`L_j` with a positive diagonal,
+  :math:`\Lambda_j = L_j L_j^T`.
+* ``pi_logits``: ``(K,)``, unnormalised log-weights.
+
+The model is that of Stirn & Knowles, "The VampPrior Mixture Model" (arXiv 2402.04412).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+LOG_TWO_PI = math.log(2.0 * math.pi)
+
+
+def expected_component_log_prob(
+    z: Tensor, loc: Tensor, scale: Tensor | None, precision_cholesky: Tensor
+) -> Tensor:
+    r"""Log-density of ``z`` under each component, in expectation over the component's uncertain centre.
+
+    :math:`l_j(z) = E_{q(\mu_j)} \log N(z; \mu_j, \Lambda_j^{-1})
+    = \log N(z; m_j, \Lambda_j^{-1}) - \tfrac12 \mathrm{tr}(\Lambda_j S_j)`.
+
+    Parameters
+    ----------
+    z
+        Latent positions, shape ``(..., p)``.
+    loc
+        Means of the centres, shape ``(K, p)``.
+    scale
+        Spread of the centres: standard deviations ``(K, p)``, Cholesky factors ``(K, p, p)``, or ``None``.
+    precision_cholesky
+        Cholesky factors of the precisions, shape ``(K, p, p)``.
+
+    Returns
+    -------
+    Tensor of shape ``(..., K)``.
+    """
+    log_prob = _whitened_gaussian_log_prob(
+        z, loc, precision_cholesky.mT, log_diagonal_sum(precision_cholesky)
+    )
+    if scale is None:
+        return log_prob
+    spread = _precision_whitened_scale(scale, precision_cholesky)
+    return log_prob - 0.5 * spread.square().sum((-2, -1))
+
+
+def predictive_component_log_prob(
+    z: Tensor, loc: Tensor, scale: Tensor | None, precision_cholesky: Tensor
+) -> Tensor:
+    r"""Log-density of ``z`` under each component with the uncertain centre integrated out.
+
+    :math:`\log N(z; m_j, \Lambda_j^{-1} + S_j)`. The covariance is never formed: with
+    :math:`B_j = I + L_j^T S_j L_j = C_j C_j^T` it equals :math:`L_j^{-T} B_j L_j^{-1}`. All eigenvalues of
+    :math:`B_j` are at least one, so that its Cholesky factorisation needs no jitter as long as the largest
+    stays below the reciprocal of the dtype's precision (:math:`10^7` in float32).
+
+    Parameters
+    ----------
+    z, loc, scale, precision_cholesky
+        As in :func:`expected_component_log_prob`.
+
+    Returns
+    -------
+    Tensor of shape ``(..., K)``.
+    """
+    if scale is None:
+        return expected_component_log_prob(z, loc, None, precision_cholesky)
+    spread = _precision_whitened_scale(scale, precision_cholesky)
+    identity = torch.eye(loc.shape[-1], dtype=spread.dtype, device=spread.device)
+    cholesky = torch.linalg.cholesky(identity + spread @ spread.mT)
+    whitening = torch.linalg.solve_triangular(cholesky, precision_cholesky.mT, upper=False)
+    log_det = log_diagonal_sum(precision_cholesky) - log_diagonal_sum(cholesky)
+    return _whitened_gaussian_log_prob(z, loc, whitening, log_det)
+
+
+def center_component_log_prob(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    r"""Log-density of ``z`` under each centre's own distribution, a VampPrior's component.
+
+    :math:`\log N(z; m_j, S_j)`.
+
+    Parameters
+    ----------
+    z, loc, scale
+        As in :func:`expected_component_log_prob`; ``scale`` must not be ``None``.
+
+    Returns
+    -------
+    Tensor of shape ``(..., K)``.
+    """
+    if scale.dim() == loc.dim():
+        return _whitened_gaussian_log_prob(z, loc, torch.diag_embed(scale.reciprocal()), -scale.log().sum(-1))
+    identity = torch.eye(loc.shape[-1], dtype=scale.dtype, device=scale.device).expand_as(scale)
+    whitening = torch.linalg.solve_triangular(scale, identity, upper=False)
+    return _whitened_gaussian_log_prob(z, loc, whitening, -log_diagonal_sum(scale))
+
+
+def mixture_log_prob(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
+    r"""Log-density of the mixture, :math:`\log \sum_j \pi_j \exp(l_j)`.
+
+    Parameters
+    ----------
+    component_log_prob
+        Log-densities of the components, shape ``(..., K)``.
+    pi_logits
+        Unnormalised log-weights, shape ``(K,)``.
+
+    Returns
+    -------
+    Tensor of shape ``(...)``.
+    """
+    return torch.logsumexp(component_log_prob + torch.log_softmax(pi_logits, dim=-1), dim=-1)
+
+
+def responsibilities(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
+    r"""Posterior probability of each component, :math:`r_j \propto \pi_j \exp(l_j)`.
+
+    Probabilities below the smallest normal number of the dtype are exactly zero: subnormal numbers would make
+    every later product many times slower on a CPU.
+
+    Parameters
+    ----------
+    component_log_prob
+        Log-densities of the components, shape ``(..., K)``.
+    pi_logits
+        Unnormalised log-weights, shape ``(K,)``.
+
+    Returns
+    -------
+    Tensor of shape ``(..., K)`` whose rows sum to one.
+    """
+    log_r = torch.log_softmax(component_log_prob + torch.log_softmax(pi_logits, dim=-1), dim=-1)
+    negligible = math.log(torch.finfo(log_r.dtype).tiny)
+    return log_r.masked_fill(log_r <= negligible, -math.inf).exp()
+
+
+def log_prior_inverse_alpha(inverse_alpha: Tensor) -> Tensor:
+    r"""Log-prior of :math:`\tau = 1/\alpha \sim \mathrm{Gamma}(1, 1)`, that is :math:`-\tau`.
+
+    The concentration is :math:`\alpha \sim \mathrm{InverseGamma}(1, 1)`; this is its density in the
+    parametrisation by :math:`\tau`, which is what is optimised.
+
+    Parameters
+    ----------
+    inverse_alpha
+        :math:`\tau > 0`, any shape.
+
+    Returns
+    -------
+    Tensor of the shape of ``inverse_alpha``.
+    """
+    return -inverse_alpha
+
+
+def log_prior_mixing(pi_logits: Tensor, inverse_alpha: Tensor) -> Tensor:
+    r"""Log-density of the weights, :math:`\pi \mid \alpha \sim \mathrm{Dirichlet}(\alpha/K, \ldots)`.
+
+    A density on the simplex (no Jacobian of the softmax), so that for :math:`\alpha/K < 1` it grows without
+    bound as a weight vanishes.
+
+    Parameters
+    ----------
+    pi_logits
+        Unnormalised log-weights, shape ``(K,)``.
+    inverse_alpha
+        :math:`1/\alpha`, a scalar.
+
+    Returns
+    -------
+    Scalar tensor.
+    """
+    n_components = pi_logits.shape[-1]
+    alpha = inverse_alpha.reciprocal()
+    concentration = alpha / n_components
+    log_normaliser = n_components * torch.lgamma(concentration) - torch.lgamma(alpha)
+    return (concentration - 1.0) * torch.log_softmax(pi_logits, dim=-1).sum(-1) - log_normaliser
+
+
+def log_prior_centers(loc: Tensor, scale: Tensor | None) -> Tensor:
+    r"""Log-prior of the centres in expectation, :math:`E_{q(\mu_j)} \log N(\mu_j; 0, I)`.
+
+    Parameters
+    ----------
+    loc
+        Means of the centres, shape ``(K, p)``.
+    scale
+        Spread of the centres: ``(K, p)``, ``(K, p, p)``, or ``None``.
+
+    Returns
+    -------
+    Tensor of shape ``(K,)``.
+    """
+    log_prob = -0.5 * (loc.square().sum(-1) + loc.shape[-1] * LOG_TWO_PI)
+    if scale is None:
+        return log_prob
+    return log_prob - 0.5 * scale.flatten(start_dim=1).square().sum(-1)
+
+
+def log_prior_precision(precision_cholesky: Tensor, scale_factor: float | Tensor) -> Tensor:
+    r"""Log-density of the precisions, :math:`\Lambda_j \sim \mathrm{Wishart}(p + 2, c I)`.
+
+    A density of :math:`\Lambda_j` itself (no Jacobian of the Cholesky factor). Its mean is
+    :math:`(p + 2) c I`.
+
+    Parameters
+    ----------
+    precision_cholesky
+        Cholesky factors of the precisions, shape ``(K, p, p)``.
+    scale_factor
+        :math:`c > 0`.
+
+    Returns
+    -------
+    Tensor of shape ``(K,)``.
+    """
+    p = precision_cholesky.shape[-1]
+    df = p + 2.0
+    scale_factor = torch.as_tensor(
+        scale_factor, dtype=precision_cholesky.dtype, device=precision_cholesky.device
+    )
+    half_df = torch.as_tensor(0.5 * df, dtype=precision_cholesky.dtype, device=precision_cholesky.device)
+    log_normaliser = 0.5 * df * p * (math.log(2.0) + scale_factor.log()) + torch.mvlgamma(half_df, p)
+    trace = precision_cholesky.square().sum((-2, -1))
+    # the exponent of |Lambda| is (df - p - 1) / 2 = 1/2, and log|Lambda| = 2 sum log diag(L)
+    return log_diagonal_sum(precision_cholesky) - 0.5 * trace / scale_factor - log_normaliser
+
+
+def log_diagonal_sum(triangular: Tensor) -> Tensor:
+    r"""Logarithm of the determinant of triangular matrices with a positive diagonal.
+
+    Parameters
+    ----------
+    triangular
+        Shape ``(..., p, p)``.
+
+    Returns
+    -------
+    Tensor of shape ``(...)``.
+    """
+    return triangular.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+def _whitened_gaussian_log_prob(z: Tensor, loc: Tensor, whitening: Tensor, log_det: Tensor) -> Tensor:
+    r"""Log-density of Gaussians of precision :math:`W_j^T W_j`, where ``log_det`` is :math:`\log|W_j|`.
+
+    One matrix product whitens all positions for all components: no temporary is larger than ``(..., K, p)``.
+    """
+    n_components, p = loc.shape
+    offset = torch.linalg.vecdot(whitening, loc.unsqueeze(-2))
+    whitened = (z @ whitening.reshape(n_components * p, p).mT).reshape(*z.shape[:-1], n_components, p)
+    distance: Tensor = (whitened - offset).square().sum(-1)
+    return log_det - 0.5 * (distance + p * LOG_TWO_PI)
+
+
+def _precision_whitened_scale(scale: Tensor, precision_cholesky: Tensor) -> Tensor:
+    r"""Return :math:`L_j^T A_j` for :math:`S_j = A_j A_j^T`: a square root of :math:`L_j^T S_j L_j`."""
+    if scale.dim() == precision_cholesky.dim():
+        return precision_cholesky.mT @ scale
+    return precision_cholesky.mT * scale.unsqueeze(-2)
