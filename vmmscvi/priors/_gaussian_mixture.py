@@ -140,16 +140,13 @@ class BayesianMixturePrior(MixturePrior):
         n_obs = z.shape[0] if hyperprior_n_obs is None else hyperprior_n_obs
         if not n_obs > 0:
             raise ValueError(f"`hyperprior_n_obs` must be a positive number, found {hyperprior_n_obs}.")
-        log_joint = self.component_log_prob(z, centers, density="expected") + torch.log_softmax(
-            self.pi_logits, dim=-1
+        log_joint = F.component_log_joint(
+            self.component_log_prob(z, centers, density="expected"), self.pi_logits
         )
-        log_evidence = torch.logsumexp(log_joint, dim=-1, keepdim=True)
-        assignment = F.responsibilities(log_joint, torch.zeros_like(self.pi_logits))
+        assignment = torch.softmax(log_joint, dim=-1)
         if not self.responsibilities_in_gradient:
             assignment = assignment.detach()
-        # written relative to the evidence, so that components without responsibility contribute exact zeros
-        relative = (log_joint - log_evidence).masked_fill(assignment == 0, 0.0)
-        expected = (assignment * relative).sum(-1) + log_evidence.squeeze(-1) * assignment.sum(-1)
+        expected = (assignment * log_joint.masked_fill(assignment == 0, 0.0)).sum(-1)
         expected_nll = -expected.mean()
         hyperprior_nll = -self.log_hyperprior(centers) / n_obs
         return EmpiricalBayesLoss(expected_nll + hyperprior_nll, expected_nll, hyperprior_nll)

@@ -122,14 +122,13 @@ def mixture_log_prob(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
     -------
     Tensor of shape ``(...)``.
     """
-    return torch.logsumexp(component_log_prob + torch.log_softmax(pi_logits, dim=-1), dim=-1)
+    return torch.logsumexp(component_log_joint(component_log_prob, pi_logits), dim=-1)
 
 
 def responsibilities(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
     r"""Posterior probability of each component, :math:`r_j \propto \pi_j \exp(l_j)`.
 
-    Probabilities below the smallest normal number of the dtype are exactly zero: subnormal numbers would make
-    every later product many times slower on a CPU.
+    Negligible ones are exactly zero; see :func:`component_log_joint`.
 
     Parameters
     ----------
@@ -142,9 +141,31 @@ def responsibilities(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
     -------
     Tensor of shape ``(..., K)`` whose rows sum to one.
     """
-    log_r = torch.log_softmax(component_log_prob + torch.log_softmax(pi_logits, dim=-1), dim=-1)
-    negligible = math.log(torch.finfo(log_r.dtype).tiny)
-    return log_r.masked_fill(log_r <= negligible, -math.inf).exp()
+    return torch.softmax(component_log_joint(component_log_prob, pi_logits), dim=-1)
+
+
+def component_log_joint(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
+    r"""Joint log-density of position and component, :math:`\log \pi_j + l_j`.
+
+    Minus infinity for a component whose share at a position is below the square root of the smallest normal
+    number (1e-19 in float32): it changes no sum, and it would leave subnormal numbers in the products of the
+    backward pass, which make them many times slower on a CPU.
+
+    Parameters
+    ----------
+    component_log_prob
+        Log-densities of the components, shape ``(..., K)``.
+    pi_logits
+        Unnormalised log-weights, shape ``(K,)``.
+
+    Returns
+    -------
+    Tensor of shape ``(..., K)``.
+    """
+    log_joint = component_log_prob + torch.log_softmax(pi_logits, dim=-1)
+    with torch.no_grad():
+        negligible = log_joint.amax(-1, keepdim=True) + 0.5 * math.log(torch.finfo(log_joint.dtype).tiny)
+    return log_joint.masked_fill(log_joint < negligible, -math.inf)
 
 
 def log_prior_inverse_alpha(inverse_alpha: Tensor) -> Tensor:
