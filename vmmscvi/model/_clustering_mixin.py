@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -205,13 +205,13 @@ class ClusteringMixin:
         reference = self._make_data_loader(  # type: ignore[attr-defined]
             adata=self.adata, indices=rng.integers(self.adata.n_obs, size=n), batch_size=n, shuffle=False
         )
-        tensors = {key: value.to(self.module.device) for key, value in next(iter(reference)).items()}
-        if batch is not None:
-            tensors[REGISTRY_KEYS.BATCH_KEY] = torch.full_like(
-                tensors[REGISTRY_KEYS.BATCH_KEY], self._batch_code(batch)
-            )
         device = self.module.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            tensors = {key: value.to(device) for key, value in next(iter(reference)).items()}
+            if batch is not None:
+                tensors[REGISTRY_KEYS.BATCH_KEY] = torch.full_like(
+                    tensors[REGISTRY_KEYS.BATCH_KEY], self._batch_code(batch)
+                )
             torch.manual_seed(seed)
             z = prior.sample(n, component=index) if isinstance(prior, MixturePrior) else prior.sample(n)
             z = z.to(device)
@@ -221,7 +221,8 @@ class ClusteringMixin:
             inputs = self.module._get_generative_input(
                 tensors, {MODULE_KEYS.Z_KEY: z, MODULE_KEYS.LIBRARY_KEY: library}
             )
-            counts = self.module.generative(**inputs)[MODULE_KEYS.PX_KEY].sample()
+            generated: dict[str, Any] = self.module.generative(**inputs)
+            counts = generated[MODULE_KEYS.PX_KEY].sample()
         return self._generated_anndata(counts, z, tensors[REGISTRY_KEYS.BATCH_KEY])
 
     def component_names(self) -> list[str]:

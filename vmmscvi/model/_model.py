@@ -17,6 +17,7 @@ from vmmscvi.model._validation import (
     check_batches,
     check_counts,
     check_covariates,
+    check_keys,
     check_known_batches,
     check_n_components,
 )
@@ -119,6 +120,48 @@ class SCVI_VMM(ClusteringMixin, SCVI):
         )
         self.init_params_ = self._get_init_params(locals())
 
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: list[str] | None = None,
+        continuous_covariate_keys: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Register an AnnData: say where counts, batches and covariates are.
+
+        Parameters
+        ----------
+        adata
+            The data. Columns ``_scvi_...`` are added to ``obs`` and an identifier to ``uns``.
+        layer
+            Layer of raw counts; ``adata.X`` by default.
+        batch_key, labels_key, size_factor_key
+            Columns of ``adata.obs``; labels are not used by the prior.
+        categorical_covariate_keys, continuous_covariate_keys
+            Lists of columns of ``adata.obs``.
+        **kwargs
+            As in :meth:`scvi.model.SCVI.setup_anndata`.
+
+        Raises
+        ------
+        ValueError
+            If the layer or a column does not exist.
+        """
+        keys = {
+            "batch_key": batch_key,
+            "labels_key": labels_key,
+            "size_factor_key": size_factor_key,
+            "categorical_covariate_keys": categorical_covariate_keys,
+            "continuous_covariate_keys": continuous_covariate_keys,
+        }
+        check_keys(adata, layer, keys)
+        super().setup_anndata(adata, layer=layer, **keys, **kwargs)
+
     def train(
         self,
         max_epochs: int | None = None,
@@ -176,6 +219,8 @@ class SCVI_VMM(ClusteringMixin, SCVI):
         )
         callbacks = [*(kwargs.pop("callbacks", None) or []), InitializePseudoInputs()]
         plan_kwargs = merge_kwargs(kwargs.pop("plan_config", None), plan_kwargs, name="plan")
+        # after a training or a load the module is in evaluation mode, and Lightning trains it as it finds it
+        self.module.train()
         try:
             super().train(
                 max_epochs=max_epochs,

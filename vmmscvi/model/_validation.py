@@ -2,16 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 
 ROWS_PER_CHUNK = 8192
+
+
+def check_keys(adata: AnnData, layer: str | None, columns: Mapping[str, str | Sequence[str] | None]) -> None:
+    """Check that what is to be registered exists.
+
+    Parameters
+    ----------
+    adata
+        The data.
+    layer
+        Name of the layer of counts, if it is not ``adata.X``.
+    columns
+        For every argument that names columns of ``adata.obs``, its value.
+
+    Raises
+    ------
+    ValueError
+        If the layer or a column is missing; names the argument and what there is.
+    """
+    if layer is not None and layer not in adata.layers:
+        raise ValueError(
+            f"`layer`: {layer!r} is not in `adata.layers`, which has {list(adata.layers)}. Pass one of them, "
+            "or leave `layer` out if the raw counts are in `adata.X`."
+        )
+    for argument, value in columns.items():
+        names = [value] if isinstance(value, str) else value or []
+        missing = [name for name in names if name not in adata.obs]
+        if missing:
+            raise ValueError(
+                f"`{argument}`: {missing[0]!r} is not a column of `adata.obs`, which has "
+                f"{list(adata.obs.columns)[:20]}. Pass the name of a column."
+            )
 
 
 def check_counts(adata_manager: AnnDataManager, require_counts: bool = True) -> None:

@@ -137,10 +137,28 @@ extra_decoder_kwargs, batch_embedding_kwargs
             else None
         )
 
-    @auto_move_data
-    def generative(self, *args: Any, **kwargs: Any) -> dict[str, Distribution | None]:
-        """Run the generative process; ``pz`` is the model's own prior."""
-        outputs: dict[str, Distribution | None] = super().generative(*args, **kwargs)
+    def generative(
+        self,
+        z: Tensor,
+        library: Tensor,
+        batch_index: Tensor,
+        cont_covs: Tensor | None = None,
+        cat_covs: Tensor | None = None,
+        size_factor: Tensor | None = None,
+        y: Tensor | None = None,
+        transform_batch: Tensor | None = None,
+    ) -> dict[str, Distribution | None]:
+        """Run the generative process; ``pz`` is the model's own prior.
+
+        Parameters
+        ----------
+        z, library, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
+            As in :meth:`scvi.module.VAE.generative`.
+        """
+        # spelt out, not **kwargs: scvi-tools looks for `transform_batch` in this signature
+        outputs: dict[str, Distribution | None] = super().generative(
+            z, library, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
+        )
         outputs[MODULE_KEYS.PZ_KEY] = PriorDistribution(self.prior, self.centers)
         return outputs
 

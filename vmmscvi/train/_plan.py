@@ -210,7 +210,7 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
             )
             for optimizer in optimizers
         ]
-        return optimizers, [{"scheduler": s, "monitor": self.lr_scheduler_metric} for s in schedulers]
+        return optimizers, schedulers
 
     # -- epochs ----------------------------------------------------------------------------------------------
 
@@ -275,5 +275,5 @@ def flush_subnormals(optimizer: torch.optim.Optimizer) -> None:
     """
     for state in optimizer.state.values():
         for value in state.values():
-            if isinstance(value, Tensor) and value.is_floating_point() and value.dim() > 0:
+            if isinstance(value, Tensor) and value.is_floating_point():
                 value.masked_fill_(value.abs() < SUBNORMAL, 0.0)

@@ -1,0 +1,124 @@
+"""The centres are the encoder's posteriors at the pseudo-inputs, and encoding them changes nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from vmmscvi import SCVI_VMM
+from vmmscvi.module import VMMVAE
+
+Make = Callable[..., SCVI_VMM]
+Fill = Callable[[SCVI_VMM], SCVI_VMM]
+
+COVARIATES = {
+    "batch_key": "batch",
+    "categorical_covariate_keys": ["donor", "phase"],
+    "continuous_covariate_keys": ["stress"],
+}
+ENCODERS: dict[str, dict[str, Any]] = {
+    "batch": {},
+    "no covariates": {"encode_covariates": False},
+    "all covariates": {"setup": COVARIATES},
+    "all covariates, not encoded": {"setup": COVARIATES, "encode_covariates": False},
+    "batch embedding": {"batch_representation": "embedding"},
+    "batch embedding and covariates": {"batch_representation": "embedding", "setup": COVARIATES},
+    "counts as they are": {"log_variational": False},
+    "single batch": {"setup": {}},
+}
+
+
+def buffers(module: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in module.named_buffers()}
+
+
+@pytest.mark.parametrize("options", ENCODERS.values(), ids=ENCODERS.keys())
+def test_a_pseudo_input_that_is_a_cell_is_encoded_as_that_cell(
+    make_model: Make, fill_pseudo_inputs: Fill, minibatch: Any, options: dict[str, Any]
+) -> None:
+    model = fill_pseudo_inputs(make_model(**options))
+    module: VMMVAE = model.module.eval()
+    tensors = minibatch(model, module.pseudo_inputs.n_components)
+    with torch.no_grad():
+        module.pseudo_inputs.batch_logits.copy_(certain(tensors["batch"], module.pseudo_inputs.batch_logits))
+        for column, logits in enumerate(module.pseudo_inputs.category_logits):
+            logits.copy_(certain(tensors["extra_categorical_covs"][:, [column]], logits))
+        tensors["X"] = module.pseudo_inputs().counts  # counts of zero are not quite zero
+        expected = module.inference(**module._get_inference_input(tensors))["qz"]
+        found = module.encode_pseudo_inputs()
+    torch.testing.assert_close(found.loc, expected.loc)
+    torch.testing.assert_close(found.scale, expected.scale)
+
+
+def certain(codes: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Logits whose softmax is, to float precision, one-hot."""
+    if logits.shape[1] == 1:
+        return logits.detach()
+    return 1e3 * nn.functional.one_hot(codes.long().squeeze(1), logits.shape[1])
+
+
+def test_encoding_pseudo_inputs_leaves_statistics_and_modes_alone(
+    make_model: Make, fill_pseudo_inputs: Fill
+) -> None:
+    module = fill_pseudo_inputs(make_model()).module.train()
+    next(m for m in module.z_encoder.modules() if isinstance(m, nn.BatchNorm1d)).eval()
+    modes = {name: m.training for name, m in module.named_modules()}
+    before = buffers(module)
+    module.encode_pseudo_inputs()
+    assert {name: m.training for name, m in module.named_modules()} == modes
+    for name, value in module.named_buffers():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, equal_nan=True)
+
+
+def test_centres_are_the_same_in_training_and_evaluation_mode(
+    make_model: Make, fill_pseudo_inputs: Fill
+) -> None:
+    module = fill_pseudo_inputs(make_model(dropout_rate=0.5)).module
+    in_training = module.train().encode_pseudo_inputs()
+    in_evaluation = module.eval().encode_pseudo_inputs()
+    assert torch.equal(in_training.loc, in_evaluation.loc)
+    assert torch.equal(in_training.scale, in_evaluation.scale)
+
+
+def test_modes_come_back_also_after_an_error(make_model: Make, fill_pseudo_inputs: Fill) -> None:
+    module = fill_pseudo_inputs(make_model()).module.train()
+    module.z_encoder.register_forward_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        module.encode_pseudo_inputs()
+    assert all(m.training for m in module.modules())
+
+
+def test_a_prior_without_pseudo_inputs_has_none_to_encode(make_model: Make) -> None:
+    module = make_model(prior="gmm").module
+    assert module.centers() is None
+    with pytest.raises(ValueError, match="GaussianMixturePrior has no pseudo-inputs"):
+        module.encode_pseudo_inputs()
+
+
+def test_a_frozen_prior_keeps_its_centres_when_the_encoder_changes(
+    make_model: Make, fill_pseudo_inputs: Fill
+) -> None:
+    module = fill_pseudo_inputs(make_model()).module.eval()
+    z = torch.randn(10, 4)
+    before = module.prior.log_prob(z, module.centers())
+    module.freeze_prior()
+    with torch.no_grad():
+        for parameter in module.z_encoder.parameters():
+            parameter.add_(0.1)
+    assert module.centers() is None
+    assert torch.equal(module.prior.log_prob(z, module.centers()), before)
+    assert not any(p.requires_grad for p in (*module.prior.parameters(), *module.pseudo_inputs.parameters()))
+
+
+def test_cached_centres_do_not_follow_later_changes(make_model: Make, fill_pseudo_inputs: Fill) -> None:
+    module = fill_pseudo_inputs(make_model()).module
+    module.cache_centers()
+    cached = module.prior.center_loc.clone()
+    with torch.no_grad():
+        module.pseudo_inputs.expression.add_(1.0)
+    assert torch.equal(module.prior.center_loc, cached)
+    assert not torch.equal(module.encode_pseudo_inputs().loc, cached)
