@@ -100,11 +100,11 @@ def test_gradient_is_that_of_finite_differences(likelihood: str, theta_shape: tu
 
 
 def test_values_are_those_of_scipy() -> None:
-    mu, theta, x = np.meshgrid([1e-3, 0.7, 12.0, 4e3], [1e-2, 0.8, 30.0, 1e4], [0, 1, 2, 16, 17, 900])
+    mu, theta, x = np.meshgrid([0.1, 0.7, 12.0, 4e3], [0.1, 0.8, 30.0, 1e4], [0, 1, 2, 16, 17, 900])
     expected = stats.nbinom.logpmf(x, theta, theta / (theta + mu))
     given = {"mu": torch.from_numpy(mu), "theta": torch.from_numpy(theta)}
     log_prob = ZeroAwareNegativeBinomial(**given).log_prob(torch.from_numpy(x))
-    np.testing.assert_allclose(log_prob, expected, rtol=1e-6, atol=2e-6)  # scVI's epsilon: 1e-8 of 1e-2
+    np.testing.assert_allclose(log_prob, expected, rtol=1e-6, atol=1e-5)  # 1e-8 are added to 0.1
     for logit in (-5.0, 0.0, 3.0):
         inflated = np.where(
             x == 0,
@@ -112,7 +112,7 @@ def test_values_are_those_of_scipy() -> None:
             log_expit(-logit) + expected,
         )
         distribution = ZeroAwareZeroInflatedNegativeBinomial(**given, zi_logits=torch.tensor(logit))
-        np.testing.assert_allclose(distribution.log_prob(torch.from_numpy(x)), inflated, rtol=1e-6, atol=2e-6)
+        np.testing.assert_allclose(distribution.log_prob(torch.from_numpy(x)), inflated, rtol=1e-6, atol=1e-5)
 
 
 EXTREMES = {
@@ -156,8 +156,8 @@ def test_float32_is_close_to_the_exact_value_and_closer_than_scvi(
     scale = exact.abs().clamp_min(1.0)
     error = (ours(**given).log_prob(x).double() - exact).abs() / scale
     error_of_scvi = (theirs(**given).log_prob(x).double() - exact).abs() / scale
-    assert error.max() < 2e-4  # a count of 16 whose thetas are 1e6: sixteen logarithms that cancel
-    assert error.mean() < 0.01 * error_of_scvi.mean()
+    assert error.max() < 1e-6
+    assert error_of_scvi.max() > 0.1  # what cancellation leaves of the textbook expression
 
 
 def test_zeros_keep_value_and_gradient_where_the_probability_underflows() -> None:
@@ -176,6 +176,7 @@ def test_zeros_keep_value_and_gradient_where_the_probability_underflows() -> Non
     torch.testing.assert_close([g.double() for g in gradients], expected_gradients, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:The value argument must be within the support")
 def test_fractional_and_missing_values_are_treated_as_scvi_does(likelihood: str) -> None:
     ours, theirs = PAIRS[likelihood]
     x = torch.tensor([[0.0, 0.5, 2.5, torch.nan, 40.25, 3.0, 0.0]], dtype=torch.float64)
@@ -190,7 +191,7 @@ def test_integer_counts_and_strided_arguments(likelihood: str) -> None:
     x = counts(7, 12).T.long()
     given = parameters(likelihood, 7, 12, theta_shape=(7,))
     given = {name: value if name == "theta" else value.T for name, value in given.items()}
-    torch.testing.assert_close(ours(**given).log_prob(x), theirs(**given).log_prob(x))
+    torch.testing.assert_close(ours(**given).log_prob(x), theirs(**given).log_prob(x.double()))
 
 
 def test_half_precision_is_computed_in_float32(likelihood: str) -> None:
@@ -219,9 +220,8 @@ def test_second_derivatives_are_refused(likelihood: str) -> None:
     ours, _ = PAIRS[likelihood]
     given = parameters(likelihood, 12, 7, theta_shape=(7,))
     mu = given["mu"].requires_grad_()
-    (gradient,) = torch.autograd.grad(ours(**given).log_prob(counts(12, 7)).sum(), mu, create_graph=True)
-    with pytest.raises(RuntimeError, match="differentiate twice"):
-        gradient.sum().backward()
+    with pytest.raises(RuntimeError, match="fast_likelihood=False"):
+        torch.autograd.grad(ours(**given).log_prob(counts(12, 7)).sum(), mu, create_graph=True)
 
 
 def test_backward_twice_gives_the_same(likelihood: str) -> None:

@@ -1,0 +1,160 @@
+r"""The counts of a minibatch that are not zero, and what a negative binomial needs of them alone.
+
+The log-probability of a count is :math:`\log B + x \log\frac{\mu}{\mu + \theta} + \theta
+\log\frac{\theta}{\mu + \theta}` with :math:`B = \Gamma(x + \theta) / (\Gamma(\theta) x!)`. The first two
+terms vanish where ``x`` is zero; they and their derivatives are computed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+EPS = 1e-8
+"""Added to means and inverse dispersions in logarithms, as scvi-tools does."""
+LARGEST_TABULATED_COUNT = 16
+"""Counts up to this one need no gamma function: nineteen in twenty of those that are not zero."""
+
+
+@dataclass(frozen=True)
+class PositiveCounts:
+    r"""The ``m`` counts of a minibatch that are not zero, and the parameters at their places.
+
+    Attributes
+    ----------
+    index
+        Positions in the flattened matrix, shape ``(m,)``, ascending.
+    count, mu, theta
+        Count, mean and inverse dispersion, shape ``(m,)``.
+    total
+        :math:`\mu + \theta`, with :data:`EPS`, shape ``(m,)``.
+    log_coefficient, digamma_difference
+        :math:`\log B(x, \theta)` and its derivative :math:`\psi(x + \theta) - \psi(\theta)`, shape ``(m,)``;
+        meaningless at ``untabulated``.
+    untabulated
+        Which of the ``m`` are large (or fractional), shape ``(l,)``. Terms as large as the count nearly
+        cancel there, so that they are computed in float64.
+    """
+
+    index: Tensor
+    count: Tensor
+    mu: Tensor
+    theta: Tensor
+    total: Tensor
+    log_coefficient: Tensor
+    digamma_difference: Tensor
+    untabulated: Tensor
+
+    @classmethod
+    def find(cls, x: Tensor, mu: Tensor, theta: Tensor) -> PositiveCounts:
+        """Gather them from matrices, all contiguous.
+
+        Parameters
+        ----------
+        x, mu
+            Counts and means, shape ``(n, n_genes)``.
+        theta
+            Inverse dispersions, shape ``(n, n_genes)`` or ``(n_genes,)``.
+        """
+        index = nonzero(x.view(-1))
+        count, mu_there = x.view(-1).index_select(0, index), mu.view(-1).index_select(0, index)
+        if theta.dim() == 1:
+            gene = index % len(theta)
+            theta_there = theta.index_select(0, gene)
+            looked_up = _look_up(count, gene, theta)
+        else:
+            theta_there = theta.view(-1).index_select(0, index)
+            every = torch.arange(len(index), device=index.device)
+            looked_up = torch.zeros_like(count), torch.zeros_like(count), every
+        total = mu_there + (theta_there + EPS)
+        return cls(index, count, mu_there, theta_there, total, *looked_up)
+
+    def pick(self, matrix: Tensor) -> Tensor:
+        """Entries of a contiguous matrix at these positions, shape ``(m,)``."""
+        return matrix.view(-1).index_select(0, self.index)
+
+    def log_prob(self, log1p_ratio: Tensor) -> Tensor:
+        r"""Log-probability under the negative binomial, shape ``(m,)``.
+
+        Parameters
+        ----------
+        log1p_ratio
+            :math:`\log(1 + \mu / \theta)`, shape ``(m,)``.
+        """
+        result = ((self.mu + EPS) / self.total).log_().mul_(self.count)
+        result.add_(self.log_coefficient).addcmul_(self.theta, log1p_ratio, value=-1.0)
+        if len(self.untabulated):
+            x, mu, theta = self._untabulated_in_float64()
+            total = mu + theta + EPS
+            exact = theta * ((theta + EPS) / total).log() + x * ((mu + EPS) / total).log()
+            exact += torch.lgamma(x + theta) - torch.lgamma(theta) - torch.lgamma(x + 1.0)
+            result[self.untabulated] = exact.to(result.dtype)
+        return result
+
+    def derivative_by_mu(self) -> Tensor:
+        """Differentiate the terms that vanish at zero by the mean, shape ``(m,)``."""
+        return self.count / (self.mu + EPS) * (self.theta / self.total)
+
+    def derivative_by_theta(self) -> Tensor:
+        """Differentiate the terms that vanish at zero by the inverse dispersion, shape ``(m,)``."""
+        result = self.digamma_difference - self.count / self.total
+        if len(self.untabulated):
+            x, mu, theta = self._untabulated_in_float64()
+            exact = torch.digamma(x + theta) - torch.digamma(theta) - x / (mu + theta + EPS)
+            result[self.untabulated] = exact.to(result.dtype)
+        return result
+
+    def _untabulated_in_float64(self) -> tuple[Tensor, Tensor, Tensor]:
+        count, mu, theta = (t[self.untabulated].double() for t in (self.count, self.mu, self.theta))
+        return count, mu, theta
+
+
+def nonzero(values: Tensor) -> Tensor:
+    """Positions of the entries that are not zero, NaN included, ascending.
+
+    Parameters
+    ----------
+    values
+        Shape ``(n,)``.
+
+    Returns
+    -------
+    Integer tensor of shape ``(m,)``.
+    """
+    if values.device.type == "cpu":  # NumPy takes half of the time
+        return torch.from_numpy(np.flatnonzero(values.numpy() != 0))
+    return values.nonzero().squeeze(1)
+
+
+def _look_up(count: Tensor, gene: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Look up :math:`\log B` and its derivative.
+
+    :math:`\Gamma(x + \theta) / \Gamma(\theta) = \prod_{k<x} (\theta + k)`, tabulated for all genes.
+
+    Parameters
+    ----------
+    count, gene
+        Counts and their columns, shape ``(m,)``.
+    theta
+        Inverse dispersions, shape ``(n_genes,)``.
+
+    Returns
+    -------
+    The two, shape ``(m,)``, and the positions of the counts that are not tabulated, where the two are
+    meaningless.
+    """
+    steps = torch.arange(LARGEST_TABULATED_COUNT, dtype=theta.dtype, device=theta.device).unsqueeze(1)
+    factors = theta + steps  # one row for every count from 1 on
+    log_coefficients = factors.log().cumsum(0).sub_(torch.lgamma(steps + 2.0))
+    digamma_differences = factors.reciprocal_().cumsum(0)
+    row = count.to(torch.int64).sub_(1)
+    untabulated = nonzero((row < 0) | (row >= LARGEST_TABULATED_COUNT) | (row + 1 != count))
+    entry = row.index_fill_(0, untabulated, 0).mul_(len(theta)).add_(gene)
+    return (
+        log_coefficients.view(-1).index_select(0, entry),
+        digamma_differences.view(-1).index_select(0, entry),
+        untabulated,
+    )
