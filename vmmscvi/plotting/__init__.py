@@ -1,0 +1,32 @@
+"""Figures over AnnData and models, also at hand as ``vmmscvi.pl``.
+
+Nothing here computes an embedding or trains.
+
+Every function takes ``ax`` (where it draws on one), ``palette`` and ``save`` as scanpy's do, returns Axes
+or a Figure, and leaves the AnnData as it is. What it needs is what :meth:`vmmscvi.SCVI_VMM.predict` and the
+command line write: ``obs["vmm_cluster"]``, ``obs["vmm_cluster_probability"]``, ``obsm["X_vmm"]`` and
+``uns["vmmscvi"]``.
+"""
+
+from __future__ import annotations
+
+from vmmscvi.plotting._clusters import assignment_confidence, cluster_weights, composition
+from vmmscvi.plotting._embedding import embedding
+from vmmscvi.plotting._generated import generated_cells, generated_expression
+from vmmscvi.plotting._palette import COLORS, category_colors
+from vmmscvi.plotting._panels import embedding_panels
+from vmmscvi.plotting._training import training_curve, training_history
+
+__all__ = [
+    "COLORS",
+    "assignment_confidence",
+    "category_colors",
+    "cluster_weights",
+    "composition",
+    "embedding",
+    "embedding_panels",
+    "generated_cells",
+    "generated_expression",
+    "training_curve",
+    "training_history",
+]

@@ -1,0 +1,235 @@
+"""What clusters are made of: weights, certainty of assignments, and composition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+
+from vmmscvi.plotting._access import categories, column, is_continuous, stored_colors, stored_results
+from vmmscvi.plotting._figure import axes_figure, axes_or_new, open_axes, save_figure, styled
+from vmmscvi.plotting._palette import COLORS, Palette, category_colors
+
+CLUSTERS = "vmm_cluster"
+PROBABILITY = "vmm_cluster_probability"
+ALL_CELLS = "all cells"
+
+
+@styled
+def cluster_weights(
+    adata: AnnData,
+    *,
+    key: str = CLUSTERS,
+    weights: pd.Series | dict[str, float] | None = None,
+    ax: Axes | None = None,
+    palette: Palette | None = None,
+    save: str | Path | bool | None = None,
+) -> Axes:
+    """Draw the share of cells in every cluster and, where known, the weight of the cluster in the prior.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with hard assignments.
+    key
+        Column of ``adata.obs`` with the clusters.
+    weights
+        Mixing weights by cluster, as from :meth:`vmmscvi.SCVI_VMM.get_cluster_weights`; by default those in
+        ``adata.uns["vmmscvi"]["weights"]``, if there are any. They need not sum to one over the clusters in
+        use: the rest is with components that no cell is assigned to.
+    ax
+        Axes to draw on; those of a new figure by default.
+    palette
+        Colours of clusters, as in :func:`vmmscvi.plotting.embedding`; by default all bars have one colour,
+        as they are named on the axis.
+    save
+        Path of an image to write, or ``True`` for scanpy's folder for figures.
+
+    Returns
+    -------
+    The axes; largest cluster first.
+
+    Raises
+    ------
+    ValueError
+        If the column is missing or empty.
+    """
+    shares = categories(adata, key).value_counts(normalize=True)
+    if shares.empty:
+        raise ValueError(f"`adata.obs[{key!r}]` has no clusters; expected one assigned cell or more.")
+    names = list(shares.index)
+    colors: Any = COLORS[0] if palette is None else list(category_colors(names, palette).values())
+    ax = axes_or_new(ax, width=max(2.5, 1.2 + 0.28 * len(names)))
+    positions = np.arange(len(names))
+    ax.bar(positions, shares.to_numpy(), width=0.75, color=colors, label="share of cells")
+    weights = stored_results(adata, "weights") if weights is None else weights
+    if weights is not None:
+        values = [float(weights.get(name, np.nan)) for name in names]
+        # a bar of its own would double the figure: a line across the bar shows the difference
+        ax.hlines(values, positions - 0.45, positions + 0.45, color="black", label="weight in the prior")
+        ax.legend(fontsize="small", loc="upper right")
+        ax.set_ylim(top=1.25 * max(shares.max(), np.nanmax([*values, 0.0])))
+    ax.set_xticks(positions, names)
+    ax.set_xlim(-0.7, len(names) - 0.3)
+    ax.set_xlabel("cluster")
+    ax.set_ylabel("share")
+    open_axes(ax)
+    save_figure(axes_figure(ax), save, "cluster_weights")
+    return ax
+
+
+@styled
+def assignment_confidence(
+    adata: AnnData,
+    *,
+    groupby: str = CLUSTERS,
+    probability: str = PROBABILITY,
+    thresholds: Sequence[float] = (0.5, 0.8, 0.95),
+    ax: Axes | None = None,
+    palette: Palette | None = None,
+    save: str | Path | bool | None = None,
+) -> Axes:
+    """Draw how sure the model is of its assignments, group by group.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with the probability of each cell's cluster.
+    groupby
+        Column of ``adata.obs``, a bar for each of its groups; types or batches are as informative as
+        clusters.
+    probability
+        Column of ``adata.obs`` with the probability of the cluster that a cell is assigned to.
+    thresholds
+        Limits of the classes of probability, ascending, between 0 and 1.
+    ax
+        Axes to draw on; those of a new figure by default.
+    palette
+        Colours of the classes, from unsure to sure: a colormap's name or a sequence; shades of blue by
+        default.
+    save
+        Path of an image to write, or ``True`` for scanpy's folder for figures.
+
+    Returns
+    -------
+    The axes; surest group at the top, below a bar for all cells.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or not a number, or thresholds are not ascending.
+    """
+    limits = [0.0, *thresholds, 1.0]
+    if any(low >= high for low, high in pairwise(limits)):
+        raise ValueError(f"`thresholds` is {list(thresholds)}; expected ascending numbers between 0 and 1.")
+    values = column(adata, probability, "probability")
+    if not is_continuous(values):
+        raise ValueError(f"`adata.obs[{probability!r}]` has type {values.dtype}; expected probabilities.")
+    groups = categories(adata, groupby, "groupby")
+    names = [f"{low:g} to {high:g}" for low, high in pairwise(limits)]
+    classes = pd.cut(values, limits, labels=names, include_lowest=True)
+    table = pd.crosstab(groups, classes, normalize="index").reindex(columns=names, fill_value=0.0)
+    sureness = values.groupby(groups, observed=True).mean()
+    table = table.loc[sureness.sort_values().index]
+    table.loc[ALL_CELLS] = classes.value_counts(normalize=True).reindex(names)
+    if palette is None:
+        palette = [mpl.colormaps["Blues"](position) for position in np.linspace(0.12, 1.0, len(names))]
+    ax = _stacked_bars(ax, table, category_colors(names, palette), groupby)
+    ax.legend(title="probability", **_BESIDE)
+    save_figure(axes_figure(ax), save, f"assignment_confidence_{groupby}")
+    return ax
+
+
+@styled
+def composition(
+    adata: AnnData,
+    by: str,
+    *,
+    groupby: str = CLUSTERS,
+    ax: Axes | None = None,
+    palette: Palette | None = None,
+    save: str | Path | bool | None = None,
+) -> Axes:
+    """Draw what every cluster consists of, such as batches.
+
+    Clusters that look like the bar of all cells are as mixed as the data; one that consists of one batch is
+    either a type that only this batch has, or a batch effect that is left.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    by
+        Column of ``adata.obs`` that bars are divided by: batch, donor, type.
+    groupby
+        Column of ``adata.obs``, a bar for each of its groups.
+    ax
+        Axes to draw on; those of a new figure by default.
+    palette
+        Colours of the groups of ``by``, as in :func:`vmmscvi.plotting.embedding`.
+    save
+        Path of an image to write, or ``True`` for scanpy's folder for figures.
+
+    Returns
+    -------
+    The axes; groups from top to bottom, below a bar for all cells.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, or the palette cannot be used.
+    """
+    parts = categories(adata, by, "by")
+    groups = categories(adata, groupby, "groupby")
+    table = pd.crosstab(groups, parts, normalize="index").iloc[::-1]
+    table.index = pd.Index([str(name) for name in table.index])
+    table.loc[ALL_CELLS] = parts.value_counts(normalize=True)
+    colors = category_colors(parts.cat.categories, palette, stored_colors(adata, by))
+    ax = _stacked_bars(ax, table, colors, groupby)
+    ax.legend(title=by, **_BESIDE)
+    save_figure(axes_figure(ax), save, f"composition_{by}")
+    return ax
+
+
+_BESIDE: dict[str, Any] = {
+    "loc": "center left",
+    "bbox_to_anchor": (1.0, 0.5),
+    "fontsize": "small",
+    "title_fontsize": "small",
+}
+
+
+def _stacked_bars(ax: Axes | None, table: pd.DataFrame, colors: dict[str, str], ylabel: str) -> Axes:
+    """Draw horizontal bars from shares, a row of the table each, the last on top and set apart."""
+    ax = axes_or_new(ax, width=4.5, height=max(1.8, 0.7 + 0.22 * len(table)))
+    positions = np.arange(len(table), dtype=float)
+    positions[-1] += 0.4
+    start = np.zeros(len(table))
+    for name in table.columns:
+        shares = table[name].to_numpy()
+        ax.barh(
+            positions,
+            shares,
+            left=start,
+            height=0.8,
+            color=colors[str(name)],
+            edgecolor="white",
+            linewidth=0.4,
+            label=str(name),
+        )
+        start += shares
+    ax.set_yticks(positions, [str(name) for name in table.index])
+    ax.set_xlim(0, 1)
+    ax.set_xlabel("share of cells")
+    ax.set_ylabel(ylabel)
+    ax.spines["left"].set_visible(False)
+    open_axes(ax)
+    ax.tick_params(axis="y", length=0)
+    return ax

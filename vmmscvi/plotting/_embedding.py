@@ -1,0 +1,169 @@
+"""Cells in the plane, coloured by what is known of them: one panel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import matplotlib.patheffects as path_effects
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba_array
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from vmmscvi.plotting._access import categories, column, coordinates, is_continuous, stored_colors
+from vmmscvi.plotting._figure import axes_figure, axes_or_new, save_figure, styled
+from vmmscvi.plotting._palette import MISSING_COLOR, Palette, category_colors
+
+LegendLocation: TypeAlias = Literal["right", "bottom", "on data", "none"]
+
+LEGEND_ROWS = 14
+"""Entries below each other in a legend before it goes on in another column."""
+
+
+@styled
+def embedding(
+    adata: AnnData,
+    color: str | None = None,
+    *,
+    basis: str = "X_umap",
+    ax: Axes | None = None,
+    palette: Palette | None = None,
+    color_map: str = "viridis",
+    title: str | None = None,
+    size: float | None = None,
+    legend_loc: LegendLocation = "right",
+    save: str | Path | bool | None = None,
+) -> Axes:
+    """Draw cells at two coordinates, coloured by a column of ``obs``.
+
+    Cells are drawn in a random order that is always the same, so that no group covers another, and as
+    pixels, so that vector files stay small.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    color
+        Column of ``adata.obs``; numbers are shown on a scale, all else as groups. All cells are grey by
+        default.
+    basis
+        Entry of ``adata.obsm`` whose first two columns are drawn, with or without the prefix ``X_``.
+    ax
+        Axes to draw on; those of a new figure by default.
+    palette
+        Colours of groups: a colormap's name, a sequence, a mapping by group or a cycler. By default those
+        that scanpy stored in ``adata.uns["<color>_colors"]``, or else a colour-blind-safe palette.
+    color_map
+        Colormap of numbers.
+    title
+        Title; ``color`` by default.
+    size
+        Area of a point in square points; by default smaller the more cells there are.
+    legend_loc
+        Where groups are named: ``"right"`` of the axes, at its ``"bottom"``, ``"on data"`` (at the median
+        of each group: the choice where there are many) or ``"none"``. A scale is left out with ``"none"``
+        only.
+    save
+        Path of an image to write, or ``True`` for scanpy's folder for figures.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    ValueError
+        If column or coordinates are missing, or the palette cannot be used.
+    """
+    points = coordinates(adata, basis)
+    ax = axes_or_new(ax)
+    size = point_size(adata.n_obs) if size is None else size
+    order = np.random.default_rng(0).permutation(adata.n_obs)
+    values = None if color is None else column(adata, color, "color")
+    if color is None or values is None:
+        _scatter(ax, points, MISSING_COLOR, size)
+    elif is_continuous(values):
+        _draw_scale(ax, points[order], values.iloc[order], size, color_map, legend_loc != "none")
+    else:
+        groups = categories(adata, color, "color")
+        colors = category_colors(groups.cat.categories, palette, stored_colors(adata, color))
+        rgba = to_rgba_array([*colors.values(), MISSING_COLOR])[groups.cat.codes]  # code -1: no value
+        _scatter(ax, points[order], rgba[order], size)
+        if legend_loc == "on data":
+            _label_groups(ax, points, groups)
+        elif legend_loc != "none":
+            group_legend(ax, colors, legend_loc, has_missing=bool(groups.isna().any()))
+    ax.set_title(color if title is None and color is not None else title or "")
+    bare_axes(ax)
+    save_figure(axes_figure(ax), save, f"embedding_{color}" if color else "embedding")
+    return ax
+
+
+def point_size(n_obs: int) -> float:
+    """Area of a point, in square points, that suits a panel of about three inches with that many cells."""
+    return float(np.clip(7_000 / max(n_obs, 1), 0.3, 15.0))
+
+
+def bare_axes(ax: Axes) -> None:
+    """No ticks and no frame, and one scale for both directions: positions mean nothing, distances do."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    ax.margins(0.02)
+    ax.set_aspect("equal", adjustable="datalim")
+
+
+def group_legend(
+    ax: Axes, colors: dict[str, str], legend_loc: Literal["right", "bottom"], has_missing: bool = False
+) -> None:
+    """Name groups beside or below an axes."""
+    shown = {**colors, "(none)": MISSING_COLOR} if has_missing else colors
+    handles = [Line2D([], [], marker="o", linestyle="", markersize=5, color=c) for c in shown.values()]
+    common = {"handletextpad": 0.1, "labelspacing": 0.3, "columnspacing": 0.8, "fontsize": "small"}
+    if legend_loc == "right":
+        n_columns = 1 + (len(shown) - 1) // LEGEND_ROWS
+        ax.legend(
+            handles, list(shown), loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=n_columns, **common
+        )
+    else:
+        n_columns = min(len(shown), 3 if max(map(len, shown)) > 8 else 4)
+        ax.legend(
+            handles, list(shown), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=n_columns, **common
+        )
+
+
+def _scatter(ax: Axes, points: NDArray[np.float64], color: NDArray[np.float64] | str, size: float) -> None:
+    ax.scatter(points[:, 0], points[:, 1], c=color, s=size, linewidths=0, rasterized=True)
+
+
+def _draw_scale(
+    ax: Axes, points: NDArray[np.float64], values: pd.Series, size: float, color_map: str, with_bar: bool
+) -> None:
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    missing = ~np.isfinite(numbers)
+    _scatter(ax, points[missing], MISSING_COLOR, size)
+    drawn = ax.scatter(
+        points[~missing, 0],
+        points[~missing, 1],
+        c=numbers[~missing],
+        s=size,
+        cmap=color_map,
+        linewidths=0,
+        rasterized=True,
+    )
+    if with_bar:
+        bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.6, aspect=15, pad=0.02)
+        bar.outline.set_visible(False)
+
+
+def _label_groups(ax: Axes, points: NDArray[np.float64], groups: pd.Series) -> None:
+    """Write each group's name at the median of its cells, on a halo that keeps it legible on any colour."""
+    codes = groups.cat.codes.to_numpy()
+    for code, name in enumerate(groups.cat.categories):
+        x, y = np.median(points[codes == code], axis=0)
+        text = ax.text(x, y, name, ha="center", va="center", fontsize="small", fontweight="bold")
+        text.set_path_effects([path_effects.withStroke(linewidth=2.5, foreground="white")])

@@ -1,0 +1,147 @@
+"""Embeddings side by side: a row for each prior, a column for each thing to see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+from anndata import AnnData
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vmmscvi.plotting._access import categories, column, coordinates, is_continuous
+from vmmscvi.plotting._embedding import LegendLocation, bare_axes, embedding
+from vmmscvi.plotting._figure import save_figure, styled
+from vmmscvi.plotting._palette import Palette
+
+PANEL_SIZE = 2.4
+"""Width and height of a panel in inches."""
+
+MAX_IN_LEGEND = 12
+"""With more groups there is no room below a panel, and colours are hard to match: cells are labelled."""
+
+
+@styled
+def embedding_panels(
+    adata: AnnData,
+    bases: str | Sequence[str] | Mapping[str, str],
+    color: str | Sequence[str | None] | Mapping[str, Sequence[str | None]],
+    *,
+    titles: Mapping[str, str] | None = None,
+    palette: Palette | None = None,
+    color_map: str = "viridis",
+    size: float | None = None,
+    empty: str = "none",
+    save: str | Path | bool | None = None,
+) -> Figure:
+    """Draw several embeddings of the same cells, such as those under two priors, as rows of panels.
+
+    Groups are named once below a column that shows the same in every row; on the cells where rows differ
+    (their clusters), groups are many, or their names are numbers.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    bases
+        Entries of ``adata.obsm``, one for each row; as a mapping, with the name of the row as key.
+    color
+        Columns of ``adata.obs``, one for each column of panels; as a mapping, by the name of the row, all
+        of one length. ``None`` leaves cells grey and writes ``empty`` on them.
+    titles
+        Titles of panels by column of ``adata.obs``; its name by default. What the panel above shows as well has
+        no title.
+    palette, color_map, size
+        As in :func:`vmmscvi.plotting.embedding`.
+    empty
+        What to write where ``color`` is ``None``.
+    save
+        Path of an image to write, or ``True`` for scanpy's folder for figures.
+
+    Returns
+    -------
+    The figure.
+
+    Raises
+    ------
+    ValueError
+        If a column or an embedding is missing, or rows have different numbers of columns.
+    """
+    rows = _rows(bases)
+    keys = _keys(color, rows)
+    for basis in rows.values():
+        coordinates(adata, basis)
+    for name in {key for row in keys for key in row if key is not None}:
+        column(adata, name, "color")
+    n_columns = len(keys[0])
+    figure, grid = plt.subplots(
+        len(rows),
+        n_columns,
+        figsize=(PANEL_SIZE * n_columns + 0.3, (PANEL_SIZE + 0.2) * len(rows) + 0.3),
+        squeeze=False,
+    )
+    for i, (row, basis) in enumerate(rows.items()):
+        for j, key in enumerate(keys[i]):
+            repeated = i > 0 and keys[i - 1][j] == key
+            title = "" if key is None or repeated else (titles or {}).get(key, key)
+            legend_loc = _legend_location(adata, [shown[j] for shown in keys], is_last=i == len(rows) - 1)
+            embedding(
+                adata,
+                key,
+                basis=basis,
+                ax=grid[i, j],
+                palette=palette,
+                color_map=color_map,
+                title=title,
+                size=size,
+                legend_loc=legend_loc,
+            )
+            if key is None:
+                _note(grid[i, j], empty)
+        if len(rows) > 1:
+            grid[i, 0].set_ylabel(row, fontweight="bold", fontsize="large")
+    save_figure(figure, save, "embedding_panels")
+    return figure
+
+
+def _rows(bases: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    if isinstance(bases, str):
+        return {bases: bases}
+    rows = dict(bases) if isinstance(bases, Mapping) else {basis: basis for basis in bases}
+    if not rows:
+        raise ValueError("`bases` is empty; expected one entry of `adata.obsm` or more.")
+    return rows
+
+
+def _keys(
+    color: str | Sequence[str | None] | Mapping[str, Sequence[str | None]], rows: dict[str, str]
+) -> list[list[str | None]]:
+    """Columns of ``obs``, row by row."""
+    if isinstance(color, Mapping):
+        if set(color) != set(rows):
+            raise ValueError(f"`color` has the keys {sorted(color)}; expected the rows {sorted(rows)}.")
+        keys = [list(color[name]) for name in rows]
+    else:
+        keys = [[color] if isinstance(color, str) else list(color) for _ in rows]
+    if len({len(row) for row in keys}) != 1 or not keys[0]:
+        raise ValueError("`color` must have one entry or more, and the same number in every row.")
+    return keys
+
+
+def _legend_location(adata: AnnData, keys: list[str | None], is_last: bool) -> LegendLocation:
+    """Where groups of one column of panels are named, given what its rows show."""
+    key = keys[0]
+    if key is None or len(set(keys)) > 1:
+        return "on data"
+    if is_continuous(adata.obs[key]):
+        return "right"
+    names = categories(adata, key).cat.categories
+    if len(names) > MAX_IN_LEGEND or all(name.isdecimal() for name in names):
+        return "on data"
+    return "bottom" if is_last else "none"
+
+
+def _note(ax: Axes, text: str) -> None:
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", style="italic", wrap=True)
+    bare_axes(ax)
