@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import scvi
 from anndata import AnnData
 
 from vmmscvi import SCVI_VMM
@@ -70,8 +73,6 @@ def test_clusters_do_not_depend_on_how_counts_are_stored(
 ) -> None:
     if not reference:
         reference["CSR"] = clusters(make_model, adata.copy(), {"batch_key": "batch"})
-    import scvi
-
     scvi.settings.seed = 0
     adata.X = convert(adata.X)
     np.testing.assert_allclose(
@@ -79,10 +80,20 @@ def test_clusters_do_not_depend_on_how_counts_are_stored(
     )
 
 
+@pytest.mark.parametrize("convert", [sp.csr_matrix, lambda X: X.toarray()], ids=["CSR", "dense"])
+def test_counts_can_stay_on_disk(
+    make_model: Make, adata: AnnData, short_training: dict[str, Any], tmp_path: Path, convert: Any
+) -> None:
+    adata.X = convert(adata.X)
+    adata.write_h5ad(tmp_path / "counts.h5ad")
+    model = make_model(anndata.read_h5ad(tmp_path / "counts.h5ad", backed="r"))
+    model.train(**{**short_training, "max_epochs": 1})
+    assert model.get_cluster_probabilities().shape == (300, 8)
+    assert model.sample_prior(350).shape == (350, 100)
+
+
 @pytest.mark.parametrize("sparse_tensors", [False, True])
 def test_counts_can_be_in_a_layer(make_model: Make, adata: AnnData, sparse_tensors: bool) -> None:
-    import scvi
-
     expected = clusters(make_model, adata.copy(), {"batch_key": "batch"})
     scvi.settings.seed = 0
     adata.layers["counts"] = adata.X.copy()

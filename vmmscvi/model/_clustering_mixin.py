@@ -201,13 +201,9 @@ class ClusteringMixin:
             raise ValueError("`sample_prior` needs the training data: load the model with `adata`.")
         index = None if component is None else self._component_index(component)
         seed = (settings.seed or 0) if seed is None else seed
-        rng = np.random.default_rng(seed)
-        reference = self._make_data_loader(  # type: ignore[attr-defined]
-            adata=self.adata, indices=rng.integers(self.adata.n_obs, size=n), batch_size=n, shuffle=False
-        )
         device = self.module.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            tensors = {key: value.to(device) for key, value in next(iter(reference)).items()}
+            tensors = self._random_cells(n, np.random.default_rng(seed))
             if batch is not None:
                 tensors[REGISTRY_KEYS.BATCH_KEY] = torch.full_like(
                     tensors[REGISTRY_KEYS.BATCH_KEY], self._batch_code(batch)
@@ -263,6 +259,15 @@ class ClusteringMixin:
         if str(component) not in names:
             raise ValueError(f"`component` must be one of '0' to '{len(names) - 1}', found {component!r}.")
         return names.index(str(component))
+
+    def _random_cells(self, n: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Draw cells of the training data with replacement, as the module is given them."""
+        # every cell is read once and in order, as matrices on disk demand
+        cells, repeats = np.unique(rng.integers(self.adata.n_obs, size=n), return_inverse=True)
+        loader = self._make_data_loader(  # type: ignore[attr-defined]
+            adata=self.adata, indices=cells, batch_size=len(cells), shuffle=False
+        )
+        return {key: value[repeats].to(self.module.device) for key, value in next(iter(loader)).items()}
 
     def _batch_names(self) -> list[str]:
         state = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
