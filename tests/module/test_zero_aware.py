@@ -14,7 +14,11 @@ from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 from torch import Tensor
 
 from vmmscvi.module._positive_counts import LARGEST_TABULATED_COUNT, nonzero
-from vmmscvi.module._zero_aware import ZeroAwareNegativeBinomial, ZeroAwareZeroInflatedNegativeBinomial
+from vmmscvi.module._zero_aware import (
+    ZeroAwareNegativeBinomial,
+    ZeroAwareZeroInflatedNegativeBinomial,
+    zero_aware,
+)
 
 PAIRS = {
     "nb": (ZeroAwareNegativeBinomial, NegativeBinomial),
@@ -252,6 +256,40 @@ def test_everything_else_is_inherited(likelihood: str) -> None:
         torch.testing.assert_close(getattr(distribution, name), getattr(expected, name))
     torch.testing.assert_close(distribution.get_normalized("scale"), scale)
     assert distribution.sample((2,)).shape == (2, 12, 7)
+
+
+def test_distributions_of_scvi_are_replaced_and_others_kept(likelihood: str) -> None:
+    ours, theirs = PAIRS[likelihood]
+    given = parameters(likelihood, 12, 7, theta_shape=(7,))
+    replaced, x = zero_aware(theirs(**given, scale=given["mu"])), counts(12, 7)
+    assert type(replaced) is ours
+    assert replaced.scale is given["mu"]
+    torch.testing.assert_close(replaced.log_prob(x), ours(**given).log_prob(x))
+    torch.testing.assert_close(zero_aware(theirs(**given), given["theta"]).log_prob(x), replaced.log_prob(x))
+    poisson = torch.distributions.Poisson(given["mu"])
+    assert zero_aware(poisson) is poisson
+    assert zero_aware(replaced) is replaced
+
+
+@pytest.mark.parametrize("dispersion", ["gene", "gene-batch", "gene-cell"])
+@pytest.mark.parametrize("gene_likelihood", ["nb", "zinb", "poisson"])
+def test_fast_likelihood_changes_no_loss_and_no_gradient(
+    make_model: Callable[..., Any], minibatch: Callable[..., Any], dispersion: str, gene_likelihood: str
+) -> None:
+    model = make_model(prior="standard_normal", dispersion=dispersion, gene_likelihood=gene_likelihood)
+    module, tensors = model.module.eval(), minibatch(model)
+
+    def evaluate(fast: bool) -> tuple[Tensor, list[Tensor | None]]:
+        module.fast_likelihood = fast
+        torch.manual_seed(0)
+        loss = module(tensors)[2].loss
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        return loss.detach(), list(torch.autograd.grad(loss, parameters, allow_unused=True))
+
+    (loss, gradients), (expected, expected_gradients) = evaluate(True), evaluate(False)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0.0)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_nonzero_finds_what_torch_finds() -> None:

@@ -43,8 +43,11 @@ class KLWeights(Callback):
         self.values.append(float(pl_module.loss_kwargs["kl_weight"]))
 
 
-def test_standard_normal_training_follows_scvis_own(make_model: Make, short_training: dict[str, Any]) -> None:
-    ours = make_model(prior="standard_normal", dropout_rate=0.0)
+@pytest.mark.parametrize(("fast", "tolerance"), [(False, 1e-3), (True, 1e-2)])  # Adam amplifies rounding
+def test_standard_normal_training_follows_scvis_own(
+    make_model: Make, short_training: dict[str, Any], fast: bool, tolerance: float
+) -> None:
+    ours = make_model(prior="standard_normal", dropout_rate=0.0, fast_likelihood=fast)
     scvi.model.SCVI.setup_anndata(ours.adata, batch_key="batch")
     stock = scvi.model.SCVI(ours.adata, n_hidden=16, n_latent=4, encode_covariates=True, dropout_rate=0.0)
     stock.module.load_state_dict({k: v for k, v in ours.module.state_dict().items() if "prior" not in k})
@@ -58,7 +61,7 @@ def test_standard_normal_training_follows_scvis_own(make_model: Make, short_trai
             ours.history[key].astype(float), stock.history[key].astype(float), rtol=1e-4
         )
     np.testing.assert_allclose(
-        ours.get_latent_representation(), stock.get_latent_representation(), rtol=1e-2, atol=1e-3
+        ours.get_latent_representation(), stock.get_latent_representation(), rtol=1e-2, atol=tolerance
     )
 
 

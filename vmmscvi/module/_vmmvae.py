@@ -19,6 +19,7 @@ from vmmscvi.module._build_prior import PriorName, build_prior
 from vmmscvi.module._prior_distribution import PriorDistribution
 from vmmscvi.module._prior_mixin import PriorMixin
 from vmmscvi.module._pseudo_inputs import PseudoInputs, PseudoInputSpace
+from vmmscvi.module._zero_aware import zero_aware
 from vmmscvi.priors import Inference, WishartScale
 
 
@@ -48,6 +49,10 @@ extra_decoder_kwargs, batch_embedding_kwargs
         See :class:`vmmscvi.priors.BayesianMixturePrior`.
     pseudo_input_space
         See :class:`~vmmscvi.module.PseudoInputs`.
+    fast_likelihood
+        Whether negative-binomial likelihoods on the CPU are computed by
+        :mod:`vmmscvi.module._zero_aware`: the same values and gradients, without gamma functions where counts
+        are zero. ``False`` for scvi-tools' own, which can be differentiated twice.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
         responsibilities_in_gradient: bool = True,
         wishart_scale: WishartScale = "paper",
         pseudo_input_space: PseudoInputSpace = "log1p",
+        fast_likelihood: bool = True,
     ) -> None:
         if latent_distribution != "normal":
             raise ValueError(
@@ -120,6 +126,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
             extra_decoder_kwargs=extra_decoder_kwargs,
             batch_embedding_kwargs=batch_embedding_kwargs,
         )
+        self.fast_likelihood = fast_likelihood
         # The prior comes last: networks start from the same weights whatever the prior, given the same seed.
         self.prior = build_prior(
             prior, n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale
@@ -159,6 +166,10 @@ extra_decoder_kwargs, batch_embedding_kwargs
         outputs: dict[str, Distribution | None] = super().generative(
             z, library, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
         )
+        if self.fast_likelihood and z.device.type == "cpu":
+            # theta as it is before it is expanded to one value for each cell
+            theta = self.px_r.exp() if self.dispersion == "gene" else None
+            outputs[MODULE_KEYS.PX_KEY] = zero_aware(outputs[MODULE_KEYS.PX_KEY], theta)
         outputs[MODULE_KEYS.PZ_KEY] = PriorDistribution(self.prior, self.centers)
         return outputs
 

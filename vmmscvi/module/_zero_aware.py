@@ -87,6 +87,29 @@ class ZeroAwareZeroInflatedNegativeBinomial(ZeroInflatedNegativeBinomial):
         return _log_prob(value, self.mu, self._unexpanded_theta, self.zi_logits)
 
 
+def zero_aware(distribution: Any, theta: Tensor | None = None) -> Any:
+    """Replace a negative binomial of scvi-tools by its zero-aware version.
+
+    Parameters
+    ----------
+    distribution
+        Any distribution; what is no negative binomial is returned as it is.
+    theta
+        Its inverse dispersion as it was before it was expanded to the shape of the mean, which makes the
+        gradient cheaper.
+    """
+    if type(distribution) not in (NegativeBinomial, ZeroInflatedNegativeBinomial):
+        return distribution
+    given = {
+        "mu": distribution.mu,
+        "theta": distribution.theta if theta is None else theta,
+        "scale": distribution.scale,
+    }
+    if type(distribution) is NegativeBinomial:
+        return ZeroAwareNegativeBinomial(**given)
+    return ZeroAwareZeroInflatedNegativeBinomial(**given, zi_logits=distribution.zi_logits)
+
+
 def _needs_plain_path(mu: Tensor) -> bool:
     """Whether float64 is missing, or a compiler is at work that fuses the textbook expressions itself."""
     return mu.device.type == "mps" or torch.compiler.is_compiling()
