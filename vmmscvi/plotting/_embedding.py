@@ -20,6 +20,9 @@ from vmmscvi.plotting._palette import MISSING_COLOR, Palette, category_colors
 
 LegendLocation: TypeAlias = Literal["right", "bottom", "on data", "none"]
 
+CROWDED = 15
+"""More names than this on the cells are written smaller."""
+
 LEGEND_ROWS = 14
 """Entries below each other in a legend before it goes on in another column."""
 
@@ -113,6 +116,7 @@ def bare_axes(ax: Axes) -> None:
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
+    ax.patch.set_visible(False)  # names may reach into the panel beside
     ax.margins(0.02)
     ax.set_aspect("equal", adjustable="datalim")
 
@@ -161,9 +165,12 @@ def _draw_scale(
 
 
 def _label_groups(ax: Axes, points: NDArray[np.float64], groups: pd.Series) -> None:
-    """Write each group's name at the median of its cells, on a halo that keeps it legible on any colour."""
+    """Write each group's name on its most central cell, with a halo that keeps it legible on any colour."""
     codes = groups.cat.codes.to_numpy()
+    font_size = "small" if len(groups.cat.categories) <= CROWDED else "x-small"
     for code, name in enumerate(groups.cat.categories):
-        x, y = np.median(points[codes == code], axis=0)
-        text = ax.text(x, y, name, ha="center", va="center", fontsize="small", fontweight="bold")
+        cells = points[codes == code]
+        # the median itself may lie between the parts of a group, on cells of another
+        x, y = cells[np.abs(cells - np.median(cells, axis=0)).sum(axis=1).argmin()]
+        text = ax.text(x, y, name, ha="center", va="center", fontsize=font_size, fontweight="bold")
         text.set_path_effects([path_effects.withStroke(linewidth=2.5, foreground="white")])

@@ -50,8 +50,8 @@ def embedding_panels(
         Columns of ``adata.obs``, one for each column of panels; as a mapping, by the name of the row, all
         of one length. ``None`` leaves cells grey and writes ``empty`` on them.
     titles
-        Titles of panels by column of ``adata.obs``; its name by default. What the panel above shows as well has
-        no title.
+        Titles of panels by column of ``adata.obs``; its name by default. What the panel above shows as well
+        has no title.
     palette, color_map, size
         As in :func:`vmmscvi.plotting.embedding`.
     empty

@@ -1,0 +1,7 @@
+"""``python -m vmmscvi.cli``: the command line where its script is not on the path."""
+
+from __future__ import annotations
+
+from vmmscvi.cli import app
+
+app(prog_name="vmmscvi")

@@ -1,0 +1,152 @@
+"""``vmmscvi demo``: the whole way on simulated counts, whose types are known."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import typer
+from anndata import AnnData
+
+from vmmscvi.cli._demo_figure import draw_demo, matched_colors
+from vmmscvi.cli._demo_table import Row, as_frame, compare, print_table
+from vmmscvi.cli._errors import as_command_error
+from vmmscvi.cli._h5ad import add_results
+from vmmscvi.cli._neighbors import leiden, neighbor_graph, umap
+from vmmscvi.cli._output import written_whole
+from vmmscvi.cli._quiet import quiet_libraries
+from vmmscvi.cli._results import CLUSTER, UNS, Results, results_of
+from vmmscvi.cli._train import train_model
+from vmmscvi.data import simulate_counts
+
+NORMAL, VMM = "standard_normal", "vmm"
+NAMES = {NORMAL: "N(0, I)", VMM: "VMM"}
+LEIDEN = "leiden_standard_normal"
+FIGURE_DPI = 200
+
+
+def run_demo(
+    *,
+    out_dir: Path,
+    seed: int,
+    n_cells: int,
+    n_epochs: int,
+    accelerator: str,
+    overwrite: bool,
+    quiet: bool,
+) -> list[Row]:
+    """Simulate, train with both priors, print the table, and write ``demo.h5ad`` and ``demo.png``.
+
+    Parameters
+    ----------
+    out_dir
+        Folder of the two files.
+    seed
+        Seed of simulation, split, weights and training; the same for both priors.
+    n_cells
+        Number of simulated cells.
+    n_epochs
+        Epochs of each training.
+    accelerator
+        Where to train.
+    overwrite
+        Whether to replace existing files.
+    quiet
+        Whether to leave out progress bar and notes.
+
+    Returns
+    -------
+    The rows of the table.
+
+    Raises
+    ------
+    CommandError
+        If settings cannot be used, or training fails.
+    """
+    start = time.monotonic()
+    with quiet_libraries(), mpl.rc_context({"backend": "Agg"}):
+        with as_command_error():
+            adata = simulate(n_cells, seed)
+        types, batches = adata.obs["cell_type"], adata.obs["batch"]
+        rows = []
+        for prior, name in NAMES.items():
+            if not quiet:
+                typer.echo(f"training with the prior {name}, {n_epochs} epochs", err=True)
+            results = _train(adata, prior, seed, n_epochs, accelerator, show_progress=not quiet)
+            graph = neighbor_graph(results.embedding, seed)
+            if prior == VMM:
+                clusters, clusters_by = results.clusters, "the prior's components"
+                add_results(adata, results)
+            else:
+                clusters = leiden(graph, seed)
+                clusters_by = "none (Leiden needs igraph)" if clusters is None else "Leiden, resolution 1"
+                adata.obsm[f"X_{prior}"] = results.embedding
+                if clusters is not None:
+                    adata.obs[LEIDEN] = clusters
+            rows.append(compare(name, clusters_by, clusters, results.embedding, types, batches))
+            adata.obsm[f"X_umap_{prior}"] = umap(graph, seed)
+        adata.uns[UNS]["comparison"] = as_frame(rows)
+        _write(adata, out_dir, overwrite)
+    n_types, n_batches = types.nunique(), batches.nunique()
+    print_table(rows, f"{n_cells:,} simulated cells, {n_types} types, {n_batches} batches, seed {seed}")
+    if not quiet:
+        seconds = time.monotonic() - start
+        typer.echo(f"wrote {out_dir / 'demo.h5ad'} and {out_dir / 'demo.png'} in {seconds:.0f} s", err=True)
+    return rows
+
+
+def simulate(n_cells: int, seed: int) -> AnnData:
+    """Simulate the data: eight types, one of them rare, in three batches, one of which lacks a type."""
+    return simulate_counts(
+        n_cells=n_cells,
+        n_genes=1000,
+        n_types=8,
+        proportions={"type7": 0.02},
+        n_batches=3,
+        missing={"batch1": ["type3"]},
+        seed=seed,
+    )
+
+
+def _train(
+    adata: AnnData, prior: str, seed: int, n_epochs: int, accelerator: str, show_progress: bool
+) -> Results:
+    model = train_model(
+        adata.copy(),  # registration leaves marks
+        batch_key="batch",
+        prior=prior,
+        seed=seed,
+        max_epochs=n_epochs,
+        accelerator=accelerator,
+        show_progress=show_progress,
+    )
+    return results_of(model, {"prior": prior, "seed": seed, "max_epochs": n_epochs, "batch_key": "batch"})
+
+
+def _write(adata: AnnData, out_dir: Path, overwrite: bool) -> None:
+    types = adata.obs["cell_type"]
+    for key in (CLUSTER, LEIDEN):
+        if key in adata.obs:
+            adata.uns[f"{key}_colors"] = np.array(matched_colors(adata.obs[key], types))
+    titles = {
+        "batch": "batch",
+        "cell_type": f"type ({types.nunique()})",
+        CLUSTER: f"clusters of the prior ({adata.obs[CLUSTER].nunique()})",
+    }
+    normal_clusters = LEIDEN if LEIDEN in adata.obs else None
+    if normal_clusters is not None:
+        titles[LEIDEN] = f"Leiden, resolution 1 ({adata.obs[LEIDEN].nunique()})"
+    bases = {name: f"X_umap_{prior}" for prior, name in NAMES.items()}
+    color: dict[str, list[str | None]] = {
+        NAMES[NORMAL]: ["batch", "cell_type", normal_clusters],
+        NAMES[VMM]: ["batch", "cell_type", CLUSTER],
+    }
+    with written_whole(out_dir / "demo.h5ad", overwrite=overwrite) as temporary:
+        adata.write_h5ad(temporary, compression="gzip")
+    figure = draw_demo(adata, bases, color, titles)
+    with written_whole(out_dir / "demo.png", overwrite=overwrite) as temporary:
+        figure.savefig(temporary, format="png", dpi=FIGURE_DPI, bbox_inches="tight")
+    plt.close(figure)

@@ -1,0 +1,64 @@
+"""The figure of the demonstration: both embeddings by batch, type and cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from anndata import AnnData
+from matplotlib.figure import Figure
+
+from vmmscvi.plotting import COLORS, category_colors, embedding_panels
+
+NO_CLUSTERS = "no clusters of its own"
+RC: Any = {"font.size": 9, "axes.titlesize": 9.5, "font.family": "sans-serif"}
+
+
+def draw_demo(
+    adata: AnnData,
+    bases: Mapping[str, str],
+    color: Mapping[str, Sequence[str | None]],
+    titles: Mapping[str, str],
+) -> Figure:
+    """Draw a row of panels for each prior.
+
+    Parameters
+    ----------
+    adata
+        The simulated cells with coordinates and clusters.
+    bases, color, titles
+        As in :func:`vmmscvi.plotting.embedding_panels`.
+
+    Returns
+    -------
+    The figure.
+    """
+    with mpl.rc_context(RC):
+        return embedding_panels(adata, bases, color, titles=titles, empty=NO_CLUSTERS)
+
+
+def matched_colors(clusters: pd.Series, types: pd.Series) -> list[str]:
+    """Colour clusters after the types that they consist of, so that two panels can be compared at a glance.
+
+    Parameters
+    ----------
+    clusters, types
+        Categorical labels, shape ``(n,)`` each.
+
+    Returns
+    -------
+    A colour for each cluster, in the order of their categories. A cluster has the colour of its most frequent
+    type; if several clusters share one, the largest has it, and the others have colours that no type has.
+    """
+    type_colors = category_colors(types.cat.categories)
+    spare = [color for color in COLORS if color not in type_colors.values()] or list(COLORS)
+    table = pd.crosstab(clusters, types)
+    chosen: dict[str, str] = {}
+    for cluster in table.sum(axis=1).sort_values(ascending=False).index:
+        color = type_colors[str(table.loc[cluster].idxmax())]
+        if color in chosen.values():
+            color = spare[len([c for c in chosen.values() if c in spare]) % len(spare)]
+        chosen[cluster] = color
+    return [chosen[cluster] for cluster in clusters.cat.categories]

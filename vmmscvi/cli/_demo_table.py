@@ -1,0 +1,85 @@
+"""The table of the demonstration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from rich.console import Console
+from rich.table import Table
+
+from vmmscvi.cli._metrics import agreement, batch_mixing
+
+
+@dataclass(frozen=True)
+class Row:
+    """How clusters and embedding of one prior compare with the truth."""
+
+    prior: str
+    clusters_by: str
+    n_clusters: int
+    nmi: float
+    ari: float
+    batch_mixing: float
+
+
+def compare(
+    prior: str,
+    clusters_by: str,
+    clusters: pd.Categorical | None,
+    embedding: NDArray[np.float32],
+    types: ArrayLike,
+    batches: ArrayLike,
+) -> Row:
+    """Score one prior.
+
+    Parameters
+    ----------
+    prior
+        What it is called.
+    clusters_by
+        Where clusters come from.
+    clusters
+        Cluster of each cell, ``(n,)``; ``None`` if there are none, which makes its scores NaN.
+    embedding
+        Latent positions, ``(n, p)``.
+    types, batches
+        Known types and batches, ``(n,)``.
+
+    Returns
+    -------
+    A row of the table.
+    """
+    mixing = batch_mixing(embedding, types, batches)
+    if clusters is None:
+        return Row(prior, clusters_by, 0, float("nan"), float("nan"), mixing)
+    nmi, ari = agreement(types, clusters)
+    return Row(prior, clusters_by, len(np.unique(clusters)), nmi, ari, mixing)
+
+
+def as_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return the rows as a DataFrame, to be stored."""
+    return pd.DataFrame([asdict(row) for row in rows])
+
+
+def print_table(rows: Sequence[Row], title: str, console: Console | None = None) -> None:
+    """Print the rows, with how to read them, on standard output or on ``console``."""
+    table = Table(
+        title=title,
+        caption="NMI, ARI: agreement of the clusters with the known types (no label was used in training). "
+        "Batch mixing: 1 - |silhouette of batches within types|. 1 is best in all three.",
+    )
+    for heading in ("prior", "clusters by"):
+        table.add_column(heading)
+    for heading in ("clusters", "NMI", "ARI", "batch mixing"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        count = "-" if np.isnan(row.nmi) else str(row.n_clusters)
+        scores = [
+            "-" if np.isnan(score) else f"{score:.3f}" for score in (row.nmi, row.ari, row.batch_mixing)
+        ]
+        table.add_row(row.prior, row.clusters_by, count, *scores)
+    (console or Console()).print(table)

@@ -1,0 +1,71 @@
+"""Errors that a user can put right end in one line on standard error; all others keep their traceback."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import typer
+
+USER_ERROR = 2
+TRAINING_FAILED = 1
+TERMINATED = 128 + signal.SIGTERM
+
+
+class CommandError(Exception):
+    """Something that the user can put right; the message says how.
+
+    Parameters
+    ----------
+    message
+        What is wrong and what would be right.
+    exit_code
+        Exit code of the command.
+    """
+
+    def __init__(self, message: str, exit_code: int = USER_ERROR) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """End the command with one line on standard error and the error's exit code.
+
+    A request to terminate (SIGTERM) unwinds like an exception meanwhile, so that temporary files are removed.
+    """
+    with _terminating_cleanly():
+        try:
+            yield
+        except CommandError as error:
+            typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(error.exit_code) from error
+
+
+@contextmanager
+def as_command_error(*kinds: type[Exception], prefix: str = "") -> Iterator[None]:
+    """Turn exceptions of some kinds, by default ``ValueError``, into a :class:`CommandError`."""
+    caught = kinds or (ValueError,)
+    try:
+        yield
+    except caught as error:
+        raise CommandError(f"{prefix}{str(error) or type(error).__name__}") from error
+
+
+@contextmanager
+def _terminating_cleanly() -> Iterator[None]:
+    def leave(signum: int, frame: FrameType | None) -> None:
+        sys.exit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,68 @@
+"""Which genes a model is trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scanpy as sc
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+
+from vmmscvi.cli._threads import training_threads_kept
+
+
+def highly_variable_genes(
+    adata: AnnData, n_genes: int, batch_key: str | None, layer: str | None
+) -> NDArray[np.bool_]:
+    """Select the most variable genes by the variance of their Pearson residuals, within batches.
+
+    Works on raw counts, as scVI does, and needs no further library. [Lause2021]_
+
+    Parameters
+    ----------
+    adata
+        Raw counts.
+    n_genes
+        Number of genes to select; all are selected if there are no more.
+    batch_key
+        Column of ``adata.obs``: genes are ranked by how many batches they are variable in.
+    layer
+        Layer with the counts; ``X`` by default.
+
+    Returns
+    -------
+    Mask of shape ``(n_vars,)``.
+
+    Raises
+    ------
+    ValueError
+        If the matrix has negative or non-finite values, or cells are left without counts.
+
+    References
+    ----------
+    .. [Lause2021] Lause, Berens & Kobak, Analytic Pearson residuals for normalization of single-cell RNA-seq
+       UMI data, Genome Biology 22 (2021).
+    """
+    counts = adata.X if layer is None else adata.layers[layer]
+    values = counts.data if sparse.issparse(counts) else np.asarray(counts)
+    if not np.isfinite(values).all() or (values.size and values.min() < 0):
+        raise ValueError("The counts have negative or missing values; raw counts are expected.")
+    if n_genes >= adata.n_vars:
+        return np.ones(adata.n_vars, dtype=bool)
+    with training_threads_kept():
+        table = sc.experimental.pp.highly_variable_genes(
+            adata, n_top_genes=n_genes, batch_key=batch_key, layer=layer, check_values=False, inplace=False
+        )
+    chosen: NDArray[np.bool_] = table["highly_variable"].to_numpy(dtype=bool)
+    n_empty = int(np.sum(_totals(counts[:, chosen]) == 0))
+    if n_empty and not np.any(_totals(counts) == 0):
+        raise ValueError(
+            f"{n_empty} cells have no counts in the {n_genes} most variable genes; select more with --hvg."
+        )
+    return chosen
+
+
+def _totals(counts: Any) -> NDArray[np.float64]:
+    return np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()

@@ -1,0 +1,174 @@
+"""``vmmscvi integrate``: from an h5ad file to an h5ad file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import typer
+from anndata import AnnData
+from numpy.typing import NDArray
+
+from vmmscvi import plotting
+from vmmscvi.cli._errors import CommandError, as_command_error
+from vmmscvi.cli._genes import highly_variable_genes
+from vmmscvi.cli._h5ad import read_h5ad, write_with_results
+from vmmscvi.cli._integrate_options import IntegrateOptions
+from vmmscvi.cli._neighbors import neighbor_graph, umap
+from vmmscvi.cli._output import written_whole
+from vmmscvi.cli._quiet import quiet_libraries
+from vmmscvi.cli._results import CLUSTER, EMBEDDING, PROBABILITY, Results, results_of
+from vmmscvi.cli._train import train_model
+from vmmscvi.model import SCVI_VMM
+from vmmscvi.plotting._figure import PRINT_DPI, figure_format
+
+
+def run_integrate(options: IntegrateOptions) -> None:
+    """Read, train, and write what was asked for.
+
+    Raises
+    ------
+    CommandError
+        If the input cannot be used; before training wherever that can be known.
+    """
+    note = _noter(options.quiet)
+    if options.figure is not None:
+        with as_command_error():
+            figure_format(options.figure)
+    with quiet_libraries():
+        adata = read_h5ad(options.source)
+        check_keys(adata, options)
+        data, genes = training_data(adata, options)
+        note(
+            f"{options.source}: {adata.n_obs:,} cells; training on {data.n_vars:,} of {adata.n_vars:,} genes"
+        )
+        model = train_model(
+            data,
+            batch_key=options.batch_key,
+            layer=options.layer,
+            prior=options.prior,
+            n_latent=options.n_latent,
+            n_components=options.n_components,
+            seed=options.seed,
+            max_epochs=options.max_epochs,
+            accelerator=options.accelerator,
+            show_progress=not options.quiet,
+        )
+        results = results_of(model, _settings(options, model, genes))
+        with written_whole(options.out, overwrite=options.overwrite) as temporary:
+            write_with_results(options.source, adata, results, temporary)
+        note(f"wrote {options.out}: {_describe(results)}")
+        if options.save_model is not None:
+            save_model(model, options.save_model)
+            note(f"wrote {options.save_model}")
+        if options.figure is not None:
+            draw(adata, results, options)
+            note(f"wrote {options.figure}")
+
+
+def check_keys(adata: AnnData, options: IntegrateOptions) -> None:
+    """Check that columns and layers that the options name are there.
+
+    Raises
+    ------
+    CommandError
+        If one is not, or a batch is missing for some cells, or there is nothing in the file.
+    """
+    if 0 in adata.shape:
+        raise CommandError(f"{options.source} has {adata.n_obs} cells and {adata.n_vars} genes.")
+    if options.layer is not None and options.layer not in adata.layers:
+        raise CommandError(f"--layer {options.layer} is not there; layers: {_listed(adata.layers)}.")
+    if options.layer is None and adata.X is None:
+        raise CommandError(f"{options.source} has no X; name the layer with the raw counts by --layer.")
+    for option, keys in (("--batch-key", (options.batch_key,)), ("--color", options.color)):
+        for key in keys:
+            if key is not None and key not in adata.obs:
+                raise CommandError(f"{option} {key} is not there; columns of obs: {_listed(adata.obs)}.")
+    if options.batch_key is not None:
+        n_missing = int(adata.obs[options.batch_key].isna().sum())
+        if n_missing:
+            raise CommandError(f"--batch-key {options.batch_key} is missing for {n_missing} cells.")
+
+
+def training_data(adata: AnnData, options: IntegrateOptions) -> tuple[AnnData, NDArray[np.str_] | None]:
+    """Return what the model is trained on, and the names of the genes if they were selected.
+
+    ``adata`` is left alone. Counts are in the same place as there, so that a saved model can be loaded with
+    the user's own data.
+    """
+    obs = adata.obs[[] if options.batch_key is None else [options.batch_key]].copy()
+    var = adata.var[[]].copy()
+    if options.layer is None:
+        data = AnnData(X=adata.X, obs=obs, var=var)
+    else:
+        data = AnnData(obs=obs, var=var, layers={options.layer: adata.layers[options.layer]})
+    if options.n_variable_genes is None:
+        return data, None
+    with as_command_error():
+        chosen = highly_variable_genes(data, options.n_variable_genes, options.batch_key, options.layer)
+    return data[:, chosen].copy(), data.var_names[chosen].to_numpy(dtype=str)
+
+
+def save_model(model: SCVI_VMM, folder: Path) -> None:
+    """Save a model, each of its files as a whole; other files in the folder are left alone."""
+    folder.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".vmmscvi-") as temporary:
+        model.save(temporary, overwrite=True)
+        for file in Path(temporary).iterdir():
+            os.replace(file, folder / file.name)
+
+
+def draw(adata: AnnData, results: Results, options: IntegrateOptions) -> None:
+    """Write the figure: a map by batch, cluster, its probability, and what else was asked for."""
+    if options.figure is None:
+        return
+    keys = [*([] if options.batch_key is None else [options.batch_key]), *options.color, *results.columns()]
+    shown = AnnData(obs=adata.obs.copy())
+    for name, values in results.columns().items():
+        shown.obs[name] = values
+    shown.obsm["X_umap"] = umap(neighbor_graph(results.embedding, options.seed), options.seed)
+    panels: list[str | None] = [*dict.fromkeys(keys)] or [None]  # each once
+    titles = {CLUSTER: f"clusters ({results.n_clusters})", PROBABILITY: "probability"}
+    with mpl.rc_context({"backend": "Agg"}), as_command_error(prefix="--figure: "):
+        figure = plotting.embedding_panels(shown, "X_umap", panels, titles=titles, empty="")
+        with written_whole(options.figure, overwrite=options.overwrite) as temporary:
+            figure.savefig(
+                temporary, format=figure_format(options.figure), dpi=PRINT_DPI, bbox_inches="tight"
+            )
+        mpl.pyplot.close(figure)
+
+
+def _settings(options: IntegrateOptions, model: SCVI_VMM, genes: NDArray[np.str_] | None) -> dict[str, Any]:
+    return {
+        "source": options.source.name,
+        "batch_key": options.batch_key,
+        "layer": options.layer,
+        "prior": options.prior,
+        "n_latent": options.n_latent,
+        "n_components": model.init_params_["non_kwargs"]["n_components"],
+        "n_variable_genes": options.n_variable_genes,
+        "genes": genes,
+        "max_epochs": options.max_epochs,
+        "seed": options.seed,
+        "embedding": EMBEDDING,
+    }
+
+
+def _describe(results: Results) -> str:
+    if results.clusters is None:
+        return f"{EMBEDDING}; this prior has no clusters"
+    return f"{EMBEDDING} and {results.n_clusters} clusters"
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(str, names)) or "none"
+
+
+def _noter(quiet: bool) -> Callable[[str], None]:
+    """Return what to write notes with: on standard error, so that standard output stays free for results."""
+    return (lambda text: None) if quiet else (lambda text: typer.echo(text, err=True))

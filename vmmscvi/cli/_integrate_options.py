@@ -1,0 +1,72 @@
+"""What ``vmmscvi integrate`` is asked to do, and what can be checked before anything slow is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vmmscvi.cli._errors import CommandError
+from vmmscvi.cli._output import require_writable
+
+MODEL_FILE = "model.pt"
+"""The file that scvi-tools saves a model to, within a folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntegrateOptions:
+    """Options of the command; see its help."""
+
+    source: Path
+    out: Path
+    batch_key: str | None
+    layer: str | None
+    prior: Literal["vmm", "gmm", "vampprior", "standard_normal"]
+    n_latent: int
+    n_components: int | None
+    n_variable_genes: int | None
+    seed: int
+    max_epochs: int | None
+    save_model: Path | None
+    figure: Path | None
+    color: tuple[str, ...]
+    accelerator: str
+    overwrite: bool
+    quiet: bool
+
+
+def check_paths(options: IntegrateOptions) -> None:
+    """Check that the input is there and that every output can be written.
+
+    Raises
+    ------
+    CommandError
+        At the first thing that is wrong.
+    """
+    if not options.source.exists():
+        raise CommandError(f"{options.source} does not exist; expected an h5ad file with raw counts.")
+    if not options.source.is_file():
+        raise CommandError(f"{options.source} is not a file; expected an h5ad file with raw counts.")
+    require_writable(options.out, overwrite=options.overwrite, option="--out")
+    if options.figure is not None:
+        require_writable(options.figure, overwrite=options.overwrite, option="--figure")
+        if not options.figure.suffix:
+            raise CommandError(f"--figure {options.figure} has no suffix; expected one such as .png or .pdf.")
+    if options.color and options.figure is None:
+        raise CommandError("--color is for the figure; expected --figure as well.")
+    if options.save_model is not None:
+        _check_model_folder(options.save_model, options.overwrite)
+    outputs = [path.resolve() for path in (options.out, options.figure) if path is not None]
+    if len(set(outputs)) < len(outputs):
+        raise CommandError(f"--out and --figure are both {options.out}; expected different files.")
+
+
+def _check_model_folder(folder: Path, overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise CommandError(f"--save-model {folder} is a file; expected the name of a folder.")
+    if (folder / MODEL_FILE).exists() and not overwrite:
+        raise CommandError(f"--save-model {folder} holds a model; choose another, or pass --overwrite.")
+    if not folder.exists() and not folder.resolve().parent.is_dir():
+        raise CommandError(
+            f"--save-model {folder}: the folder {folder.resolve().parent} does not exist; create it first."
+        )

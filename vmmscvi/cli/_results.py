@@ -1,0 +1,85 @@
+"""What a trained model says of its cells, in the form in which it is stored."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vmmscvi import __version__
+from vmmscvi.model import SCVI_VMM
+from vmmscvi.priors import MixturePrior
+
+EMBEDDING = "X_vmm"
+CLUSTER = "vmm_cluster"
+PROBABILITY = "vmm_cluster_probability"
+UNS = "vmmscvi"
+
+LIBRARIES = ("scvi-tools", "torch", "lightning", "anndata", "scanpy", "numpy")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results for ``n`` cells: the embedding and, of a mixture, the clusters."""
+
+    embedding: NDArray[np.float32]
+    """Posterior means, shape ``(n, p)``; stored in ``obsm["X_vmm"]``."""
+    clusters: pd.Categorical | None
+    """Most probable component of each cell; stored in ``obs["vmm_cluster"]``."""
+    probability: NDArray[np.float32] | None
+    """Its probability, shape ``(n,)``; stored in ``obs["vmm_cluster_probability"]``."""
+    uns: Mapping[str, Any]
+    """Settings, versions, weights and history; stored in ``uns["vmmscvi"]``."""
+
+    @property
+    def n_clusters(self) -> int:
+        """Number of clusters that some cell is assigned to; 0 without a mixture."""
+        return 0 if self.clusters is None else len(self.clusters.categories)
+
+    def columns(self) -> dict[str, pd.Categorical | NDArray[np.float32]]:
+        """Return the columns of ``obs`` by name."""
+        columns = {CLUSTER: self.clusters, PROBABILITY: self.probability}
+        return {name: values for name, values in columns.items() if values is not None}
+
+
+def results_of(model: SCVI_VMM, settings: Mapping[str, Any]) -> Results:
+    """Collect the results of a trained model on its own data.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+    settings
+        What it was made with, to be stored; entries that are ``None`` are left out.
+
+    Returns
+    -------
+    The results. Without a mixture (prior N(0, I)), clusters and probabilities are ``None``.
+    """
+    history = {name: np.asarray(values, dtype=np.float64).ravel() for name, values in model.history.items()}
+    uns: dict[str, Any] = {
+        "settings": {name: value for name, value in settings.items() if value is not None},
+        "versions": versions(),
+        "history": history,
+        "n_epochs": max(map(len, history.values())),
+    }
+    embedding = np.asarray(model.get_latent_representation(), dtype=np.float32)
+    if not isinstance(model.module.prior, MixturePrior):
+        return Results(embedding, None, None, uns)
+    probabilities = model.get_cluster_probabilities()
+    clusters = pd.Categorical(model.predict())
+    weights = model.get_cluster_weights()
+    uns["weights"] = {name: float(weights[name]) for name in clusters.categories}
+    return Results(embedding, clusters, probabilities.to_numpy(np.float32).max(axis=1), uns)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that results depend on."""
+    found = {name: version(name) for name in LIBRARIES}
+    return {"vmmscvi": __version__, "python": platform.python_version(), **found}

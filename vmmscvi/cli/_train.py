@@ -1,0 +1,70 @@
+"""Training as the commands do it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import scvi
+from anndata import AnnData
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from vmmscvi.cli._errors import TRAINING_FAILED, CommandError, as_command_error
+from vmmscvi.model import SCVI_VMM
+from vmmscvi.train import NonFiniteTrainingError
+
+DEFAULT_COMPONENTS = 100
+CELLS_PER_COMPONENT = 10
+
+
+def train_model(
+    adata: AnnData,
+    *,
+    batch_key: str | None,
+    layer: str | None = None,
+    prior: str,
+    n_latent: int = 10,
+    n_components: int | None = None,
+    seed: int,
+    max_epochs: int | None,
+    accelerator: str,
+    show_progress: bool,
+) -> SCVI_VMM:
+    """Build and train a model.
+
+    The same seed gives the same split into training and validation cells and the same initial weights of
+    the networks, whatever the prior.
+
+    Parameters
+    ----------
+    adata
+        Raw counts; gets the marks of scvi-tools' registration.
+    batch_key, layer, prior, n_latent, max_epochs, accelerator
+        As in :class:`vmmscvi.SCVI_VMM` and its ``train``.
+    n_components
+        Largest number of clusters; 100 by default, or a tenth of the cells if that is fewer.
+    seed
+        Seed of everything random.
+    show_progress
+        Whether to show the progress bar.
+
+    Returns
+    -------
+    The trained model.
+
+    Raises
+    ------
+    CommandError
+        If data or settings cannot be used, or training fails.
+    """
+    if n_components is None:
+        n_components = min(DEFAULT_COMPONENTS, max(1, adata.n_obs // CELLS_PER_COMPONENT))
+    scvi.settings.seed = seed
+    with as_command_error(ValueError, MisconfigurationException):
+        SCVI_VMM.setup_anndata(adata, batch_key=batch_key, layer=layer)
+        arguments: dict[str, Any] = {"prior": prior, "n_latent": n_latent, "n_components": n_components}
+        model = SCVI_VMM(adata, **arguments)
+        try:
+            model.train(max_epochs=max_epochs, accelerator=accelerator, enable_progress_bar=show_progress)
+        except NonFiniteTrainingError as error:
+            raise CommandError(str(error), exit_code=TRAINING_FAILED) from error
+    return model
