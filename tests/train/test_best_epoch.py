@@ -102,6 +102,8 @@ def test_without_early_stopping_the_last_epochs_weights_stay(
     model = make_model()
     model.train(**short_training, early_stopping=False, callbacks=[Last()])
     assert_same(dict(model.module.named_parameters()), last)
+    with torch.no_grad():
+        assert torch.equal(model.module.prior.center_loc, model.module.encode_pseudo_inputs().loc)
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,19 @@ def test_history_has_the_state_of_the_prior_for_every_epoch(trained: Any, prior:
     assert ((used >= 1) & (used <= 8)).all()
 
 
+def test_utilised_clusters_are_those_of_the_epoch(
+    make_model: Make, short_training: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, epochs = make_model(), iter([[0, 1], [0, 1], [0, 2], [0, 2], [0, 0], *[[3, 3]] * N_BATCHES])
+
+    def assign(z: Tensor, centers: Any = None) -> Tensor:
+        return torch.tensor(next(epochs)).repeat(len(z))[: len(z)]
+
+    monkeypatch.setattr(model.module, "assign", assign)
+    model.train(**short_training)
+    assert model.history["n_utilized_clusters"].astype(float).iloc[:, 0].to_list() == [3, 1]
+
+
 def test_the_progress_bar_shows_validation_elbo_and_utilised_clusters(
     make_model: Make, short_training: dict[str, Any]
 ) -> None:
