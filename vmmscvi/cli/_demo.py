@@ -25,6 +25,8 @@ from vmmscvi.data import simulate_counts
 NORMAL, VMM = "standard_normal", "vmm"
 NAMES = {NORMAL: "N(0, I)", VMM: "VMM"}
 LEIDEN = "leiden_standard_normal"
+SHARES = (0.40, 0.20, 0.13, 0.10, 0.07, 0.05, 0.03, 0.02)
+"""Shares of the types: a large one is what Leiden splits, a small one what a mixture may lose."""
 FIGURE_DPI = 200
 
 
@@ -99,12 +101,12 @@ def run_demo(
 
 
 def simulate(n_cells: int, seed: int) -> AnnData:
-    """Simulate the data: eight types, one of them rare, in three batches, one of which lacks a type."""
+    """Simulate eight types, of shares as uneven as in blood, in three batches, one of which lacks a type."""
     return simulate_counts(
         n_cells=n_cells,
         n_genes=1000,
-        n_types=8,
-        proportions={"type7": 0.02},
+        n_types=len(SHARES),
+        proportions=SHARES,
         n_batches=3,
         missing={"batch1": ["type3"]},
         seed=seed,
@@ -133,12 +135,12 @@ def _write(adata: AnnData, out_dir: Path, overwrite: bool) -> None:
             adata.uns[f"{key}_colors"] = np.array(matched_colors(adata.obs[key], types))
     titles = {
         "batch": "batch",
-        "cell_type": f"type ({types.nunique()})",
-        CLUSTER: f"clusters of the prior ({adata.obs[CLUSTER].nunique()})",
+        "cell_type": f"type ({types.nunique()} types)",
+        CLUSTER: f"the prior's components ({adata.obs[CLUSTER].nunique()} clusters)",
     }
     normal_clusters = LEIDEN if LEIDEN in adata.obs else None
     if normal_clusters is not None:
-        titles[LEIDEN] = f"Leiden, resolution 1 ({adata.obs[LEIDEN].nunique()})"
+        titles[LEIDEN] = f"Leiden, resolution 1 ({adata.obs[LEIDEN].nunique()} clusters)"
     bases = {name: f"X_umap_{prior}" for prior, name in NAMES.items()}
     color: dict[str, list[str | None]] = {
         NAMES[NORMAL]: ["batch", "cell_type", normal_clusters],
