@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -24,6 +24,7 @@ class PriorMixin:
     prior: Prior
     pseudo_inputs: PseudoInputs | None
     z_encoder: nn.Module
+    l_encoder: nn.Module
     log_variational: bool
     encode_covariates: bool
     batch_representation: str
@@ -61,8 +62,8 @@ class PriorMixin:
         """
         if self.pseudo_inputs is None:
             raise ValueError(f"A {type(self.prior).__name__} has no pseudo-inputs.")
-        cells = self.pseudo_inputs()
-        encoder_input = torch.log1p(cells.counts) if self.log_variational else cells.counts
+        cells = self.pseudo_inputs(log1p=self.log_variational)
+        encoder_input = cells.counts
         covariates: tuple[Tensor, ...] = ()
         if self.encode_covariates:
             if cells.continuous is not None:
@@ -127,8 +128,8 @@ class PriorMixin:
         """
         if not isinstance(self.prior, BayesianMixturePrior):
             raise ValueError(f"A {type(self.prior).__name__} is not fitted by empirical Bayes.")
-        # the whole module, not only `z_encoder`: inference runs the encoder of the library size as well
-        with torch.no_grad(), evaluation_mode(cast(nn.Module, self)):
+        # inference runs the encoder of the library size as well
+        with torch.no_grad(), evaluation_mode(self.z_encoder), evaluation_mode(self.l_encoder):
             inference_outputs = self.inference(**self._get_inference_input(tensors))
         centers = self.centers()
         loss = self.prior.empirical_bayes_loss(
@@ -162,7 +163,8 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
         The network, any of whose layers may be in either mode.
     """
     in_training = [layer for layer in network.modules() if layer.training]
-    network.eval()
+    for layer in in_training:
+        layer.training = False
     try:
         yield
     finally:

@@ -23,7 +23,8 @@ class PseudoCells(NamedTuple):
     Attributes
     ----------
     counts
-        Expression on the scale of counts, shape ``(K, n_genes)``, positive.
+        Expression on the scale of counts, or of ``log1p(counts)`` where that was asked for, shape
+        ``(K, n_genes)``, positive.
     batch
         Probabilities of the batches, shape ``(K, n_batch)``, rows on the simplex.
     continuous
@@ -106,11 +107,21 @@ class PseudoInputs(nn.Module):
             self.continuous.copy_(continuous)
         self.is_initialized.fill_(True)
 
-    def forward(self) -> PseudoCells:
-        """Return the pseudo-cells."""
+    def forward(self, log1p: bool = False) -> PseudoCells:
+        """Return the pseudo-cells.
+
+        Parameters
+        ----------
+        log1p
+            Whether their expression is wanted as ``log1p(counts)``, the scale of most encoders.
+        """
         value = softplus(self.expression)
+        if self.space == "log1p":
+            expression = value if log1p else torch.expm1(value)
+        else:
+            expression = torch.log1p(value) if log1p else value
         return PseudoCells(
-            counts=torch.expm1(value) if self.space == "log1p" else value,
+            counts=expression,
             batch=torch.softmax(self.batch_logits, dim=-1),
             continuous=self.continuous,
             categorical=tuple(torch.softmax(logits, dim=-1) for logits in self.category_logits),

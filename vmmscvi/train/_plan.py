@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
-from scvi.train import TrainingPlan
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from vmmscvi.train._epoch_logging import LogsOncePerEpoch
 from vmmscvi.train._finite import non_finite_explained, require_finite
 
 if TYPE_CHECKING:
-    from scvi.module.base import BaseModuleClass, LossOutput
+    from scvi.module.base import BaseModuleClass
 
 SUBNORMAL = 1e-30
 """Optimizer state below this is set to zero once an epoch: subnormal numbers make a CPU many times slower."""
 
 
-class EmpiricalBayesTrainingPlan(TrainingPlan):
+class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
     """Alternates the two steps of the VampPrior Mixture Model on every minibatch.
 
     1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is
@@ -114,35 +114,33 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
         loss = self._variational_step(batch, optimizers[0])
         if len(optimizers) > 1:
             self._empirical_bayes_step(batch, optimizers[1])
+        self.log_epoch_if_last("train", batch_idx)
         return loss
 
     def _variational_step(self, batch: dict[str, Tensor], optimizer: LightningOptimizer) -> Tensor:
         if "kl_weight" in self.loss_kwargs:
             self.loss_kwargs.update({"kl_weight": self.kl_weight})
-            self.log("kl_weight", self.kl_weight, on_step=True, on_epoch=False)
-        with held(self.module.prior_parameters()):
+            if self.loggers_listen:
+                self.log("kl_weight", self.loss_kwargs["kl_weight"], on_step=True, on_epoch=False)
+        with held(parameters_of(*self.trainer.optimizers[1:])):
             with non_finite_explained(self.module, self.current_epoch):
                 _, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
             require_finite(loss_output, self.module, self.current_epoch)
             self._step(optimizer, loss_output.loss)
-        self._log_variational_step(loss_output)
+        self.log_losses(loss_output, "train")
         loss: Tensor = loss_output.loss.detach()
         return loss
 
     def _empirical_bayes_step(self, batch: dict[str, Tensor], optimizer: LightningOptimizer) -> None:
-        prior_parameters = {id(p) for p in self.module.prior_parameters()}
         # `global_step` counts the steps of optimizers that report to the training loop: this one does not.
         optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
-        with held(p for p in self.module.parameters() if id(p) not in prior_parameters):
+        with held(parameters_of(self.trainer.optimizers[0])):
             with non_finite_explained(self.module, self.current_epoch):
                 prior_loss, assigned = self.module.empirical_bayes_loss(batch, self.hyperprior_n_obs)
             require_finite(prior_loss, self.module, self.current_epoch)
             self._step(optimizer, prior_loss.loss)
         self._utilized.update(assigned.unique().tolist())
-        self.log(
-            "prior_loss", prior_loss.loss.detach(), on_step=False, on_epoch=True, batch_size=len(assigned),
-            sync_dist=self.use_sync_dist,
-        )  # fmt: skip
+        self.sum_for_mean("prior_loss", prior_loss.loss, len(assigned), "train")
 
     def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
@@ -152,25 +150,14 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient, here and not before: mixed precision has unscaled it by now."""
         if self.gradient_clip_val is not None:
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(parameters, self.gradient_clip_val)
+            nn.utils.clip_grad_norm_(parameters_of(optimizer), self.gradient_clip_val)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Compute the negative ELBO of a minibatch of validation cells."""
         with non_finite_explained(self.module, self.current_epoch):
-            super().validation_step(batch, batch_idx)
-
-    def _log_variational_step(self, loss_output: LossOutput) -> None:
-        """Log what :class:`scvi.train.TrainingPlan` logs in its own training step."""
-        self.log(
-            "train_loss", loss_output.loss.detach(), on_step=self.on_step, on_epoch=self.on_epoch,
-            prog_bar=True, sync_dist=self.use_sync_dist,
-        )  # fmt: skip
-        if self.on_step:
-            self.trainer.logger.log_metrics({"train_loss_step": loss_output.loss}, step=self.global_step)
-        self.compute_and_log_metrics(loss_output, self.train_metrics, "train")
-        if loss_output.extra_metrics:
-            self.prepare_scib_autotune(loss_output.extra_metrics, "training")
+            _, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        self.log_losses(loss_output, "validation")
+        self.log_epoch_if_last("validation", batch_idx)
 
     # -- optimizers ------------------------------------------------------------------------------------------
 
@@ -215,11 +202,13 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
     # -- epochs ----------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Count the components in use afresh."""
+        """Count and sum afresh."""
+        self.start_epoch("train")
         self._utilized.clear()
 
     def on_train_epoch_end(self) -> None:
         """Log the state of the prior, step the schedulers, and clean the optimizers' state."""
+        self.log_epoch("train")
         if self._utilized:
             self.log("n_utilized_clusters", float(len(self._utilized)), prog_bar=True)
             self.log("alpha", self.module.prior.alpha.detach())
@@ -230,6 +219,7 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
 
     def on_validation_epoch_start(self) -> None:
         """Store the centres, so that whatever is kept of this epoch can be used without training on."""
+        self.start_epoch("validation")
         self.module.cache_centers()
 
     def on_train_end(self) -> None:
@@ -238,6 +228,7 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
 
     def on_validation_epoch_end(self) -> None:
         """Show the validation ELBO in the progress bar, and step the schedulers that watch it."""
+        self.log_epoch("validation")
         metrics = self.trainer.callback_metrics
         if "elbo_validation" in metrics:
             self.log("val_elbo", metrics["elbo_validation"], prog_bar=True, logger=False)
@@ -251,6 +242,12 @@ class EmpiricalBayesTrainingPlan(TrainingPlan):
         schedulers = self.lr_schedulers()
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
             scheduler.step(self.trainer.callback_metrics[self.lr_scheduler_metric])
+
+
+def parameters_of(*optimizers: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """All parameters that optimizers change."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return [parameter for group in groups for parameter in group["params"]]
 
 
 @contextmanager
