@@ -13,6 +13,7 @@ from scvi.dataloaders import AnnDataLoader
 from torch import Tensor
 
 from vmmscvi.model._validation import check_n_components
+from vmmscvi.module import PseudoCells
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -53,10 +54,12 @@ class InitializePseudoInputs(Callback):
             tensors = _first_cells(splitter.train_dataloader(), n_components)
         continuous = tensors.get(REGISTRY_KEYS.CONT_COVS_KEY)
         device = module.pseudo_inputs.expression.device
-        module.pseudo_inputs.fill(
-            _dense(tensors[REGISTRY_KEYS.X_KEY]).to(device),
-            continuous.to(device) if continuous is not None and module.encode_covariates else None,
+        # batches start uniform, as in the paper: a centre belongs to no batch in particular
+        cells = PseudoCells(
+            counts=dense(tensors[REGISTRY_KEYS.X_KEY]).to(device),
+            continuous=None if continuous is None else continuous.to(device),
         )
+        module.pseudo_inputs.fill(cells)
 
     def _drawn_cells(self, splitter: Any, n_components: int) -> dict[str, Tensor]:
         indices = self.indices
@@ -84,8 +87,9 @@ def _first_cells(loader: Any, n_cells: int) -> dict[str, Tensor]:
     check_n_components(n_cells, found)
     keys = (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
     keys = tuple(key for key in keys if minibatches[0].get(key) is not None)
-    return {key: torch.cat([_dense(m[key]) for m in minibatches])[:n_cells] for key in keys}
+    return {key: torch.cat([dense(m[key]) for m in minibatches])[:n_cells] for key in keys}
 
 
-def _dense(tensor: Tensor) -> Tensor:
-    return tensor if tensor.layout == torch.strided else tensor.to_dense()
+def dense(tensor: Tensor) -> Tensor:
+    """Return a tensor in the strided layout."""
+    return tensor if tensor.layout == torch.strided else tensor.todense()

@@ -12,7 +12,14 @@ from scvi.module._constants import MODULE_KEYS
 from torch import Tensor, nn
 from torch.distributions import Normal
 
-from vmmscvi.priors import BayesianMixturePrior, Centers, EmpiricalBayesLoss, MixturePrior, Prior
+from vmmscvi.priors import (
+    BayesianMixturePrior,
+    Centers,
+    EmpiricalBayesLoss,
+    MixturePrior,
+    Prior,
+    StandardNormalPrior,
+)
 
 if TYPE_CHECKING:
     from vmmscvi.module._pseudo_inputs import PseudoInputs
@@ -44,6 +51,11 @@ class PriorMixin:
             return []
         owners = [self.prior] if self.pseudo_inputs is None else [self.prior, self.pseudo_inputs]
         return [p for owner in owners for p in owner.parameters() if p.requires_grad]
+
+    @property
+    def prior_in_use(self) -> Prior:
+        """The prior, or N(0, I) while the networks warm up for it."""
+        return self.prior if self.prior.is_started else StandardNormalPrior(self.prior.n_latent)
 
     def encode_pseudo_inputs(self) -> Normal:
         """Encode the pseudo-inputs: the posteriors that are the distribution of the centres.
@@ -84,7 +96,7 @@ class PriorMixin:
         A frozen prior keeps the centres of its training, however the encoder changes: reference clusters stay
         where they are when a query is mapped.
         """
-        if self.pseudo_inputs is None or self.prior.is_frozen:
+        if self.pseudo_inputs is None or self.prior.is_frozen or not self.prior.is_started:
             return None
         return Centers.from_distribution(self.encode_pseudo_inputs())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,9 @@ PseudoInputSpace = Literal["log1p", "counts"]
 SMALLEST_EXPRESSION = 1e-2
 """Stands for a count of zero: small enough to be no expression, large enough to keep a gradient."""
 
+SMALLEST_PROBABILITY = 1e-3
+"""Probability that stands for a batch or category that a cell does not belong to."""
+
 
 class PseudoCells(NamedTuple):
     """What an encoder sees of a cell, in a relaxed form that is differentiable.
@@ -26,7 +29,7 @@ class PseudoCells(NamedTuple):
         Expression on the scale of counts, or of ``log1p(counts)`` where that was asked for, shape
         ``(K, n_genes)``, positive.
     batch
-        Probabilities of the batches, shape ``(K, n_batch)``, rows on the simplex.
+        Probabilities of the batches, shape ``(K, n_batch)``, rows on the simplex; ``None`` for uniform ones.
     continuous
         Continuous covariates, shape ``(K, n_continuous)``, or ``None``.
     categorical
@@ -34,9 +37,9 @@ class PseudoCells(NamedTuple):
     """
 
     counts: Tensor
-    batch: Tensor
-    continuous: Tensor | None
-    categorical: tuple[Tensor, ...]
+    batch: Tensor | None = None
+    continuous: Tensor | None = None
+    categorical: tuple[Tensor, ...] = ()
 
 
 class PseudoInputs(nn.Module):
@@ -87,25 +90,43 @@ class PseudoInputs(nn.Module):
         self.register_buffer("is_initialized", torch.tensor(False))
 
     @torch.no_grad()
-    def fill(self, counts: Tensor, continuous: Tensor | None = None) -> None:
-        """Start from observed cells.
+    def fill(self, cells: PseudoCells) -> None:
+        """Start from cells, observed or averaged; the number of components becomes theirs.
 
         Parameters
         ----------
-        counts
-            Counts of ``K`` cells, shape ``(K, n_genes)``.
-        continuous
-            Their continuous covariates, shape ``(K, n_continuous)``.
+        cells
+            Counts of shape ``(K, n_genes)``, probabilities of batches and categories, continuous covariates. What the
+            encoder does not see may be left out (``None``, an empty tuple).
         """
-        if counts.shape != self.expression.shape:
+        if cells.counts.shape[-1] != self.expression.shape[-1]:
             raise ValueError(
-                f"`counts` must have shape {tuple(self.expression.shape)}, found {tuple(counts.shape)}."
+                f"`cells.counts` must have shape (K, {self.expression.shape[-1]}), "
+                f"found {tuple(cells.counts.shape)}."
             )
-        value = torch.log1p(counts) if self.space == "log1p" else counts
+        self.resize(len(cells.counts))
+        value = torch.log1p(cells.counts) if self.space == "log1p" else cells.counts
         self.expression.copy_(inverse_softplus(value.clamp_min(SMALLEST_EXPRESSION)))
-        if self.continuous is not None and continuous is not None:
-            self.continuous.copy_(continuous)
+        self.batch_logits.copy_(_logits(cells.batch, self.batch_logits.shape[-1]))
+        for logits, probabilities in zip(self.category_logits, cells.categorical, strict=False):
+            logits.copy_(_logits(probabilities, logits.shape[-1]))
+        if self.continuous is not None and cells.continuous is not None:
+            self.continuous.copy_(cells.continuous)
         self.is_initialized.fill_(True)
+
+    @torch.no_grad()
+    def resize(self, n_components: int) -> None:
+        """Change the number of pseudo-cells; what they were is forgotten."""
+        self.n_components = n_components
+        for parameter in self.parameters():
+            parameter.data = parameter.new_zeros(n_components, parameter.shape[-1])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # training may have changed the number of components that the constructor was told
+        saved = state_dict.get(prefix + "expression")
+        if saved is not None and len(saved) != self.n_components:
+            self.resize(len(saved))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, log1p: bool = False) -> PseudoCells:
         """Return the pseudo-cells.
@@ -126,3 +147,10 @@ class PseudoInputs(nn.Module):
             continuous=self.continuous,
             categorical=tuple(torch.softmax(logits, dim=-1) for logits in self.category_logits),
         )
+
+
+def _logits(probabilities: Tensor | None, n_categories: int) -> Tensor:
+    """Logits of probabilities, with a floor that keeps a gradient; uniform where they are not known."""
+    if probabilities is None or probabilities.shape[-1] != n_categories:
+        return torch.zeros(1, n_categories)
+    return torch.log(probabilities.clamp_min(SMALLEST_PROBABILITY))

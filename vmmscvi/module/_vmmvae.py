@@ -170,7 +170,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
             # theta as it is before it is expanded to one value for each cell
             theta = self.px_r.exp() if self.dispersion == "gene" else None
             outputs[MODULE_KEYS.PX_KEY] = zero_aware(outputs[MODULE_KEYS.PX_KEY], theta)
-        outputs[MODULE_KEYS.PZ_KEY] = PriorDistribution(self.prior, self.centers)
+        outputs[MODULE_KEYS.PZ_KEY] = PriorDistribution(self.prior_in_use, self.centers)
         return outputs
 
     def loss(

@@ -18,10 +18,12 @@ from vmmscvi.priors._generative import generative_model
 from vmmscvi.priors._mixture import MixturePrior
 from vmmscvi.priors._standard_normal import StandardNormalPrior
 from vmmscvi.priors._vampprior import VampPrior
+from vmmscvi.priors.coarsened import CoarsenedMixture, fit_coarsened_mixture
 
 __all__ = [
     "BayesianMixturePrior",
     "Centers",
+    "CoarsenedMixture",
     "EmpiricalBayesLoss",
     "GaussianMixturePrior",
     "Inference",
@@ -32,6 +34,7 @@ __all__ = [
     "VampPriorMixture",
     "WishartScale",
     "entropy",
+    "fit_coarsened_mixture",
     "functional",
     "generative_model",
     "wishart_scale_factor",

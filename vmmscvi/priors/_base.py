@@ -116,6 +116,7 @@ class Prior(nn.Module, ABC):
             raise ValueError(f"`n_latent` must be a positive integer, found {n_latent}.")
         self.n_latent = n_latent
         self.is_frozen = False
+        self.is_started = True
 
     @abstractmethod
     def log_prob(self, z: Tensor, centers: Centers | None = None) -> Tensor:
@@ -157,11 +158,11 @@ class Prior(nn.Module, ABC):
         self.is_frozen = True
 
     def get_extra_state(self) -> Tensor:
-        """Whether the prior is frozen, saved with its parameters."""
-        return torch.tensor(self.is_frozen)
+        """Whether the prior is frozen and whether it is in use yet, saved with its parameters."""
+        return torch.tensor([self.is_frozen, self.is_started])
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore what :meth:`get_extra_state` saved."""
-        self.is_frozen = bool(state)
+        self.is_frozen, self.is_started = map(bool, state)
         if self.is_frozen:
             self.freeze()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from vmmscvi.priors import functional as F
 from vmmscvi.priors._base import Centers, in_full_precision
 from vmmscvi.priors._mixture import ComponentDensity, MixturePrior
 from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
+from vmmscvi.priors.coarsened import CoarsenedMixture
 
 Inference = Literal["MAP-DP", "MAP", "MLE"]
 WishartScale = Literal["paper", "reference"] | float
@@ -75,12 +76,55 @@ class BayesianMixturePrior(MixturePrior):
             raise ValueError(f"`inference` must be one of {get_args(Inference)}, found {inference!r}.")
         self.inference = inference
         self.responsibilities_in_gradient = responsibilities_in_gradient
+        self.wishart_scale = wishart_scale
         self.wishart_scale_factor = wishart_scale_factor(wishart_scale, n_components, n_latent)
         self.pi_logits = nn.Parameter(torch.zeros(n_components))
         self.precision_cholesky = PrecisionCholesky(n_components, n_latent)
         self.inverse_alpha = PositiveScalar(1.0)
         if inference != "MAP-DP":
             self.inverse_alpha.requires_grad_(False)
+
+    @torch.no_grad()
+    def start_from(self, mixture: CoarsenedMixture, n_effective: float, latent_variance: Tensor) -> None:
+        """Take over components that were found in an embedding; the number of components becomes theirs.
+
+        Precisions are those that maximise the empirical-Bayes objective for the mixture's assignments.
+
+        Parameters
+        ----------
+        mixture
+            What :func:`vmmscvi.priors.fit_coarsened_mixture` found in posterior means.
+        n_effective
+            Number of cells that the data count as.
+        latent_variance
+            Variance of the posteriors, which the objective sees as well: mean of each component's cells, shape
+            ``(K, p)``.
+        """
+        self.resize(len(mixture.weights))
+        counts = (n_effective * mixture.weights)[:, None, None]
+        covariance = mixture.covariance + torch.diag_embed(latent_variance.to(mixture.covariance))
+        identity = torch.eye(self.n_latent, dtype=covariance.dtype)
+        covariance = (identity / self.wishart_scale_factor + counts * covariance) / (counts + 1.0)
+        self.pi_logits.copy_(mixture.weights.log())
+        self.precision_cholesky.assign(torch.linalg.cholesky(torch.cholesky_inverse(
+            torch.linalg.cholesky(covariance)
+        )))  # fmt: skip
+        self.is_started = True
+
+    @torch.no_grad()
+    def resize(self, n_components: int) -> None:
+        """Change the number of components; what they were is forgotten."""
+        self.n_components = n_components
+        self.wishart_scale_factor = wishart_scale_factor(self.wishart_scale, n_components, self.n_latent)
+        self.pi_logits.data = self.pi_logits.new_zeros(n_components)
+        self.precision_cholesky.resize(n_components)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # training may have changed the number of components that the constructor was told
+        saved = state_dict.get(prefix + "pi_logits")
+        if saved is not None and len(saved) != self.n_components:
+            self.resize(len(saved))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     @property
     def alpha(self) -> Tensor:
@@ -183,6 +227,18 @@ class GaussianMixturePrior(BayesianMixturePrior):
         super().__init__(n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale)
         self.loc = nn.Parameter(torch.randn(n_components, n_latent))
 
+    @torch.no_grad()
+    def start_from(self, mixture: CoarsenedMixture, n_effective: float, latent_variance: Tensor) -> None:
+        """Take over components; see :meth:`BayesianMixturePrior.start_from`."""
+        super().start_from(mixture, n_effective, latent_variance)
+        self.loc.copy_(mixture.loc)
+
+    @torch.no_grad()
+    def resize(self, n_components: int) -> None:
+        """Change the number of components; what they were is forgotten."""
+        super().resize(n_components)
+        self.loc.data = self.loc.new_zeros(n_components, self.n_latent)
+
     def _centers(self, centers: Centers | None) -> Centers:
         return Centers(self.loc, None) if centers is None else centers
 
@@ -207,6 +263,12 @@ class VampPriorMixture(BayesianMixturePrior):
         wishart_scale: WishartScale = "paper",
     ) -> None:
         super().__init__(n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale)
+        self._register_center_cache()
+
+    @torch.no_grad()
+    def resize(self, n_components: int) -> None:
+        """Change the number of components; what they were is forgotten."""
+        super().resize(n_components)
         self._register_center_cache()
 
 

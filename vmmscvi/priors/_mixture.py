@@ -131,8 +131,8 @@ class MixturePrior(Prior):
     def _register_center_cache(self) -> None:
         """Add buffers for the encoded pseudo-inputs, saved with the model; NaN until they are cached."""
         shape = (self.n_components, self.n_latent)
-        self.register_buffer("center_loc", torch.full(shape, torch.nan))
-        self.register_buffer("center_scale", torch.full(shape, torch.nan))
+        for name in ("center_loc", "center_scale"):
+            self.register_buffer(name, torch.full(shape, torch.nan, device=self.pi_logits.device))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Make room for whichever spread was cached, standard deviations or Cholesky factors."""

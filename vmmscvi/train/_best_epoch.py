@@ -27,14 +27,17 @@ class RestoreBestEpoch(Callback):
         Name of the logged quantity.
     mode
         ``"min"`` or ``"max"``.
+    first_epoch
+        Epochs before this one are never kept: in a warm-up the monitored value is that of another objective.
     """
 
-    def __init__(self, monitor: str = "elbo_validation", mode: str = "min") -> None:
+    def __init__(self, monitor: str = "elbo_validation", mode: str = "min", first_epoch: int = 0) -> None:
         super().__init__()
         if mode not in ("min", "max"):
             raise ValueError(f"`mode` must be 'min' or 'max', found {mode!r}.")
         self.monitor = monitor
         self.mode = mode
+        self.first_epoch = first_epoch
         self.best_score: float | None = None
         self.best_epoch: int | None = None
         self._best_state: dict[str, Any] | None = None
@@ -42,6 +45,8 @@ class RestoreBestEpoch(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if this epoch is the best so far."""
         if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
+            return
+        if trainer.current_epoch < self.first_epoch:
             return
         score = float(trainer.callback_metrics[self.monitor])
         if self._is_better(score):

@@ -112,7 +112,7 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
         loss = self._variational_step(batch, optimizers[0])
-        if len(optimizers) > 1:
+        if len(optimizers) > 1 and self.module.prior.is_started:
             self._empirical_bayes_step(batch, optimizers[1])
         self.log_epoch_if_last("train", batch_idx)
         return loss
