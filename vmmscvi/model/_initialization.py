@@ -92,4 +92,4 @@ def _first_cells(loader: Any, n_cells: int) -> dict[str, Tensor]:
 
 def dense(tensor: Tensor) -> Tensor:
     """Return a tensor in the strided layout."""
-    return tensor if tensor.layout == torch.strided else tensor.todense()
+    return tensor if tensor.layout == torch.strided else tensor.to_dense()
