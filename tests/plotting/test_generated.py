@@ -78,3 +78,13 @@ def test_counts_may_be_in_a_layer(cells):
         generated_expression(cells, made, layer="nope")
     with pytest.raises(ValueError, match="20 genes in common, 0 of them with counts in both"):
         generated_expression(cells, made)
+
+
+def test_cells_sampled_from_a_trained_model_can_be_drawn(trained):
+    model = trained("vmm")
+    adata = model.adata.copy()
+    adata.obsm["X_vmm"] = model.get_latent_representation()
+    sampled = model.sample_prior(50)
+    real, drawn = generated_cells(adata, sampled).collections
+    assert (len(real.get_offsets()), len(drawn.get_offsets())) == (adata.n_obs, 50)
+    generated_expression(adata, sampled)

@@ -84,3 +84,11 @@ def test_data_without_a_history_are_refused(cells):
 def test_a_quantity_that_was_not_logged_is_refused():
     with pytest.raises(ValueError, match=r"`metric` is 'nope'; expected one of what was logged: elbo_train"):
         training_history(LOGGED, ["elbo", "nope"])
+
+
+def test_the_history_of_a_trained_model_can_be_drawn(trained):
+    model = trained("vmm")
+    epochs, values = lines(training_curve(model, first_epoch=1))["validation"]
+    np.testing.assert_array_equal(values, model.history["elbo_validation"].to_numpy().ravel())
+    assert list(epochs) == [1, 2, 3]
+    assert [ax.get_ylabel() for ax in training_history(model).axes] == ["negative ELBO", "clusters in use"]

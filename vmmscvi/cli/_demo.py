@@ -91,7 +91,8 @@ def run_demo(
             rows.append(compare(name, clusters_by, clusters, results.embedding, types, batches))
             adata.obsm[f"X_umap_{prior}"] = umap(graph, seed)
         adata.uns[UNS]["comparison"] = as_frame(rows)
-        _write(adata, out_dir, overwrite)
+        with as_command_error(OSError, prefix=f"--out-dir {out_dir} has not been written to: "):
+            _write(adata, out_dir, overwrite)
     n_types, n_batches = types.nunique(), batches.nunique()
     print_table(rows, f"{n_cells:,} simulated cells, {n_types} types, {n_batches} batches, seed {seed}")
     if not quiet:

@@ -23,7 +23,7 @@ from vmmscvi.cli._neighbors import neighbor_graph, umap
 from vmmscvi.cli._output import written_whole
 from vmmscvi.cli._quiet import quiet_libraries
 from vmmscvi.cli._results import CLUSTER, EMBEDDING, PROBABILITY, Results, results_of
-from vmmscvi.cli._train import train_model
+from vmmscvi.cli._train import default_n_components, train_model
 from vmmscvi.model import SCVI_VMM
 from vmmscvi.plotting._figure import PRINT_DPI, figure_format
 
@@ -47,27 +47,31 @@ def run_integrate(options: IntegrateOptions) -> None:
         note(
             f"{options.source}: {adata.n_obs:,} cells; training on {data.n_vars:,} of {adata.n_vars:,} genes"
         )
+        n_components = options.n_components or default_n_components(data.n_obs)
         model = train_model(
             data,
             batch_key=options.batch_key,
             layer=options.layer,
             prior=options.prior,
             n_latent=options.n_latent,
-            n_components=options.n_components,
+            n_components=n_components,
             seed=options.seed,
             max_epochs=options.max_epochs,
             accelerator=options.accelerator,
             show_progress=not options.quiet,
         )
-        results = results_of(model, _settings(options, model, genes))
-        with written_whole(options.out, overwrite=options.overwrite) as temporary:
-            write_with_results(options.source, adata, results, temporary)
+        results = results_of(model, _settings(options, n_components, genes))
+        with as_command_error(OSError, prefix=f"{options.out} has not been written: "):
+            with written_whole(options.out, overwrite=options.overwrite) as temporary:
+                write_with_results(options.source, adata, results, temporary)
         note(f"wrote {options.out}: {_describe(results)}")
         if options.save_model is not None:
-            save_model(model, options.save_model)
+            with as_command_error(OSError, prefix=f"{options.save_model} has not been written: "):
+                save_model(model, options.save_model)
             note(f"wrote {options.save_model}")
         if options.figure is not None:
-            draw(adata, results, options)
+            with as_command_error(OSError, ValueError, prefix=f"{options.figure} has not been written: "):
+                draw(adata, results, options)
             note(f"wrote {options.figure}")
 
 
@@ -134,7 +138,7 @@ def draw(adata: AnnData, results: Results, options: IntegrateOptions) -> None:
     shown.obsm["X_umap"] = umap(neighbor_graph(results.embedding, options.seed), options.seed)
     panels: list[str | None] = [*dict.fromkeys(keys)] or [None]  # each once
     titles = {CLUSTER: f"clusters ({results.n_clusters})", PROBABILITY: "probability"}
-    with mpl.rc_context({"backend": "Agg"}), as_command_error(prefix="--figure: "):
+    with mpl.rc_context({"backend": "Agg"}):
         figure = plotting.embedding_panels(shown, "X_umap", panels, titles=titles, empty="")
         with written_whole(options.figure, overwrite=options.overwrite) as temporary:
             figure.savefig(
@@ -143,14 +147,14 @@ def draw(adata: AnnData, results: Results, options: IntegrateOptions) -> None:
         mpl.pyplot.close(figure)
 
 
-def _settings(options: IntegrateOptions, model: SCVI_VMM, genes: NDArray[np.str_] | None) -> dict[str, Any]:
+def _settings(options: IntegrateOptions, n_components: int, genes: NDArray[np.str_] | None) -> dict[str, Any]:
     return {
         "source": options.source.name,
         "batch_key": options.batch_key,
         "layer": options.layer,
         "prior": options.prior,
         "n_latent": options.n_latent,
-        "n_components": model.init_params_["non_kwargs"]["n_components"],
+        "n_components": n_components,
         "n_variable_genes": options.n_variable_genes,
         "genes": genes,
         "max_epochs": options.max_epochs,

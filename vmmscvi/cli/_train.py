@@ -16,6 +16,11 @@ DEFAULT_COMPONENTS = 100
 CELLS_PER_COMPONENT = 10
 
 
+def default_n_components(n_obs: int) -> int:
+    """Return the largest number of clusters for so many cells: 100, or a tenth of them if that is fewer."""
+    return min(DEFAULT_COMPONENTS, max(1, n_obs // CELLS_PER_COMPONENT))
+
+
 def train_model(
     adata: AnnData,
     *,
@@ -41,7 +46,7 @@ def train_model(
     batch_key, layer, prior, n_latent, max_epochs, accelerator
         As in :class:`vmmscvi.SCVI_VMM` and its ``train``.
     n_components
-        Largest number of clusters; 100 by default, or a tenth of the cells if that is fewer.
+        Largest number of clusters; see :func:`default_n_components` for the default.
     seed
         Seed of everything random.
     show_progress
@@ -57,7 +62,7 @@ def train_model(
         If data or settings cannot be used, or training fails.
     """
     if n_components is None:
-        n_components = min(DEFAULT_COMPONENTS, max(1, adata.n_obs // CELLS_PER_COMPONENT))
+        n_components = default_n_components(adata.n_obs)
     scvi.settings.seed = seed
     with as_command_error(ValueError, MisconfigurationException):
         SCVI_VMM.setup_anndata(adata, batch_key=batch_key, layer=layer)
