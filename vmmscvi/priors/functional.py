@@ -277,12 +277,13 @@ def log_diagonal_sum(triangular: Tensor) -> Tensor:
 def _whitened_gaussian_log_prob(z: Tensor, loc: Tensor, whitening: Tensor, log_det: Tensor) -> Tensor:
     r"""Log-density of Gaussians of precision :math:`W_j^T W_j`, where ``log_det`` is :math:`\log|W_j|`.
 
-    One matrix product whitens all positions for all components: no temporary is larger than ``(..., K, p)``.
+    One matrix product whitens all positions for all components: no temporary is larger than ``(..., p, K)``.
+    Components come last, since sums over a last dimension as short as ``p`` take five times as long.
     """
     n_components, p = loc.shape
     offset = torch.linalg.vecdot(whitening, loc.unsqueeze(-2))
-    whitened = (z @ whitening.reshape(n_components * p, p).mT).reshape(*z.shape[:-1], n_components, p)
-    distance: Tensor = (whitened - offset).square().sum(-1)
+    whitened = (z @ whitening.permute(2, 1, 0).reshape(p, p * n_components)).unflatten(-1, (p, n_components))
+    distance: Tensor = (whitened - offset.mT).square().sum(-2)
     return log_det - 0.5 * (distance + p * LOG_TWO_PI)
 
 
