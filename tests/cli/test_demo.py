@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from vmmscvi.cli import _demo, _neighbors
-from vmmscvi.cli._demo_figure import matched_colors
+from vmmscvi.cli._demo_colors import matched_colors
 from vmmscvi.cli._demo_table import Row, compare, print_table
 from vmmscvi.cli._metrics import agreement, batch_mixing
 from vmmscvi.cli._train import train_model
@@ -146,7 +146,7 @@ def test_simulated_types_are_uneven_and_one_is_missing_in_a_batch():
     assert shares.max() == pytest.approx(0.4, abs=0.01) and shares.min() == pytest.approx(0.02, abs=0.01)
 
 
-# --- scores, table, colours ----------------------------------------------------------------------------------
+# --- scores, table, colours -----------------------------------------------------------------
 
 
 def test_batches_that_do_not_matter_are_mixed_and_batches_far_apart_are_not():

@@ -117,3 +117,9 @@ def test_plots_work_after_a_round_trip_through_a_file(cells, generated, tmp_path
     read = anndata.read_h5ad(tmp_path / "cells.h5ad")
     for plot in ALL.values():
         plot(read, generated)
+
+
+def test_axes_of_a_subfigure_are_saved_with_the_whole_figure(cells, tmp_path):
+    left, _ = plt.figure(figsize=(6, 3)).subfigures(1, 2)
+    pl.embedding(cells, "vmm_cluster_probability", ax=left.subplots(), save=tmp_path / "a.png")
+    assert plt.imread(tmp_path / "a.png").shape[1] > 100

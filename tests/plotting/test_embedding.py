@@ -87,7 +87,7 @@ def test_labels_lie_on_a_cell_of_their_group_even_where_the_group_is_in_two_part
     assert ax.get_legend() is None
     for text in ax.texts:
         cells_of_group = points[(cells.obs["vmm_cluster"] == text.get_text()).to_numpy()]
-        assert np.abs(cells_of_group - np.array(text.get_position())).sum(axis=1).min() == 0
+        assert np.abs(cells_of_group - np.array(text.xy)).sum(axis=1).min() == 0
 
 
 def test_colours_that_scanpy_stored_are_used(cells):

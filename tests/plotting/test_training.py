@@ -92,3 +92,15 @@ def test_the_history_of_a_trained_model_can_be_drawn(trained):
     np.testing.assert_array_equal(values, model.history["elbo_validation"].to_numpy().ravel())
     assert list(epochs) == [1, 2, 3]
     assert [ax.get_ylabel() for ax in training_history(model).axes] == ["negative ELBO", "clusters in use"]
+
+
+def test_what_is_logged_from_a_later_epoch_on_is_drawn_at_its_epochs(cells):
+    frame = pd.DataFrame({"n_utilized_clusters": [8.0, 7.0]}, index=pd.Index([58, 59], name="epoch"))
+    values = np.full(60, np.nan)
+    values[58:] = [8.0, 7.0]
+    for late in (frame, values):
+        drawn = lines(training_curve({**LOGGED, "n_utilized_clusters": late}, "n_utilized_clusters"))
+        np.testing.assert_array_equal(drawn["training"], ([59, 60], [8.0, 7.0]))
+        elbo = lines(training_curve({**LOGGED, "n_utilized_clusters": late}))
+        assert elbo["mixture starts"][0][0] == 58.5
+        assert elbo["best: epoch 59"][1][0] == LOGGED["elbo_validation"][58]  # what is restored has a mixture

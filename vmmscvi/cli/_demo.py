@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import typer
 from anndata import AnnData
+from matplotlib.figure import Figure
 
-from vmmscvi.cli._demo_figure import draw_demo, matched_colors
+from vmmscvi.cli._demo_colors import matched_colors
 from vmmscvi.cli._demo_table import Row, as_frame, compare, print_table
 from vmmscvi.cli._errors import as_command_error
 from vmmscvi.cli._h5ad import add_results
@@ -21,6 +23,7 @@ from vmmscvi.cli._quiet import quiet_libraries
 from vmmscvi.cli._results import CLUSTER, UNS, Results, results_of
 from vmmscvi.cli._train import train_model
 from vmmscvi.data import simulate_counts
+from vmmscvi.plotting import embedding_panels
 
 NORMAL, VMM = "standard_normal", "vmm"
 NAMES = {NORMAL: "N(0, I)", VMM: "VMM"}
@@ -28,6 +31,7 @@ LEIDEN = "leiden_standard_normal"
 SHARES = (0.40, 0.20, 0.13, 0.10, 0.07, 0.05, 0.03, 0.02)
 """Shares of the types: a large one is what Leiden splits, a small one what a mixture may lose."""
 FIGURE_DPI = 200
+SMALL_TEXT: Any = {"font.size": 9, "axes.titlesize": 9.5}
 
 
 def run_demo(
@@ -130,26 +134,41 @@ def _train(
 
 
 def _write(adata: AnnData, out_dir: Path, overwrite: bool) -> None:
-    types = adata.obs["cell_type"]
     for key in (CLUSTER, LEIDEN):
         if key in adata.obs:
-            adata.uns[f"{key}_colors"] = np.array(matched_colors(adata.obs[key], types))
+            adata.uns[f"{key}_colors"] = np.array(matched_colors(adata.obs[key], adata.obs["cell_type"]))
+    with written_whole(out_dir / "demo.h5ad", overwrite=overwrite) as temporary:
+        adata.write_h5ad(temporary, compression="gzip")
+    figure = demo_figure(adata)
+    with written_whole(out_dir / "demo.png", overwrite=overwrite) as temporary:
+        figure.savefig(temporary, format="png", dpi=FIGURE_DPI, bbox_inches="tight")
+    plt.close(figure)
+
+
+def demo_figure(adata: AnnData) -> Figure:
+    """Draw both embeddings by batch, type and cluster.
+
+    Parameters
+    ----------
+    adata
+        What the demonstration writes.
+
+    Returns
+    -------
+    The figure: a row for each prior.
+    """
+    n_of = {key: adata.obs[key].nunique() for key in ("cell_type", CLUSTER, LEIDEN) if key in adata.obs}
     titles = {
-        "batch": "batch",
-        "cell_type": f"type ({types.nunique()} types)",
-        CLUSTER: f"the prior's components ({adata.obs[CLUSTER].nunique()} clusters)",
+        "batch": "batches",
+        "cell_type": f"types ({n_of['cell_type']})",
+        CLUSTER: f"the prior's components ({n_of[CLUSTER]} clusters)",
+        LEIDEN: f"Leiden, resolution 1 ({n_of.get(LEIDEN)} clusters)",
     }
     normal_clusters = LEIDEN if LEIDEN in adata.obs else None
-    if normal_clusters is not None:
-        titles[LEIDEN] = f"Leiden, resolution 1 ({adata.obs[LEIDEN].nunique()} clusters)"
     bases = {name: f"X_umap_{prior}" for prior, name in NAMES.items()}
     color: dict[str, list[str | None]] = {
         NAMES[NORMAL]: ["batch", "cell_type", normal_clusters],
         NAMES[VMM]: ["batch", "cell_type", CLUSTER],
     }
-    with written_whole(out_dir / "demo.h5ad", overwrite=overwrite) as temporary:
-        adata.write_h5ad(temporary, compression="gzip")
-    figure = draw_demo(adata, bases, color, titles)
-    with written_whole(out_dir / "demo.png", overwrite=overwrite) as temporary:
-        figure.savefig(temporary, format="png", dpi=FIGURE_DPI, bbox_inches="tight")
-    plt.close(figure)
+    with mpl.rc_context(SMALL_TEXT):
+        return embedding_panels(adata, bases, color, titles=titles, empty="no clusters of its own")

@@ -62,12 +62,14 @@ def results_of(model: SCVI_VMM, settings: Mapping[str, Any]) -> Results:
     -------
     The results. Without a mixture (prior N(0, I)), clusters and probabilities are ``None``.
     """
-    history = {name: np.asarray(values, dtype=np.float64).ravel() for name, values in model.history.items()}
+    # some quantities are not logged in every epoch: NaN elsewhere keeps the epochs in step
+    history = pd.concat([table.iloc[:, 0] for table in model.history.values()], axis=1, keys=model.history)
+    history = history.sort_index().astype(np.float64)
     uns: dict[str, Any] = {
         "settings": {name: value for name, value in settings.items() if value is not None},
         "versions": versions(),
-        "history": history,
-        "n_epochs": max(map(len, history.values())),
+        "history": {name: history[name].to_numpy() for name in history},
+        "n_epochs": len(history),
     }
     embedding = np.asarray(model.get_latent_representation(), dtype=np.float32)
     if not isinstance(model.module.prior, MixturePrior):

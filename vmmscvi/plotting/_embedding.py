@@ -23,6 +23,9 @@ LegendLocation: TypeAlias = Literal["right", "bottom", "on data", "none"]
 CROWDED = 15
 """More names than this on the cells are written smaller."""
 
+SMALL_GROUP = 0.08
+"""The name of a group whose extent is a smaller share of the panel is written above it, not on it."""
+
 LEGEND_ROWS = 14
 """Entries below each other in a legend before it goes on in another column."""
 
@@ -117,7 +120,7 @@ def bare_axes(ax: Axes) -> None:
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
     ax.patch.set_visible(False)  # names may reach into the panel beside
-    ax.margins(0.02)
+    ax.margins(0.04)
     ax.set_aspect("equal", adjustable="datalim")
 
 
@@ -165,12 +168,22 @@ def _draw_scale(
 
 
 def _label_groups(ax: Axes, points: NDArray[np.float64], groups: pd.Series) -> None:
-    """Write each group's name on its most central cell, with a halo that keeps it legible on any colour."""
+    """Write each group's name at its most central cell, with a halo that keeps it legible on any colour."""
     codes = groups.cat.codes.to_numpy()
     font_size = "small" if len(groups.cat.categories) <= CROWDED else "x-small"
     for code, name in enumerate(groups.cat.categories):
         cells = points[codes == code]
         # the median itself may lie between the parts of a group, on cells of another
         x, y = cells[np.abs(cells - np.median(cells, axis=0)).sum(axis=1).argmin()]
-        text = ax.text(x, y, name, ha="center", va="center", fontsize=font_size, fontweight="bold")
+        extent = np.ptp(np.quantile(cells, [0.05, 0.95], axis=0), axis=0).max() / np.ptp(points, axis=0).max()
+        text = ax.annotate(
+            name,
+            (x, y),
+            xytext=(0, 0 if extent > SMALL_GROUP else 8),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=font_size,
+            fontweight="bold",
+        )
         text.set_path_effects([path_effects.withStroke(linewidth=2.5, foreground="white")])

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +100,9 @@ def figure_format(path: str | Path) -> str:
 
 def axes_figure(ax: Axes) -> Figure:
     """Return the figure that an axes belongs to, also from within a subfigure."""
-    figure = ax.get_figure(root=True)
+    figure = ax.figure
+    if isinstance(figure, SubFigure):
+        figure = figure.figure
     if not isinstance(figure, Figure):
         raise ValueError("`ax` does not belong to a figure.")
     return figure

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from vmmscvi.plotting._access import categories, column, coordinates, is_continuous
 from vmmscvi.plotting._embedding import LegendLocation, bare_axes, embedding
@@ -101,6 +102,9 @@ def embedding_panels(
                 _note(grid[i, j], empty)
         if len(rows) > 1:
             grid[i, 0].set_ylabel(row, fontweight="bold", fontsize="large")
+    layout = figure.get_layout_engine()
+    if isinstance(layout, ConstrainedLayoutEngine) and len(rows) > 1:
+        layout.set(hspace=0.04)
     save_figure(figure, save, "embedding_panels")
     return figure
 

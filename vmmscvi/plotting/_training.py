@@ -39,6 +39,8 @@ LABELS: Mapping[str, str] = {
     "alpha": "concentration α",
 }
 WHOLE_NUMBERS = ("n_utilized_clusters",)
+OF_PRIOR = ("prior_loss", "n_utilized_clusters", "alpha")
+"""What is logged from the epoch on in which there is a mixture."""
 
 
 @styled
@@ -56,13 +58,13 @@ def training_curve(
     Parameters
     ----------
     history
-        A trained model, its ``history``, or an AnnData whose ``uns["vmmscvi"]["history"]`` holds values by
-        name.
+        A trained model, its ``history``, or an AnnData whose ``uns["vmmscvi"]["history"]`` holds arrays of
+        values by name, an entry for each epoch (NaN where nothing was logged).
     metric
         Name of the quantity; ``"elbo"`` stands for ``"elbo_train"`` and ``"elbo_validation"``, and so on.
     first_epoch
-        Epoch to start from, counted from 1. By default, for what is minimised, the twentieth part of all
-        epochs is left out: the first values are so large that nothing could be told of the rest.
+        Epoch to start from, counted from 1. By default the twentieth part of all epochs is left out,
+        where losses are so large that nothing could be told of the rest.
     ax
         Axes to draw on; those of a new figure by default.
     palette
@@ -73,37 +75,16 @@ def training_curve(
 
     Returns
     -------
-    The axes. A point marks the best validation value, the epoch that early stopping restores.
+    The axes. A point marks the best validation value, the epoch that early stopping restores; a dotted line
+    the epoch from which on there is a mixture, if that is not the first.
 
     Raises
     ------
     ValueError
         If nothing of this name was logged.
     """
-    curves = _curves(_logged(history), metric)
-    colors = category_colors(["training", "validation"], palette)
     ax = axes_or_new(ax)
-    is_loss = metric not in ("n_utilized_clusters", "alpha")
-    n_epochs = max(len(values) for values in curves.values())
-    start = (1 + n_epochs // 20 if is_loss else 1) if first_epoch is None else first_epoch
-    for name, values in curves.items():
-        epochs = np.arange(1, len(values) + 1)
-        shown = (epochs >= start) & np.isfinite(values)
-        dashes = "-" if name == "training" else (0, (4, 1.5))  # told apart in grey print as well
-        ax.plot(epochs[shown], values[shown], color=colors[name], linestyle=dashes, label=name)
-        if name == "validation" and is_loss and shown.any():
-            best = int(np.nanargmin(np.where(shown, values, np.nan)))
-            label = f"best: epoch {epochs[best]}"
-            ax.plot(epochs[best], values[best], "o", color=colors[name], markersize=5, label=label)
-    if len(curves) > 1:
-        ax.legend(fontsize="small")
-    if metric in WHOLE_NUMBERS:
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_ylim(bottom=0)
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    open_axes(ax)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel(LABELS.get(metric, metric))
+    _draw(ax, _logged(history), metric, first_epoch, palette)
     save_figure(axes_figure(ax), save, f"training_{metric}")
     return ax
 
@@ -143,29 +124,72 @@ def training_history(
         metrics = ["elbo", *(name for name in WHOLE_NUMBERS if name in logged)]
     for metric in metrics:
         _curves(logged, metric)
-    figure, axes = plt.subplots(1, len(metrics), figsize=(3.3 * len(metrics), 2.6), squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(metrics), figsize=(3.3 * len(metrics), 2.6), squeeze=False, sharex=True
+    )
     for metric, ax in zip(metrics, axes[0], strict=True):
-        training_curve(logged, metric, first_epoch=first_epoch, palette=palette, ax=ax)
+        _draw(ax, logged, metric, first_epoch, palette)
     save_figure(figure, save, "training_history")
     return figure
 
 
-def _logged(history: Any) -> dict[str, np.ndarray]:
-    """Return logged values by name, each of shape ``(n_epochs,)``."""
+def _draw(
+    ax: Axes, logged: Mapping[str, pd.Series], metric: str, first_epoch: int | None, palette: Palette | None
+) -> None:
+    curves = _curves(logged, metric)
+    colors = category_colors(["training", "validation"], palette)
+    start_of_prior = min((logged[name].index[0] for name in OF_PRIOR if name in logged), default=1)
+    if first_epoch is None:
+        n_epochs = max(values.index[-1] for values in curves.values())
+        first_epoch = 1 if metric in OF_PRIOR else 1 + n_epochs // 20
+    for name, values in curves.items():
+        values = values[values.index >= first_epoch]
+        dashes = "-" if name == "training" else (0, (4, 1.5))  # told apart in grey print as well
+        ax.plot(values.index, values, color=colors[name], linestyle=dashes, label=name)
+        candidates = values[values.index >= start_of_prior]
+        if name == "validation" and not candidates.empty:
+            best = candidates.idxmin()
+            label = f"best: epoch {best}"
+            ax.plot(best, values[best], "o", color=colors[name], markersize=5, label=label)
+    if has_warmup := metric not in OF_PRIOR and start_of_prior > first_epoch:
+        ax.axvline(start_of_prior - 0.5, color="0.6", linewidth=0.8, linestyle=":", label="mixture starts")
+    if len(curves) > 1 or has_warmup:
+        ax.legend(fontsize="small")
+    if metric in WHOLE_NUMBERS:
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_ylim(bottom=0)
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    open_axes(ax)
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(LABELS.get(metric, metric))
+
+
+def _logged(history: Any) -> dict[str, pd.Series]:
+    """Return logged values by name, each with its epochs, counted from 1, as index."""
     if isinstance(history, AnnData):
         found = stored_results(history, "history")
         if found is None:
             raise ValueError('`adata.uns["vmmscvi"]` has no "history"; pass the trained model instead.')
     else:
         found = history if isinstance(history, Mapping) else getattr(history, "history", None)
-    if not found:
+    logged = {name: _by_epoch(values) for name, values in (found or {}).items()}
+    logged = {name: values for name, values in logged.items() if not values.empty}
+    if not logged:
         raise ValueError(
             f"`history` is {type(history).__name__} without logged values; train the model first."
         )
-    return {name: np.asarray(values, dtype=np.float64).ravel() for name, values in found.items()}
+    return logged
 
 
-def _curves(logged: Mapping[str, np.ndarray], metric: str) -> dict[str, np.ndarray]:
+def _by_epoch(values: Any) -> pd.Series:
+    """Return logged values by epoch, without those that are missing."""
+    numbers = np.asarray(values, dtype=np.float64).ravel()
+    has_epochs = isinstance(values, pd.DataFrame | pd.Series)
+    epochs = np.asarray(values.index) + 1 if has_epochs else np.arange(1, len(numbers) + 1)
+    return pd.Series(numbers, index=epochs).dropna()
+
+
+def _curves(logged: Mapping[str, pd.Series], metric: str) -> dict[str, pd.Series]:
     """Return the curves of one quantity: ``"training"``, ``"validation"``, or both."""
     names = {"training": (f"{metric}_train", metric), "validation": (f"{metric}_validation",)}
     curves = {

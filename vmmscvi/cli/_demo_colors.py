@@ -1,42 +1,10 @@
-"""The figure of the demonstration: both embeddings by batch, type and cluster."""
+"""Colours of clusters that can be compared with those of types."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import matplotlib as mpl
 import pandas as pd
-from anndata import AnnData
-from matplotlib.figure import Figure
 
-from vmmscvi.plotting import COLORS, category_colors, embedding_panels
-
-NO_CLUSTERS = "no clusters of its own"
-RC: Any = {"font.size": 9, "axes.titlesize": 9.5, "font.family": "sans-serif"}
-
-
-def draw_demo(
-    adata: AnnData,
-    bases: Mapping[str, str],
-    color: Mapping[str, Sequence[str | None]],
-    titles: Mapping[str, str],
-) -> Figure:
-    """Draw a row of panels for each prior.
-
-    Parameters
-    ----------
-    adata
-        The simulated cells with coordinates and clusters.
-    bases, color, titles
-        As in :func:`vmmscvi.plotting.embedding_panels`.
-
-    Returns
-    -------
-    The figure.
-    """
-    with mpl.rc_context(RC):
-        return embedding_panels(adata, bases, color, titles=titles, empty=NO_CLUSTERS)
+from vmmscvi.plotting import COLORS, category_colors
 
 
 def matched_colors(clusters: pd.Series, types: pd.Series) -> list[str]:
