@@ -97,8 +97,8 @@ class BayesianMixturePrior(MixturePrior):
         n_effective
             Number of cells that the data count as.
         latent_variance
-            Variance of the posteriors, which the objective sees as well: mean of each component's cells, shape
-            ``(K, p)``.
+            Variance of the posteriors, which the objective sees as well: mean of each component's cells,
+            shape ``(K, p)``.
         """
         self.resize(len(mixture.weights))
         counts = (n_effective * mixture.weights)[:, None, None]

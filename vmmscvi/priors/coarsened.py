@@ -1,10 +1,10 @@
-r"""How many clusters an embedding has: a variational Gaussian mixture with a coarsened likelihood, and merge moves.
+r"""How many clusters an embedding has: a variational Gaussian mixture with a coarsened likelihood and merges.
 
-Clusters of cells are not Gaussian. With enough cells every mixture therefore finds ever more components, each right about
-a smaller detail. A *coarsened* posterior (Miller & Dunson, JASA 2019) asks instead which mixtures agree with the data up to
-a departure that ``n_effective`` cells could not tell from chance: the likelihood is raised to the power
-``n_effective / n_obs``. The number of components then depends on ``n_effective``, one number with a meaning, and hardly
-on the number of cells, on step sizes or on where the search started.
+Clusters of cells are not Gaussian. With enough cells every mixture therefore finds ever more components, each
+right about a smaller detail. A *coarsened* posterior (Miller & Dunson, JASA 2019) asks instead which mixtures
+agree with the data up to a departure that ``n_effective`` cells could not tell from chance: the likelihood is
+raised to the power ``n_effective / n_obs``. The number of components then depends on ``n_effective``, one
+number with a meaning, and hardly on the number of cells, on step sizes or on where the search started.
 
 The model is that of the paper with a conjugate prior on the centres,
 
@@ -13,13 +13,15 @@ The model is that of the paper with a conjugate prior on the centres,
     \mu_j | \Lambda_j \sim N(0, (\kappa_0 \Lambda_j)^{-1}),
 
 so that the free energy of responsibilities :math:`r` is known in closed form,
-:math:`F(r) = \sum_j \log Z_j(r) + \log DM(r) + \omega H(r)`, with :math:`Z_j` the marginal likelihood of a component,
-:math:`DM` the Dirichlet-multinomial and :math:`\omega` the power. Components are merged while that raises :math:`F`.
+:math:`F(r) = \sum_j \log Z_j(r) + \log DM(r) + \omega H(r)`, with :math:`Z_j` the marginal likelihood of a
+component, :math:`DM` the Dirichlet-multinomial and :math:`\omega` the power. Components are merged while that
+raises :math:`F`; those that no cell needs contribute nothing to it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -31,10 +33,15 @@ from vmmscvi.priors.functional import log_diagonal_sum
 
 CENTER_CONFIDENCE = 0.05
 r""":math:`\kappa_0`: how many cells the prior on a centre counts as."""
-CONCENTRATION = 0.01
-""":math:`a_0`: Dirichlet parameter of one component; the paper's alpha / K at alpha = 1 and K = 100."""
+TOTAL_CONCENTRATION = 1.0
+"""The paper's alpha, where it is not inferred."""
+CONCENTRATION = TOTAL_CONCENTRATION / 100
+""":math:`a_0`: Dirichlet parameter of one component; the paper's alpha / K at K = 100."""
 N_CANDIDATES = 25
-"""Pairs, best by their marginal likelihoods, for which the entropy of the assignments is computed as well."""
+"""Pairs for which the entropy of the assignments is computed at a time."""
+SMALLEST_COUNT = 0.5
+"""Components that hold fewer cells, counted by their weight, are dropped."""
+ROWS_AT_A_TIME = 2048
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
 
 
@@ -63,7 +70,10 @@ class CoarsenedMixture(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """Weighted sufficient statistics of components: counts ``(K,)``, sums ``(K, p)``, sums of products ``(K, p, p)``."""
+    """Weighted sufficient statistics of components.
+
+    Counts ``(K,)``, sums ``(K, p)`` and sums of products ``(K, p, p)``.
+    """
 
     counts: Tensor
     first: Tensor
@@ -72,6 +82,10 @@ class Statistics(NamedTuple):
     def merged(self, i: Tensor, j: Tensor) -> Statistics:
         """Statistics of the unions of components ``i`` and ``j``."""
         return Statistics(*(s[i] + s[j] for s in self))
+
+    def alive(self) -> Tensor:
+        """Which components hold enough cells to be kept, shape ``(K,)``; at least one does."""
+        return self.counts > min(SMALLEST_COUNT, 0.5 * float(self.counts.mean()))
 
 
 class _Evidence:
@@ -85,14 +99,19 @@ class _Evidence:
         self.scatter = torch.eye(self.p, dtype=z.dtype) / wishart_scale_factor
 
     def statistics(self, r: Tensor) -> Statistics:
-        second = sum(
-            torch.einsum("nk,np,nq->kpq", r_rows, z_rows, z_rows)
-            for r_rows, z_rows in zip(r.split(2048), self.z.split(2048), strict=True)
-        )
+        """Sufficient statistics of the components, every cell counted by the power of its likelihood."""
+        second = self.z.new_zeros(r.shape[1], self.p, self.p)
+        for rows in self.blocks():
+            second += torch.einsum("nk,np,nq->kpq", r[rows], self.z[rows], self.z[rows])
         return Statistics(*(self.power * s for s in (r.sum(0), r.mT @ self.z, second)))
 
+    def blocks(self) -> Iterator[slice]:
+        """Rows, so many at a time that temporaries stay small."""
+        for start in range(0, self.n_obs, ROWS_AT_A_TIME):
+            yield slice(start, start + ROWS_AT_A_TIME)
+
     def posterior(self, s: Statistics) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Normal-Wishart posteriors: confidence, centre, degrees of freedom, Cholesky factor of the scatter."""
+        """Normal-Wishart posteriors: confidence, centre, degrees of freedom, Cholesky factor of scatter."""
         confidence = CENTER_CONFIDENCE + s.counts
         center = s.first / confidence.unsqueeze(-1)
         scatter = self.scatter + s.second - torch.einsum("k,kp,kq->kpq", confidence, center, center)
@@ -111,12 +130,11 @@ class _Evidence:
         )
 
     def log_assignment(self, counts: Tensor) -> Tensor:
-        """Log Dirichlet-multinomial probability of the counts, up to a constant for a fixed ``K``."""
-        n_components = len(counts)
-        total = torch.tensor(n_components * CONCENTRATION, dtype=counts.dtype)
-        prior = torch.full_like(counts, CONCENTRATION)
-        log_ratio = torch.lgamma(prior + counts) - torch.lgamma(prior)
-        return torch.lgamma(total) - torch.lgamma(total + counts.sum()) + log_ratio.sum()
+        """Log Dirichlet-multinomial probability of the counts."""
+        total = torch.tensor(TOTAL_CONCENTRATION, dtype=counts.dtype)
+        empty = torch.lgamma(torch.tensor(CONCENTRATION, dtype=counts.dtype))
+        of_components = (torch.lgamma(CONCENTRATION + counts) - empty).sum()
+        return torch.lgamma(total) - torch.lgamma(total + counts.sum()) + of_components
 
     def entropy(self, r: Tensor) -> Tensor:
         """Coarsened entropy of the assignments to each component, shape ``(K,)``."""
@@ -131,23 +149,26 @@ class _Evidence:
         order = torch.arange(self.p, dtype=df.dtype)
         log_det = torch.digamma((df.unsqueeze(-1) - order) / 2).sum(-1) - 2 * log_diagonal_sum(cholesky)
         constant = torch.digamma(CONCENTRATION + s.counts) + 0.5 * (log_det - self.p / confidence)
-        rows = []
-        for z_rows in self.z.split(2048):
-            whitened = (z_rows @ whitening.reshape(-1, self.p).mT).unflatten(-1, (len(df), self.p))
+        r = self.z.new_empty(self.n_obs, len(df))
+        for rows in self.blocks():
+            whitened = (self.z[rows] @ whitening.reshape(-1, self.p).mT).reshape(-1, len(df), self.p)
             distance = (whitened - offset).square().sum(-1)
-            rows.append(torch.softmax(constant - 0.5 * df * distance, dim=-1))
-        return torch.cat(rows)
+            r[rows] = torch.softmax(constant - 0.5 * df * distance, dim=-1)
+        return r
 
     def sweep(self, r: Tensor, n_sweeps: int) -> Tensor:
-        """Coordinate ascent on the free energy; components that hold less than half a cell's weight are dropped."""
-        for _ in range(n_sweeps):
-            r = self.assign(self.statistics(r))
-            alive = self.power * r.sum(0) > 0.5
-            if not alive.all() and alive.any():
-                r = r[:, alive] / r[:, alive].sum(1, keepdim=True).clamp_min(1e-300)
+        """Coordinate ascent on the free energy; components that hold less than half a cell are dropped."""
+        s = self.statistics(r)
+        alive = s.alive()
+        while n_sweeps > 0 or not alive.all():
+            r = self.assign(Statistics(*(statistic[alive] for statistic in s)))
+            s = self.statistics(r)
+            alive = s.alive()
+            n_sweeps -= 1
         return r
 
     def free_energy(self, r: Tensor) -> float:
+        """Lower bound of the coarsened log marginal likelihood that these assignments reach."""
         s = self.statistics(r)
         return float(self.log_marginal(s).sum() + self.log_assignment(s.counts) + self.entropy(r).sum())
 
@@ -171,8 +192,8 @@ def fit_coarsened_mixture(
     n_components
         Number of components at the start, the upper bound of their number.
     n_effective
-        Number of cells that the data count as: what so many cells could not resolve is not split. Rare groups need a
-        share of a few cells in so many. More than ``n_obs`` means ``n_obs``.
+        Number of cells that the data count as: what so many cells could not resolve is not split. Rare groups
+        need a share of a few cells in so many. More than ``n_obs`` means ``n_obs``.
     wishart_scale_factor
         ``c`` of the Wishart prior on precisions; that of the paper for 100 components by default.
     seed
@@ -189,16 +210,18 @@ def fit_coarsened_mixture(
         If ``z`` is not a finite matrix, or an argument is not positive.
     """
     z = torch.as_tensor(z).detach().cpu().double()
-    if z.dim() != 2 or not torch.isfinite(z).all():
-        raise ValueError(f"`z` must be a finite matrix of shape (n_obs, p), found shape {tuple(z.shape)} "
-                         f"with {int((~torch.isfinite(z)).sum())} values that are not finite.")  # fmt: skip
-    if n_components < 1 or not n_effective > 0:
+    if z.dim() != 2 or not z.numel() or not torch.isfinite(z).all():
         raise ValueError(
-            "`n_components` and `n_effective` must be positive, "
-            f"found n_components={n_components}, n_effective={n_effective}."
+            f"`z` must be a finite matrix of shape (n_obs, p), found shape {tuple(z.shape)} with "
+            f"{int((~torch.isfinite(z)).sum())} values that are not finite."
         )
     p = z.shape[1]
     c = 100 ** (1 / p) / (p + 2) if wishart_scale_factor is None else wishart_scale_factor
+    if n_components < 1 or not n_effective > 0 or not 0 < c < math.inf:
+        raise ValueError(
+            "`n_components`, `n_effective` and `wishart_scale_factor` must be positive, found "
+            f"n_components={n_components}, n_effective={n_effective}, wishart_scale_factor={c}."
+        )
     evidence = _Evidence(z, n_effective, c)
     r = evidence.sweep(_k_means_assignments(z, n_components, seed), SWEEPS_AT_START)
     while (merged := _best_merge(evidence, r)) is not None:
@@ -218,25 +241,34 @@ def _best_merge(evidence: _Evidence, r: Tensor) -> Tensor | None:
     n_components = r.shape[1]
     if n_components < 2:
         return None
-    s = evidence.statistics(r)
     i, j = torch.triu_indices(n_components, n_components, offset=1)
-    log_marginal, entropy = evidence.log_marginal(s), evidence.entropy(r)
-    prior = torch.full_like(s.counts, CONCENTRATION)
-    log_weight = torch.lgamma(prior + s.counts) - torch.lgamma(prior)
-    union = s.merged(i, j)
-    union_log_weight = torch.lgamma(CONCENTRATION + union.counts) - torch.lgamma(prior[0])
-    gain = evidence.log_marginal(union) + union_log_weight - (log_marginal + log_weight)[torch.stack((i, j))].sum(0)
-    candidates = gain.topk(min(N_CANDIDATES, len(gain))).indices
-    i, j, gain = i[candidates], j[candidates], gain[candidates]
-    # assignments between the two no longer cost entropy: the sum over both parts is replaced by the union's
-    gain = gain + evidence.entropy(r[:, i] + r[:, j]) - entropy[i] - entropy[j]
-    best = int(gain.argmax())
-    if gain[best] <= 0:
+    # a union has less entropy than its parts: most pairs can be left out by an upper bound of their gain
+    bound, order = _gain_but_entropy(evidence.statistics(r), i, j, evidence).sort(descending=True)
+    entropy = evidence.entropy(r)
+    best_gain, best = 0.0, None
+    for start in range(0, len(order), N_CANDIDATES):
+        if bound[start] <= best_gain:
+            break
+        candidates = slice(start, start + N_CANDIDATES)
+        first, second = i[order[candidates]], j[order[candidates]]
+        lost = entropy[first] + entropy[second] - evidence.entropy(r[:, first] + r[:, second])
+        gain, at = (bound[candidates] - lost).max(0)
+        if gain > best_gain:
+            best_gain, best = float(gain), (int(first[at]), int(second[at]))
+    if best is None:
         return None
-    keep = torch.arange(n_components) != j[best]
     merged = r.clone()
-    merged[:, i[best]] += merged[:, j[best]]
-    return merged[:, keep]
+    merged[:, best[0]] += merged[:, best[1]]
+    return merged[:, torch.arange(n_components) != best[1]]
+
+
+def _gain_but_entropy(s: Statistics, i: Tensor, j: Tensor, evidence: _Evidence) -> Tensor:
+    """Return what marginal likelihoods and weights gain by merging components ``i`` and ``j``."""
+    empty = torch.lgamma(torch.tensor(CONCENTRATION, dtype=s.counts.dtype))
+    alone = evidence.log_marginal(s) + torch.lgamma(CONCENTRATION + s.counts) - empty
+    union = s.merged(i, j)
+    together = evidence.log_marginal(union) + torch.lgamma(CONCENTRATION + union.counts) - empty
+    return together - alone[i] - alone[j]
 
 
 def _summary(evidence: _Evidence, r: Tensor) -> CoarsenedMixture:

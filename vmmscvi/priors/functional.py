@@ -282,7 +282,8 @@ def _whitened_gaussian_log_prob(z: Tensor, loc: Tensor, whitening: Tensor, log_d
     """
     n_components, p = loc.shape
     offset = torch.linalg.vecdot(whitening, loc.unsqueeze(-2))
-    whitened = (z @ whitening.permute(2, 1, 0).reshape(p, p * n_components)).unflatten(-1, (p, n_components))
+    whitened = z @ whitening.permute(2, 1, 0).reshape(p, p * n_components)
+    whitened = whitened.reshape(*z.shape[:-1], p, n_components)
     distance: Tensor = (whitened - offset.mT).square().sum(-2)
     return log_det - 0.5 * (distance + p * LOG_TWO_PI)
 
