@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from anndata.io import write_h5ad
 from typer.testing import CliRunner
 
 from vmmscvi.cli import app
@@ -51,7 +52,7 @@ def input_data() -> AnnData:
 @pytest.fixture
 def source(input_data: AnnData, tmp_path: Path) -> Path:
     path = tmp_path / "cells.h5ad"
-    input_data.write_h5ad(path, convert_strings_to_categoricals=False, compression="gzip")
+    write_h5ad(path, input_data, convert_strings_to_categoricals=False, compression="gzip")
     return path
 
 

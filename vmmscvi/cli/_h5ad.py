@@ -10,7 +10,7 @@ import anndata
 import h5py
 import numpy as np
 from anndata import AnnData
-from anndata.io import write_elem
+from anndata.io import write_elem, write_h5ad
 
 from vmmscvi.cli._errors import CommandError
 from vmmscvi.cli._results import EMBEDDING, UNS, Results
@@ -62,7 +62,7 @@ def write_with_results(source: Path, adata: AnnData, results: Results, destinati
     if not can_be_extended:
         destination.unlink()
         add_results(adata, results)
-        adata.write_h5ad(destination, convert_strings_to_categoricals=False, compression="gzip")
+        write_h5ad(destination, adata, convert_strings_to_categoricals=False, compression="gzip")
 
 
 def add_results(adata: AnnData, results: Results) -> None:
