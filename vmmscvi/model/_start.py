@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 import torch
@@ -28,12 +28,38 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Start = Literal["embedding", "cells"]
+
 WARMUP_STEPS = 1000
 """Minibatches after which an embedding shows its clusters; fewer find fewer clusters."""
 LARGEST_SAMPLE = 20_000
 """Cells that the start is fitted to at most: ten times the default number of effective cells."""
 LARGEST_MATRIX = 100_000_000
 """Values of the expression matrix of these cells that are held in memory at most (400 MB)."""
+
+
+def check_start(start: Start, n_effective: float, n_warmup_epochs: int | None, max_epochs: int) -> None:
+    """Check the arguments that say how a prior starts.
+
+    Parameters
+    ----------
+    start, n_effective, n_warmup_epochs, max_epochs
+        As in :meth:`vmmscvi.SCVI_VMM.train`.
+
+    Raises
+    ------
+    ValueError
+        If ``start`` is unknown, ``n_effective`` is not positive, or the warm-up is not shorter than training.
+    """
+    if start not in get_args(Start):
+        raise ValueError(f"`start` must be one of {get_args(Start)}, found {start!r}.")
+    if not n_effective > 0:
+        raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
+    if n_warmup_epochs is not None and not 0 <= n_warmup_epochs < max_epochs:
+        raise ValueError(
+            f"`n_warmup_epochs` must be at least 0 and less than `max_epochs` ({max_epochs}), "
+            f"found {n_warmup_epochs}."
+        )
 
 
 def default_n_warmup_epochs(n_train: int, batch_size: int, max_epochs: int) -> int:
@@ -48,15 +74,16 @@ def default_n_warmup_epochs(n_train: int, batch_size: int, max_epochs: int) -> i
     max_epochs
         Largest number of epochs.
     """
-    epochs = math.ceil(WARMUP_STEPS / math.ceil(n_train / batch_size))
+    epochs = math.ceil(WARMUP_STEPS / max(1, math.ceil(n_train / batch_size)))
     return min(max(epochs, 5), max_epochs // 2)
 
 
 class StartFromEmbedding(Callback):
     """Train under N(0, I) first; then find clusters in the embedding and let the prior start from them.
 
-    Components get the weights and covariances of the clusters; their pseudo-inputs are the clusters' mean profiles. The
-    number of components becomes the number of clusters.
+    Components get the weights and covariances of the clusters; their pseudo-inputs are the clusters' mean
+    profiles. The number of components becomes the number of clusters. A training that ends in its warm-up, by
+    a limit of time for instance, starts the prior then.
 
     Parameters
     ----------
@@ -75,7 +102,8 @@ class StartFromEmbedding(Callback):
         """Switch to N(0, I)."""
         if trainer.world_size > 1:
             raise ValueError(
-                f"`start='embedding'` needs a single process, found {trainer.world_size}: pass `start='cells'`."
+                f"`start='embedding'` needs a single process, found {trainer.world_size}: "
+                "pass `start='cells'`."
             )
         module = cast("VMMVAE", pl_module.module)
         module.prior.is_started = False
@@ -83,8 +111,16 @@ class StartFromEmbedding(Callback):
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the prior when the warm-up is over."""
         module = cast("VMMVAE", pl_module.module)
-        if trainer.current_epoch < self.n_warmup_epochs or module.prior.is_started:
-            return
+        if trainer.current_epoch >= self.n_warmup_epochs and not module.prior.is_started:
+            self._start(trainer, module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the prior if training ends before it has: a trained model has clusters."""
+        module = cast("VMMVAE", pl_module.module)
+        if not module.prior.is_started:
+            self._start(trainer, module)
+
+    def _start(self, trainer: pl.Trainer, module: VMMVAE) -> None:
         with torch.random.fork_rng(devices=[]):  # the sample must not change the order of the minibatches
             sample = _embed(module, _sampled_minibatches(trainer, module))
         prior = cast("BayesianMixturePrior", module.prior)
@@ -103,7 +139,7 @@ class StartFromEmbedding(Callback):
 
 
 class Sample(NamedTuple):
-    """Cells with their posteriors: means and variances ``(n, p)``, log1p of counts ``(n, n_genes)``, covariates."""
+    """Cells: means and variances of posteriors ``(n, p)``, log1p of counts ``(n, n_genes)``, covariates."""
 
     z: Tensor
     variance: Tensor
@@ -135,12 +171,13 @@ def _sampled_minibatches(trainer: pl.Trainer, module: VMMVAE) -> Iterable[dict[s
 def _embed(module: VMMVAE, minibatches: Iterable[dict[str, Tensor]]) -> Sample:
     columns: dict[str, list[Tensor]] = {name: [] for name in Sample._fields}
     for tensors in minibatches:
+        tensors = {**tensors, REGISTRY_KEYS.X_KEY: dense(tensors[REGISTRY_KEYS.X_KEY])}
         with evaluation_mode(module):
             qz = module.inference(**module._get_inference_input(tensors))[MODULE_KEYS.QZ_KEY]
         values = {
             "z": qz.loc,
             "variance": qz.variance,
-            "log_counts": torch.log1p(dense(tensors[REGISTRY_KEYS.X_KEY]).float()),
+            "log_counts": torch.log1p(tensors[REGISTRY_KEYS.X_KEY].float()),
             "batch": tensors[REGISTRY_KEYS.BATCH_KEY],
             "continuous": tensors.get(REGISTRY_KEYS.CONT_COVS_KEY),
             "categorical": tensors.get(REGISTRY_KEYS.CAT_COVS_KEY),
@@ -152,21 +189,19 @@ def _embed(module: VMMVAE, minibatches: Iterable[dict[str, Tensor]]) -> Sample:
 
 
 def _mean_cells(sample: Sample, shares: Tensor, pseudo_inputs: PseudoInputs, n_batch: int) -> PseudoCells:
-    """Mean cell of every cluster, on the scale that the encoder sees; ``shares`` is ``(K, n)``, rows sum to one."""
+    """Mean cell of every cluster on the scale of the encoder; ``shares`` is ``(K, n)``, rows sum to one."""
     device = pseudo_inputs.expression.device
     categorical: tuple[Tensor, ...] = ()
     if sample.categorical is not None:
         n_categories = [logits.shape[-1] for logits in pseudo_inputs.category_logits]
         codes = sample.categorical[:, : len(n_categories)].long().unbind(1)
         categorical = tuple(shares @ one_hot(c, n).float() for c, n in zip(codes, n_categories, strict=True))
-    cells = PseudoCells(
-        counts=torch.expm1(shares @ sample.log_counts),
-        batch=shares @ one_hot(sample.batch.long().ravel(), max(n_batch, 1)).float(),
-        continuous=None if sample.continuous is None else shares @ sample.continuous.float(),
-        categorical=categorical,
+    return PseudoCells(
+        counts=torch.expm1(shares @ sample.log_counts).to(device),
+        batch=(shares @ one_hot(sample.batch.long().ravel(), max(n_batch, 1)).float()).to(device),
+        continuous=None if sample.continuous is None else (shares @ sample.continuous.float()).to(device),
+        categorical=tuple(probabilities.to(device) for probabilities in categorical),
     )
-    return PseudoCells(*(c.to(device) if isinstance(c, Tensor) else c for c in cells[:3]),
-                       tuple(c.to(device) for c in categorical))  # fmt: skip
 
 
 def _announce(trainer: pl.Trainer, mixture: CoarsenedMixture) -> None:

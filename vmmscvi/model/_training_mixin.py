@@ -1,0 +1,204 @@
+"""Training as a method of a model: what is checked before, how the prior starts, what is kept in the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from lightning.pytorch.callbacks import Callback
+from scvi.data import AnnDataManager
+from scvi.model._utils import get_max_epochs_heuristic
+from scvi.model.base import UnsupervisedTrainingMixin
+from scvi.train._config import merge_kwargs
+
+from vmmscvi.model._initialization import InitializePseudoInputs
+from vmmscvi.model._start import Start, StartFromEmbedding, check_start, default_n_warmup_epochs
+from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
+from vmmscvi.priors import BayesianMixturePrior
+from vmmscvi.train import RestoreBestEpoch
+
+if TYPE_CHECKING:
+    from vmmscvi.module import VMMVAE
+
+PRIOR_METRICS = {"prior_loss", "n_utilized_clusters", "alpha"}
+"""What is logged from the start of a mixture prior on."""
+
+
+class TrainingMixin(UnsupervisedTrainingMixin):
+    """Networks and prior are trained together; the prior starts from cells or from the embedding."""
+
+    module: VMMVAE
+    adata: AnnData
+    adata_manager: AnnDataManager
+    is_trained_: bool
+    history_: dict[str, pd.DataFrame] | None
+    has_fitted_prior_: bool = False
+    """Whether the prior comes from an earlier training or a reference, so that the next training goes on."""
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        accelerator: str = "auto",
+        devices: int | list[int] | str = "auto",
+        train_size: float | None = None,
+        validation_size: float | None = None,
+        batch_size: int = 256,
+        lr: float = 1e-3,
+        prior_lr_ratio: float = 5.0,
+        start: Start = "embedding",
+        n_effective: float = 2000.0,
+        n_warmup_epochs: int | None = None,
+        early_stopping: bool = True,
+        early_stopping_patience: int = 45,
+        plan_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train networks and prior.
+
+        Parameters
+        ----------
+        max_epochs
+            Largest number of epochs; by default scvi-tools' rule, 400 up to 20,000 cells and fewer above.
+        accelerator, devices, train_size, validation_size
+            As in :meth:`scvi.model.SCVI.train`.
+        batch_size
+            Cells in a minibatch. With ``start="cells"`` it tunes the prior as well: hyper-priors are then
+            weighed against one minibatch, so that a larger one allows more clusters.
+        lr
+            Learning rate of the networks.
+        prior_lr_ratio
+            Learning rate of the prior as a multiple of ``lr``.
+        start
+            How a Gaussian-mixture prior starts. ``"embedding"`` (default): the networks train under N(0, I)
+            first; then clusters are found in the embedding, their number included, and the prior starts from
+            them. ``"cells"``: from ``n_components`` randomly drawn cells and from the first minibatch on, as
+            in the paper; how many clusters are left then depends on ``prior_lr_ratio``, ``batch_size`` and
+            the length of training. A prior that has been trained before goes on from where it is.
+        n_effective
+            With ``start="embedding"``: number of cells that the data count as against the hyper-priors. What
+            so many cells could not tell apart is not split; a rare type needs a share of a few cells in so
+            many.
+        n_warmup_epochs
+            Epochs before the start from the embedding; by default as many as make 1000 minibatches, at least
+            five and at most half of ``max_epochs``.
+        early_stopping
+            Whether to stop when the validation ELBO no longer improves, and to restore the best epoch's
+            weights.
+        early_stopping_patience
+            Epochs without improvement after which training stops.
+        plan_kwargs
+            Further arguments of :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`; they win over ``lr`` and
+            ``prior_lr_ratio``.
+        **kwargs
+            Further arguments of :meth:`scvi.model.SCVI.train` and of the Trainer.
+
+        Raises
+        ------
+        ValueError
+            If the data are not raw counts, have empty cells, batches of one cell, covariates that are not
+            finite, or fewer cells than components; if a learning rate or ``n_effective`` is not positive,
+            ``start`` is unknown, or the warm-up is not shorter than the training.
+        NonFiniteTrainingError
+            If a loss becomes NaN or infinite. The best epoch's weights are kept, and the model can be used.
+        """
+        if kwargs.get("datamodule") is None:
+            self._check_data(train_size)
+        n_obs = self._n_obs(kwargs.get("datamodule"))
+        max_epochs = _n_epochs(max_epochs, n_obs)
+        check_start(start, n_effective, n_warmup_epochs, max_epochs)
+        if n_warmup_epochs is None:
+            n_train = int((0.9 if train_size is None else train_size) * (n_obs or 0))
+            n_warmup_epochs = default_n_warmup_epochs(n_train, batch_size, max_epochs)
+        starter = self._starter(start, n_effective, n_warmup_epochs)
+        n_warmup_epochs = getattr(starter, "n_warmup_epochs", 0)
+        kwargs.setdefault("early_stopping_warmup_epochs", n_warmup_epochs)
+        best_epoch = RestoreBestEpoch(
+            first_epoch=n_warmup_epochs,
+            monitor=kwargs.get("early_stopping_monitor", "elbo_validation"),
+            mode=kwargs.get("early_stopping_mode", "min"),
+        )
+        callbacks = [*(kwargs.pop("callbacks", None) or []), starter]
+        plan_kwargs = merge_kwargs(kwargs.pop("plan_config", None), plan_kwargs, name="plan")
+        earlier = (self.history_ or {}) if self.is_trained_ else {}
+        n_logged = {name: len(table) for name, table in earlier.items()}
+        # after a training or a load the module is in evaluation mode, and Lightning trains it as it finds it
+        self.module.train()
+        try:
+            super().train(
+                max_epochs=max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                train_size=train_size,
+                validation_size=validation_size,
+                batch_size=batch_size,
+                early_stopping=early_stopping,
+                early_stopping_patience=early_stopping_patience,
+                plan_kwargs={
+                    "lr": lr,
+                    "prior_lr_ratio": prior_lr_ratio,
+                    "hyperprior_n_obs": n_effective if start == "embedding" else None,
+                    **plan_kwargs,
+                },
+                callbacks=[*callbacks, best_epoch] if early_stopping else callbacks,
+                **kwargs,
+            )
+        except BaseException:  # an interruption by the user is a SystemExit by the time it gets here
+            self._settle(restored=best_epoch.best_epoch is not None)
+            raise
+        else:
+            self.has_fitted_prior_ = self.module.prior.is_started
+        finally:
+            self._number_epochs_of_prior(n_logged)
+
+    def _n_obs(self, datamodule: Any) -> int | None:
+        """Return the number of cells, ``None`` if a data module does not tell."""
+        return self.adata.n_obs if datamodule is None else getattr(datamodule, "n_obs", None)
+
+    def _starter(self, start: Start, n_effective: float, n_warmup_epochs: int) -> Callback:
+        """Choose how the prior starts; one that goes on, or is fitted with the ELBO, needs no embedding."""
+        prior = self.module.prior
+        goes_on = self.has_fitted_prior_ or prior.is_frozen
+        if start == "embedding" and isinstance(prior, BayesianMixturePrior) and not goes_on:
+            return StartFromEmbedding(n_warmup_epochs, n_effective)
+        prior.is_started = True  # a training that failed in its warm-up has left it waiting
+        return InitializePseudoInputs()
+
+    def _number_epochs_of_prior(self, n_logged: dict[str, int]) -> None:
+        """Correct the epochs of a second training, which scvi-tools numbers by what was logged in the first.
+
+        Nothing is logged of a prior in its warm-up.
+        """
+        n_epochs = n_logged.get("elbo_train", n_logged.get("elbo_train_epoch", 0))
+        for name in PRIOR_METRICS & n_logged.keys():
+            table, n_before = (self.history_ or {})[name], n_logged[name]
+            epochs = [*table.index[:n_before], *range(n_epochs, n_epochs + len(table) - n_before)]
+            table.index = pd.Index(epochs, name=table.index.name)
+
+    def _settle(self, restored: bool) -> None:
+        """Make usable what a failed training leaves: the best epoch, or a continued model's weights."""
+        self.module.eval()
+        self.is_trained_ = self.is_trained_ or restored
+        if self.is_trained_:
+            self.has_fitted_prior_ = self.module.prior.is_started
+            self.module.cache_centers()
+
+    def _check_data(self, train_size: float | None) -> None:
+        """Everything that can be known to fail, before training starts."""
+        check_counts(self.adata_manager, require_counts=self.module.gene_likelihood != "normal")
+        check_batches(self.adata_manager)
+        check_covariates(self.adata_manager)
+        pseudo_inputs = self.module.pseudo_inputs
+        if pseudo_inputs is not None and not bool(pseudo_inputs.is_initialized):
+            n_train = int(np.ceil((train_size or 0.9) * self.adata.n_obs))
+            check_n_components(pseudo_inputs.n_components, n_train)
+
+
+def _n_epochs(max_epochs: int | None, n_obs: int | None) -> int:
+    """Largest number of epochs, by scvi-tools' rule unless given."""
+    if max_epochs is not None:
+        return max_epochs
+    if n_obs is None:
+        raise ValueError("`max_epochs` must be given where `datamodule` has no attribute `n_obs`.")
+    return int(get_max_epochs_heuristic(n_obs))
