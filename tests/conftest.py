@@ -13,10 +13,12 @@ from anndata import AnnData
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.data import simulate_counts
+from vmmscvi.module import PseudoCells
 
 SMALL_MODEL: dict[str, Any] = {"n_components": 8, "n_hidden": 16, "n_latent": 4}
 SHORT_TRAINING: dict[str, Any] = {
     "max_epochs": 2,
+    "start": "cells",  # all components, and both steps, from the first minibatch on
     "batch_size": 64,
     "accelerator": "cpu",
     "enable_progress_bar": False,
@@ -101,7 +103,8 @@ def fill_pseudo_inputs(minibatch: Callable[..., dict[str, torch.Tensor]]) -> Cal
     def fill(model: SCVI_VMM) -> SCVI_VMM:
         pseudo_inputs = model.module.pseudo_inputs
         tensors = minibatch(model, pseudo_inputs.n_components)
-        pseudo_inputs.fill(tensors["X"], tensors.get("extra_continuous_covs"))
+        cells = PseudoCells(counts=tensors["X"], continuous=tensors.get("extra_continuous_covs"))
+        pseudo_inputs.fill(cells)
         with torch.no_grad():
             pseudo_inputs.batch_logits.normal_()
             for logits in pseudo_inputs.category_logits:

@@ -132,6 +132,7 @@ def test_fewer_cells_than_components_in_a_split_of_the_user(make_model: Make) ->
     with pytest.raises(ValueError, match="`n_components` is 60, but there are only 50 training cells"):
         model.train(
             max_epochs=1,
+            start="cells",
             accelerator="cpu",
             enable_progress_bar=False,
             datasplitter_kwargs={"external_indexing": split},

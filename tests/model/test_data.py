@@ -61,9 +61,8 @@ def reference(counts: AnnData) -> dict[str, Any]:
 
 def clusters(make_model: Make, adata: AnnData, setup: dict[str, Any], **training: Any) -> np.ndarray:
     model = make_model(adata, setup=setup)
-    model.train(
-        **{"max_epochs": 1, "batch_size": 64, "accelerator": "cpu", "enable_progress_bar": False, **training}
-    )
+    options = {"max_epochs": 1, "start": "cells", "batch_size": 64, "accelerator": "cpu"}
+    model.train(**{**options, "enable_progress_bar": False, **training})
     return model.get_cluster_probabilities().to_numpy()
 
 

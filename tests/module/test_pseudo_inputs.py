@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vmmscvi.module import PseudoInputs
+from vmmscvi.module import PseudoCells, PseudoInputs
 
 SPACES = ("log1p", "counts")
 
@@ -14,14 +14,14 @@ SPACES = ("log1p", "counts")
 def test_cells_that_are_filled_in_are_what_comes_out(space: str) -> None:
     counts = torch.poisson(torch.full((5, 20), 30.0))
     pseudo_inputs = PseudoInputs(5, 20, space=space)
-    pseudo_inputs.fill(counts)
+    pseudo_inputs.fill(PseudoCells(counts=counts))
     torch.testing.assert_close(pseudo_inputs().counts, counts, rtol=1e-4, atol=0.02)
 
 
 @pytest.mark.parametrize("space", SPACES)
 def test_zero_counts_are_almost_zero_and_keep_a_gradient(space: str) -> None:
     pseudo_inputs = PseudoInputs(3, 4, space=space)
-    pseudo_inputs.fill(torch.zeros(3, 4))
+    pseudo_inputs.fill(PseudoCells(counts=torch.zeros(3, 4)))
     counts = pseudo_inputs().counts
     counts.sum().backward()
     assert (counts > 0).all() and (counts < 0.02).all()
@@ -50,21 +50,80 @@ def test_categories_start_uniform_and_stay_on_the_simplex() -> None:
 def test_continuous_covariates_are_those_of_the_cells() -> None:
     pseudo_inputs = PseudoInputs(4, 3, n_continuous=2)
     covariates = torch.randn(4, 2)
-    pseudo_inputs.fill(torch.ones(4, 3), covariates)
+    pseudo_inputs.fill(PseudoCells(counts=torch.ones(4, 3), continuous=covariates))
     torch.testing.assert_close(pseudo_inputs().continuous, covariates)
 
 
 def test_filling_is_remembered_with_the_parameters() -> None:
     pseudo_inputs, other = PseudoInputs(4, 3), PseudoInputs(4, 3)
     assert not pseudo_inputs.is_initialized
-    pseudo_inputs.fill(torch.ones(4, 3))
+    pseudo_inputs.fill(PseudoCells(counts=torch.ones(4, 3)))
     other.load_state_dict(pseudo_inputs.state_dict())
     assert other.is_initialized
 
 
-def test_the_wrong_number_of_cells_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"`counts` must have shape \(4, 3\), found \(5, 3\)"):
-        PseudoInputs(4, 3).fill(torch.ones(5, 3))
+@pytest.mark.parametrize("space", SPACES)
+def test_the_number_of_components_becomes_that_of_the_cells(space: str) -> None:
+    pseudo_inputs = PseudoInputs(4, 3, n_batch=2, n_continuous=1, n_categories=[3], space=space)
+    parameters = dict(pseudo_inputs.named_parameters())
+    cells = PseudoCells(
+        counts=torch.poisson(torch.full((6, 3), 30.0)),
+        batch=torch.softmax(torch.randn(6, 2), dim=-1),
+        continuous=torch.randn(6, 1),
+        categorical=(torch.softmax(torch.randn(6, 3), dim=-1),),
+    )
+    pseudo_inputs.fill(cells)
+    found = pseudo_inputs()
+    assert pseudo_inputs.n_components == 6
+    torch.testing.assert_close(found.counts, cells.counts, rtol=1e-4, atol=0.02)
+    torch.testing.assert_close(found.batch, cells.batch)
+    torch.testing.assert_close(found.continuous, cells.continuous)
+    torch.testing.assert_close(found.categorical[0], cells.categorical[0])
+    # the same objects: an optimizer that has been told of them goes on with them
+    assert all(parameters[name] is p for name, p in pseudo_inputs.named_parameters())
+
+
+def test_certain_categories_keep_a_gradient() -> None:
+    pseudo_inputs = PseudoInputs(2, 3, n_batch=2, n_categories=[3])
+    certain = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    three = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    pseudo_inputs.fill(PseudoCells(counts=torch.ones(2, 3), batch=certain, categorical=(three,)))
+    cells = pseudo_inputs()
+    torch.testing.assert_close(cells.batch, certain, atol=2e-3, rtol=0)
+    torch.testing.assert_close(cells.categorical[0], three, atol=3e-3, rtol=0)
+    (cells.batch[:, 0].sum() + cells.categorical[0][:, 0].sum()).backward()
+    for logits in (pseudo_inputs.batch_logits, *pseudo_inputs.category_logits):
+        assert (logits.grad[:, 0] > 1e-4).all()
+
+
+def test_what_is_not_known_of_the_cells_is_uniform_or_zero() -> None:
+    pseudo_inputs = PseudoInputs(2, 3, n_batch=4, n_continuous=2, n_categories=[3])
+    with torch.no_grad():
+        for parameter in pseudo_inputs.parameters():
+            parameter.normal_()
+    pseudo_inputs.fill(PseudoCells(counts=torch.ones(5, 3)))
+    cells = pseudo_inputs()
+    torch.testing.assert_close(cells.batch, torch.full((5, 4), 0.25))
+    torch.testing.assert_close(cells.continuous, torch.zeros(5, 2))
+    torch.testing.assert_close(cells.categorical[0], torch.full((5, 3), 1 / 3))
+
+
+def test_a_state_with_another_number_of_cells_is_taken_over() -> None:
+    pseudo_inputs, other = (PseudoInputs(n, 3, n_batch=2, n_categories=[3]) for n in (4, 6))
+    other.fill(PseudoCells(counts=torch.poisson(torch.full((6, 3), 30.0))))
+    pseudo_inputs.load_state_dict(other.state_dict())
+    assert pseudo_inputs.n_components == 6
+    assert torch.equal(pseudo_inputs().counts, other().counts)
+
+
+def test_a_state_with_other_genes_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="size mismatch for expression"):
+        PseudoInputs(4, 3).load_state_dict(PseudoInputs(6, 5).state_dict())
+
+
+def test_cells_with_other_genes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"`cells.counts` must have shape \(K, 3\), found \(4, 5\)"):
+        PseudoInputs(4, 3).fill(PseudoCells(counts=torch.ones(4, 5)))
 
 
 def test_an_unknown_space_is_refused() -> None:

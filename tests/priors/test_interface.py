@@ -103,9 +103,33 @@ def test_state_dict_round_trip_keeps_parameters_and_cached_centres(
     assert torch.equal(restored.responsibilities(mixture.z), prior.responsibilities(mixture.z))
 
 
-def test_state_of_another_size_is_refused() -> None:
+@pytest.mark.parametrize("prior_class", [GaussianMixturePrior, VampPriorMixture])
+@pytest.mark.parametrize("n_components", [K - 1, K + 3])
+def test_a_state_with_another_number_of_components_is_taken_over(
+    draw_mixture: Callable, prior_class: type, n_components: int
+) -> None:
+    prior, mixture = trained(prior_class, draw_mixture)
+    other = prior_class(n_components, P)
+    parameters = dict(other.named_parameters())
+    other.load_state_dict(prior.state_dict())
+    assert other.n_components == K
+    assert other.wishart_scale_factor == prior.wishart_scale_factor
+    assert torch.equal(other.log_prob(mixture.z), prior.log_prob(mixture.z))
+    assert torch.equal(other.log_hyperprior(), prior.log_hyperprior())
+    # the same objects: an optimizer that has been told of them goes on with them
+    assert all(parameters[name] is p for name, p in other.named_parameters())
+
+
+@pytest.mark.parametrize("prior_class", MIXTURES)
+@pytest.mark.parametrize("n_components", [K, K + 1])
+def test_a_state_of_another_dimension_is_refused(prior_class: type, n_components: int) -> None:
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        prior_class(K, P).load_state_dict(prior_class(n_components, P + 1).state_dict())
+
+
+def test_a_vampprior_with_another_number_of_components_is_refused() -> None:
     with pytest.raises(RuntimeError, match="size mismatch for center_scale"):
-        VampPriorMixture(K, P).load_state_dict(VampPriorMixture(K + 1, P).state_dict())
+        VampPrior(K, P).load_state_dict(VampPrior(K + 1, P).state_dict())
 
 
 def test_cached_centres_are_detached_float32_copies(draw_mixture: Callable) -> None:
