@@ -66,10 +66,11 @@ def test_cells_without_a_group_are_grey_and_named(cells):
 
 def test_numbers_have_a_scale_and_truth_values_a_legend(cells):
     ax = embedding(cells, "vmm_cluster_probability")
-    assert len(ax.figure.axes) == 2
+    assert len(ax.child_axes) == 1
+    assert not embedding(cells, "vmm_cluster_probability", legend_loc="none").child_axes
     cells.obs["flag"] = cells.obs["vmm_cluster_probability"] > 0.5
     ax = embedding(cells, "flag")
-    assert len(ax.figure.axes) == 1
+    assert not ax.child_axes
     assert legend_names(ax) == ["False", "True"]
 
 
@@ -192,3 +193,15 @@ def test_many_groups_are_named_on_the_cells(cells):
 def test_panels_that_do_not_fit_together_are_refused(cells, bases, color, message):
     with pytest.raises(ValueError, match=message):
         embedding_panels(cells, bases, color)
+
+
+def test_legends_and_scales_leave_panels_one_size_and_stay_below_their_own(cells):
+    cells.obs["long"] = pd.Categorical(np.resize([f"a rather long name {i}" for i in range(6)], cells.n_obs))
+    figure = embedding_panels(cells, "X_umap", ["batch", "long", "vmm_cluster_probability"])
+    figure.canvas.draw()
+    boxes = [ax.get_window_extent() for ax in figure.axes]
+    assert np.ptp([box.width for box in boxes]) < 1 and np.ptp([box.height for box in boxes]) < 1
+    for ax, box in zip(figure.axes[:2], boxes, strict=False):
+        legend = ax.get_legend().get_window_extent()
+        assert legend.y1 <= box.y0 + 2
+        assert legend.width < 1.2 * box.width

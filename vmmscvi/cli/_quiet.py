@@ -23,6 +23,7 @@ HARMLESS = (
     r".*Observation names are not unique",
     r".*Variable names are not unique",
     r".*`LeafSpec",
+    r"Transforming to str index",
 )
 """Starts of warnings that are no concern of someone who runs a command."""
 

@@ -26,6 +26,9 @@ CROWDED = 15
 SMALL_GROUP = 0.08
 """The name of a group whose extent is a smaller share of the panel is written above it, not on it."""
 
+LETTER_WIDTH = 0.07
+"""Inches that a letter takes in a legend, more or less."""
+
 LEGEND_ROWS = 14
 """Entries below each other in a legend before it goes on in another column."""
 
@@ -93,7 +96,7 @@ def embedding(
     if color is None or values is None:
         _scatter(ax, points, MISSING_COLOR, size)
     elif is_continuous(values):
-        _draw_scale(ax, points[order], values.iloc[order], size, color_map, legend_loc != "none")
+        _draw_scale(ax, points[order], values.iloc[order], size, color_map, legend_loc)
     else:
         groups = categories(adata, color, "color")
         colors = category_colors(groups.cat.categories, palette, stored_colors(adata, color))
@@ -137,10 +140,19 @@ def group_legend(
             handles, list(shown), loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=n_columns, **common
         )
     else:
-        n_columns = min(len(shown), 3 if max(map(len, shown)) > 8 else 4)
+        n_columns = min(len(shown), max(1, int(_width(ax) / (0.25 + LETTER_WIDTH * max(map(len, shown))))))
         ax.legend(
             handles, list(shown), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=n_columns, **common
         )
+
+
+def _width(ax: Axes) -> float:
+    """Return the width, in inches, that an axes has room for, before the layout of the figure is known."""
+    share = ax.get_position().width
+    spec = ax.get_subplotspec()
+    if spec is not None:
+        share = len(spec.colspan) / spec.get_gridspec().ncols
+    return float(share * axes_figure(ax).get_figwidth())
 
 
 def _scatter(ax: Axes, points: NDArray[np.float64], color: NDArray[np.float64] | str, size: float) -> None:
@@ -148,7 +160,12 @@ def _scatter(ax: Axes, points: NDArray[np.float64], color: NDArray[np.float64] |
 
 
 def _draw_scale(
-    ax: Axes, points: NDArray[np.float64], values: pd.Series, size: float, color_map: str, with_bar: bool
+    ax: Axes,
+    points: NDArray[np.float64],
+    values: pd.Series,
+    size: float,
+    color_map: str,
+    legend_loc: LegendLocation,
 ) -> None:
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     missing = ~np.isfinite(numbers)
@@ -162,9 +179,15 @@ def _draw_scale(
         linewidths=0,
         rasterized=True,
     )
-    if with_bar:
-        bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.6, aspect=15, pad=0.02)
+    if legend_loc != "none":
+        # within the panel's own axes, so that panels beside each other keep one size
+        right = legend_loc == "right"
+        place = (1.02, 0.2, 0.04, 0.6) if right else (0.2, -0.06, 0.6, 0.04)
+        bar = axes_figure(ax).colorbar(
+            drawn, cax=ax.inset_axes(place), orientation="vertical" if right else "horizontal"
+        )
         bar.outline.set_visible(False)
+        bar.ax.tick_params(labelsize="small")
 
 
 def _label_groups(ax: Axes, points: NDArray[np.float64], groups: pd.Series) -> None:

@@ -105,8 +105,18 @@ def embedding_panels(
     layout = figure.get_layout_engine()
     if isinstance(layout, ConstrainedLayoutEngine) and len(rows) > 1:
         layout.set(hspace=0.04)
+    _make_room_below(figure, grid[-1])
     save_figure(figure, save, "embedding_panels")
     return figure
+
+
+def _make_room_below(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Add the height of the highest legend, which otherwise would be taken from the panels."""
+    legends = [legend for legend in (ax.get_legend() for ax in axes) if legend is not None]
+    if legends:
+        figure.draw_without_rendering()
+        height = max(legend.get_window_extent().height for legend in legends) / figure.dpi
+        figure.set_figheight(figure.get_figheight() + float(height))
 
 
 def _rows(bases: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
@@ -139,7 +149,7 @@ def _legend_location(adata: AnnData, keys: list[str | None], is_last: bool) -> L
     if key is None or len(set(keys)) > 1:
         return "on data"
     if is_continuous(adata.obs[key]):
-        return "right"
+        return "bottom"
     names = categories(adata, key).cat.categories
     if len(names) > MAX_IN_LEGEND or all(name.isdecimal() for name in names):
         return "on data"
