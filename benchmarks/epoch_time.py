@@ -198,6 +198,7 @@ def train_timed(
     options: dict[str, Any] = {"early_stopping": False, "enable_progress_bar": False, "accelerator": "cpu"}
     if type(model).__name__ == "SCVI_VMM":
         options["plan_kwargs"] = dict(map(read_option, arguments.plan_kwargs))
+        options["start"] = "cells"  # all components are there from the first epoch
     model.train(
         max_epochs=1 + arguments.epochs,
         batch_size=batch_size,
