@@ -78,7 +78,7 @@ class SCVI_VMM(TrainingMixin, ClusteringMixin, SCVI):
         use_observed_lib_size: bool = True,
         encode_covariates: bool = True,
         responsibilities_in_gradient: bool = True,
-        wishart_scale: WishartScale = "paper",
+        wishart_scale: WishartScale = "half",
         pseudo_input_space: PseudoInputSpace = "log1p",
         **kwargs: Any,
     ) -> None:

@@ -33,9 +33,11 @@ Start = Literal["embedding", "cells"]
 WARMUP_STEPS = 1000
 """Minibatches after which an embedding shows its clusters; fewer find fewer clusters."""
 LARGEST_SAMPLE = 20_000
-"""Cells that the start is fitted to at most: ten times the default number of effective cells."""
+"""Cells that the start is fitted to at most: twenty times the default number of effective cells."""
 LARGEST_MATRIX = 100_000_000
 """Values of the expression matrix of these cells that are held in memory at most (400 MB)."""
+SMALLEST_SAMPLE = 2000
+"""Cells that are used however many genes there are."""
 
 
 def check_start(start: Start, n_effective: float, n_warmup_epochs: int | None, max_epochs: int) -> None:
@@ -129,6 +131,7 @@ class StartFromEmbedding(Callback):
             sample.z,
             n_components=min(prior.n_components, max(1, len(sample.z) // 10)),
             n_effective=n_effective,
+            wishart_scale_factor=prior.wishart_scale_factor,
             seed=settings.seed or 0,
         )
         shares = (mixture.responsibilities / mixture.responsibilities.sum(0)).float().mT
@@ -151,7 +154,7 @@ class Sample(NamedTuple):
 
 def _sampled_minibatches(trainer: pl.Trainer, module: VMMVAE) -> Iterable[dict[str, Tensor]]:
     """Minibatches of training cells: drawn uniformly where that is possible, else the first of the loader."""
-    n_cells = max(2000, min(LARGEST_SAMPLE, LARGEST_MATRIX // module.n_input))
+    n_cells = max(SMALLEST_SAMPLE, min(LARGEST_SAMPLE, LARGEST_MATRIX // module.n_input))
     splitter: Any = trainer.datamodule  # type: ignore[attr-defined]
     if getattr(splitter, "train_idx", None) is not None and hasattr(splitter, "adata_manager"):
         indices = np.asarray(splitter.train_idx)

@@ -48,7 +48,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         lr: float = 1e-3,
         prior_lr_ratio: float = 5.0,
         start: Start = "embedding",
-        n_effective: float = 2000.0,
+        n_effective: float = 1000.0,
         n_warmup_epochs: int | None = None,
         early_stopping: bool = True,
         early_stopping_patience: int = 45,

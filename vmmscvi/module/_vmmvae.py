@@ -88,7 +88,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
         n_components: int = 100,
         inference: Inference = "MAP-DP",
         responsibilities_in_gradient: bool = True,
-        wishart_scale: WishartScale = "paper",
+        wishart_scale: WishartScale = "half",
         pseudo_input_space: PseudoInputSpace = "log1p",
         fast_likelihood: bool = True,
     ) -> None:

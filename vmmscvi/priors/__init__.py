@@ -11,13 +11,12 @@ from vmmscvi.priors._gaussian_mixture import (
     GaussianMixturePrior,
     Inference,
     VampPriorMixture,
-    WishartScale,
-    wishart_scale_factor,
 )
 from vmmscvi.priors._generative import generative_model
 from vmmscvi.priors._mixture import MixturePrior
 from vmmscvi.priors._standard_normal import StandardNormalPrior
 from vmmscvi.priors._vampprior import VampPrior
+from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
 from vmmscvi.priors.coarsened import CoarsenedMixture, fit_coarsened_mixture
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -13,10 +12,10 @@ from vmmscvi.priors import functional as F
 from vmmscvi.priors._base import Centers, in_full_precision
 from vmmscvi.priors._mixture import ComponentDensity, MixturePrior
 from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
+from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
 from vmmscvi.priors.coarsened import CoarsenedMixture
 
 Inference = Literal["MAP-DP", "MAP", "MLE"]
-WishartScale = Literal["paper", "reference"] | float
 
 
 class EmpiricalBayesLoss(NamedTuple):
@@ -57,8 +56,8 @@ class BayesianMixturePrior(MixturePrior):
         holds them constant; inside the gradient they add a penalty on the entropy of the assignments, which
         finds far better clusters (default).
     wishart_scale
-        Scale ``c`` of the Wishart: ``"paper"`` is :math:`K^{1/p}/(p+2)`, ``"reference"`` (the authors' code)
-        is :math:`K^{2/p}/(p+2)`, or a positive number.
+        Scale ``c`` of the Wishart: ``"half"``, ``"paper"``, ``"reference"`` or a positive number; see
+        :func:`wishart_scale_factor`.
     """
 
     fitted_by_empirical_bayes = True
@@ -270,29 +269,3 @@ class VampPriorMixture(BayesianMixturePrior):
         """Change the number of components; what they were is forgotten."""
         super().resize(n_components)
         self._register_center_cache()
-
-
-def wishart_scale_factor(wishart_scale: WishartScale, n_components: int, n_latent: int) -> float:
-    """Compute the number ``c`` that a Wishart's scale matrix ``c I`` is made of.
-
-    Parameters
-    ----------
-    wishart_scale
-        ``"paper"``, ``"reference"`` or a positive number, which is returned as it is.
-    n_components
-        Number ``K`` of components.
-    n_latent
-        Dimension ``p`` of the latent space.
-    """
-    powers = {"paper": 1.0, "reference": 2.0}
-    if isinstance(wishart_scale, str):
-        if wishart_scale not in powers:
-            raise ValueError(
-                f"`wishart_scale` must be 'paper', 'reference' or a positive number, found {wishart_scale!r}."
-            )
-        return float(n_components ** (powers[wishart_scale] / n_latent) / (n_latent + 2))
-    if not 0 < wishart_scale < math.inf:
-        raise ValueError(
-            f"`wishart_scale` must be 'paper', 'reference' or a positive number, found {wishart_scale}."
-        )
-    return float(wishart_scale)

@@ -176,7 +176,7 @@ class _Evidence:
 def fit_coarsened_mixture(
     z: Tensor | np.ndarray,
     n_components: int = 60,
-    n_effective: float = 2000.0,
+    n_effective: float = 1000.0,
     wishart_scale_factor: float | None = None,
     seed: int = 0,
 ) -> CoarsenedMixture:
@@ -195,7 +195,8 @@ def fit_coarsened_mixture(
         Number of cells that the data count as: what so many cells could not resolve is not split. Rare groups
         need a share of a few cells in so many. More than ``n_obs`` means ``n_obs``.
     wishart_scale_factor
-        ``c`` of the Wishart prior on precisions; that of the paper for 100 components by default.
+        ``c`` of the Wishart prior on precisions. By default ``4 / (p + 2)``, clusters half as wide as
+        N(0, I): a wider prior hides groups of few cells, a narrower one splits large ones.
     seed
         Seed of k-means.
 
@@ -216,7 +217,7 @@ def fit_coarsened_mixture(
             f"{int((~torch.isfinite(z)).sum())} values that are not finite."
         )
     p = z.shape[1]
-    c = 100 ** (1 / p) / (p + 2) if wishart_scale_factor is None else wishart_scale_factor
+    c = 4.0 / (p + 2) if wishart_scale_factor is None else wishart_scale_factor
     if n_components < 1 or not n_effective > 0 or not 0 < c < math.inf:
         raise ValueError(
             "`n_components`, `n_effective` and `wishart_scale_factor` must be positive, found "
