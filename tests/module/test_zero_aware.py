@@ -13,7 +13,7 @@ from scipy.special import expit, log_expit
 from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 from torch import Tensor
 
-from vmmscvi.module._positive_counts import LARGEST_TABULATED_COUNT, nonzero
+from vmmscvi.module._positive_counts import LARGEST_TABULATED_COUNT
 from vmmscvi.module._zero_aware import (
     ZeroAwareNegativeBinomial,
     ZeroAwareZeroInflatedNegativeBinomial,
@@ -290,8 +290,3 @@ def test_fast_likelihood_changes_no_loss_and_no_gradient(
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0.0)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-3, atol=1e-5)
-
-
-def test_nonzero_finds_what_torch_finds() -> None:
-    values = torch.tensor([0.0, 1.0, -2.0, torch.nan, -0.0, torch.inf])
-    torch.testing.assert_close(nonzero(values), values.nonzero().squeeze(1))

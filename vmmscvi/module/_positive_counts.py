@@ -1,4 +1,4 @@
-r"""The counts of a minibatch that are not zero, and what a negative binomial needs of them alone.
+r"""What a negative binomial needs of the counts that are not zero alone.
 
 The log-probability of a count is :math:`\log B + x \log\frac{\mu}{\mu + \theta} + \theta
 \log\frac{\theta}{\mu + \theta}` with :math:`B = \Gamma(x + \theta) / (\Gamma(\theta) x!)`. The first two
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from vmmscvi.module._sparse_counts import SparseCounts, nonzero
 
 EPS = 1e-8
 """Added to means and inverse dispersions in logarithms, as scvi-tools does."""
@@ -49,22 +50,23 @@ class PositiveCounts:
     untabulated: Tensor
 
     @classmethod
-    def find(cls, x: Tensor, mu: Tensor, theta: Tensor) -> PositiveCounts:
-        """Gather them from matrices, all contiguous.
+    def of(cls, x: SparseCounts, mu: Tensor, theta: Tensor) -> PositiveCounts:
+        """Gather the parameters from matrices, all contiguous.
 
         Parameters
         ----------
-        x, mu
-            Counts and means, shape ``(n, n_genes)``.
+        x
+            The counts.
+        mu
+            Means, shape ``(n, n_genes)``.
         theta
             Inverse dispersions, shape ``(n, n_genes)`` or ``(n_genes,)``.
         """
-        index = nonzero(x.view(-1))
-        count, mu_there = x.view(-1).index_select(0, index), mu.view(-1).index_select(0, index)
+        index, count = x.index, x.value.to(mu.dtype)
+        mu_there = mu.view(-1).index_select(0, index)
         if theta.dim() == 1:
-            gene = index % len(theta)
-            theta_there = theta.index_select(0, gene)
-            looked_up = _look_up(count, gene, theta)
+            theta_there = theta.index_select(0, x.gene)
+            looked_up = _look_up(count, x.gene, theta)
         else:
             theta_there = theta.view(-1).index_select(0, index)
             every = torch.arange(len(index), device=index.device)
@@ -110,23 +112,6 @@ class PositiveCounts:
     def _untabulated_in_float64(self) -> tuple[Tensor, Tensor, Tensor]:
         count, mu, theta = (t[self.untabulated].double() for t in (self.count, self.mu, self.theta))
         return count, mu, theta
-
-
-def nonzero(values: Tensor) -> Tensor:
-    """Positions of the entries that are not zero, NaN included, ascending.
-
-    Parameters
-    ----------
-    values
-        Shape ``(n,)``.
-
-    Returns
-    -------
-    Integer tensor of shape ``(m,)``.
-    """
-    if values.device.type == "cpu":  # NumPy takes half of the time
-        return torch.from_numpy(np.flatnonzero(values.numpy() != 0))
-    return values.nonzero().squeeze(1)
 
 
 def _look_up(count: Tensor, gene: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,11 +19,12 @@ from vmmscvi.module._build_prior import PriorName, build_prior
 from vmmscvi.module._prior_distribution import PriorDistribution
 from vmmscvi.module._prior_mixin import PriorMixin
 from vmmscvi.module._pseudo_inputs import PseudoInputs, PseudoInputSpace
+from vmmscvi.module._sparse_encoder import SparseEncoderMixin
 from vmmscvi.module._zero_aware import zero_aware
 from vmmscvi.priors import Inference, WishartScale
 
 
-class VMMVAE(PriorMixin, VAE):
+class VMMVAE(PriorMixin, SparseEncoderMixin, VAE):
     """scVI's VAE whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
     Everything but the prior is inherited. What depends on :math:`p(z)` is overridden: the ``pz`` of the
@@ -53,6 +54,9 @@ extra_decoder_kwargs, batch_embedding_kwargs
         Whether negative-binomial likelihoods on the CPU are computed by
         :mod:`vmmscvi.module._zero_aware`: the same values and gradients, without gamma functions where counts
         are zero. ``False`` for scvi-tools' own, which can be differentiated twice.
+    sparse_encoder
+        Whether the encoder's first layer on the CPU reads only the counts that are not zero, where that is
+        faster: the same result. ``False`` for the dense product.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
         wishart_scale: WishartScale = "half",
         pseudo_input_space: PseudoInputSpace = "log1p",
         fast_likelihood: bool = True,
+        sparse_encoder: bool = True,
     ) -> None:
         if latent_distribution != "normal":
             raise ValueError(
@@ -127,6 +132,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
             batch_embedding_kwargs=batch_embedding_kwargs,
         )
         self.fast_likelihood = fast_likelihood
+        self._read_sparsely(sparse_encoder)
         # The prior comes last: networks start from the same weights whatever the prior, given the same seed.
         self.prior = build_prior(
             prior, n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale
@@ -169,7 +175,8 @@ extra_decoder_kwargs, batch_embedding_kwargs
         if self.fast_likelihood and z.device.type == "cpu":
             # theta as it is before it is expanded to one value for each cell
             theta = self.px_r.exp() if self.dispersion == "gene" else None
-            outputs[MODULE_KEYS.PX_KEY] = zero_aware(outputs[MODULE_KEYS.PX_KEY], theta)
+            px = outputs[MODULE_KEYS.PX_KEY]
+            outputs[MODULE_KEYS.PX_KEY] = zero_aware(px, theta, self.latest_counts.of)
         outputs[MODULE_KEYS.PZ_KEY] = PriorDistribution(self.prior_in_use, self.centers)
         return outputs
 

@@ -11,15 +11,14 @@ expressions, which subtract large logarithms from each other.
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 from torch import Tensor
-from torch.nn.functional import logsigmoid, softplus
 
-from vmmscvi.module._positive_counts import EPS, PositiveCounts
+from vmmscvi.module._sparse_counts import SparseCounts
+from vmmscvi.module._zero_aware_log_prob import FindCounts, log_prob
 
 
 class ZeroAwareNegativeBinomial(NegativeBinomial):
@@ -31,12 +30,17 @@ class ZeroAwareNegativeBinomial(NegativeBinomial):
         Mean, shape ``(..., n_genes)``.
     theta
         Inverse dispersion, broadcastable to ``mu``. The shape ``(n_genes,)`` is the fastest.
+    find_counts
+        How to find the counts that are not zero in a matrix; for callers that remember them.
     **kwargs
         Further arguments of :class:`scvi.distributions.NegativeBinomial`.
     """
 
-    def __init__(self, mu: Tensor, theta: Tensor, **kwargs: Any) -> None:
+    def __init__(
+        self, mu: Tensor, theta: Tensor, *, find_counts: FindCounts = SparseCounts.of, **kwargs: Any
+    ) -> None:
         super().__init__(mu=mu, theta=theta, **kwargs)
+        self._find_counts = find_counts
         # super() expands it to the shape of the mean, and its gradient with it
         self._unexpanded_theta = theta
 
@@ -57,7 +61,7 @@ class ZeroAwareNegativeBinomial(NegativeBinomial):
         if _needs_plain_path(self.mu):
             plain: Tensor = super().log_prob(value)
             return plain
-        return _log_prob(value, self.mu, self._unexpanded_theta, None)
+        return log_prob(value, self.mu, self._unexpanded_theta, None, self._find_counts)
 
 
 class ZeroAwareZeroInflatedNegativeBinomial(ZeroInflatedNegativeBinomial):
@@ -71,12 +75,23 @@ class ZeroAwareZeroInflatedNegativeBinomial(ZeroInflatedNegativeBinomial):
         Inverse dispersion, broadcastable to ``mu``. The shape ``(n_genes,)`` is the fastest.
     zi_logits
         Logits of the probability of an additional zero, broadcastable to ``mu``.
+    find_counts
+        As in :class:`ZeroAwareNegativeBinomial`.
     **kwargs
         Further arguments of :class:`scvi.distributions.ZeroInflatedNegativeBinomial`.
     """
 
-    def __init__(self, mu: Tensor, theta: Tensor, zi_logits: Tensor, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        mu: Tensor,
+        theta: Tensor,
+        zi_logits: Tensor,
+        *,
+        find_counts: FindCounts = SparseCounts.of,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(mu=mu, theta=theta, zi_logits=zi_logits, **kwargs)
+        self._find_counts = find_counts
         self._unexpanded_theta = theta
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -84,10 +99,12 @@ class ZeroAwareZeroInflatedNegativeBinomial(ZeroInflatedNegativeBinomial):
         if _needs_plain_path(self.mu):
             plain: Tensor = super().log_prob(value)
             return plain
-        return _log_prob(value, self.mu, self._unexpanded_theta, self.zi_logits)
+        return log_prob(value, self.mu, self._unexpanded_theta, self.zi_logits, self._find_counts)
 
 
-def zero_aware(distribution: Any, theta: Tensor | None = None) -> Any:
+def zero_aware(
+    distribution: Any, theta: Tensor | None = None, find_counts: FindCounts = SparseCounts.of
+) -> Any:
     """Replace a negative binomial of scvi-tools by its zero-aware version.
 
     Parameters
@@ -97,6 +114,8 @@ def zero_aware(distribution: Any, theta: Tensor | None = None) -> Any:
     theta
         Its inverse dispersion as it was before it was expanded to the shape of the mean, which makes the
         gradient cheaper.
+    find_counts
+        As in :class:`ZeroAwareNegativeBinomial`.
     """
     if type(distribution) not in (NegativeBinomial, ZeroInflatedNegativeBinomial):
         return distribution
@@ -104,6 +123,7 @@ def zero_aware(distribution: Any, theta: Tensor | None = None) -> Any:
         "mu": distribution.mu,
         "theta": distribution.theta if theta is None else theta,
         "scale": distribution.scale,
+        "find_counts": find_counts,
     }
     if type(distribution) is NegativeBinomial:
         return ZeroAwareNegativeBinomial(**given)
@@ -113,172 +133,3 @@ def zero_aware(distribution: Any, theta: Tensor | None = None) -> Any:
 def _needs_plain_path(mu: Tensor) -> bool:
     """Whether float64 is missing, or a compiler is at work that fuses the textbook expressions itself."""
     return mu.device.type == "mps" or torch.compiler.is_compiling()
-
-
-def _log_prob(value: Tensor, mu: Tensor, theta: Tensor, zi_logits: Tensor | None) -> Tensor:
-    """Bring the arguments into the forms that :func:`_evaluate` knows, matrices and a row for all cells."""
-    given = [mu, theta] if zi_logits is None else [mu, theta, zi_logits]
-    shape = torch.broadcast_shapes(value.shape, *(p.shape for p in given))  # type: ignore[no-untyped-call]
-    dtype = torch.float64 if any(p.dtype == torch.float64 for p in given) else torch.float32
-    n_genes = shape[-1] if shape else 1
-
-    def as_matrix(argument: Tensor) -> Tensor:
-        return argument.to(dtype).expand(shape).reshape(-1, n_genes).contiguous()
-
-    is_shared = theta.numel() == theta.shape[-1:].numel() == n_genes
-    counts = as_matrix(value.detach())
-    parameters = (
-        as_matrix(mu),
-        theta.to(dtype).reshape(n_genes) if is_shared else as_matrix(theta),
-        None if zi_logits is None else as_matrix(zi_logits),
-    )
-    log_prob: Tensor
-    if torch.is_grad_enabled() and any(p.requires_grad for p in given):
-        log_prob = _LogProb.apply(counts, *parameters)  # type: ignore[no-untyped-call]
-    else:
-        log_prob, _ = _evaluate(counts, *parameters, with_derivatives=False)
-    return log_prob.reshape(shape)
-
-
-class _LogProb(torch.autograd.Function):
-    """Log-probabilities of a matrix of counts, which remember their derivatives."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, mu: Tensor, theta: Tensor, zi_logits: Tensor | None) -> Tensor:
-        log_prob, derivatives = _evaluate(x, mu, theta, zi_logits, with_derivatives=True)
-        ctx.save_for_backward(*derivatives)
-        ctx.theta_is_shared = theta.dim() == 1
-        return log_prob
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # `once_differentiable` would stay silent, and the result be wrong, where `grad` is a constant
-        if torch.is_grad_enabled():
-            raise RuntimeError(
-                "Zero-aware likelihoods can be differentiated once; a graph of the derivative was asked for "
-                "(`create_graph=True`). Use a model with `fast_likelihood=False`."
-            )
-        by_mu, by_theta, by_zi_logits = ctx.saved_tensors
-        _, needs_mu, needs_theta, needs_zi_logits = ctx.needs_input_grad
-        return (
-            None,
-            grad * by_mu if needs_mu else None,
-            _theta_gradient(grad, by_theta, ctx.theta_is_shared) if needs_theta else None,
-            grad * by_zi_logits if needs_zi_logits else None,
-        )
-
-
-def _theta_gradient(grad: Tensor, by_theta: Tensor, is_shared: bool) -> Tensor:
-    if not is_shared:
-        return grad * by_theta
-    if grad.stride(-1) == 0 and grad.numel():  # that of a sum over genes: one number for each cell
-        return grad[:, 0] @ by_theta
-    return (grad * by_theta).sum(0)
-
-
-@torch.no_grad()
-def _evaluate(
-    x: Tensor, mu: Tensor, theta: Tensor, zi_logits: Tensor | None, with_derivatives: bool
-) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    r"""Log-probabilities of counts and, if wanted, their derivatives.
-
-    As if every count were zero, whose log-probability under the negative binomial is
-    :math:`-\theta \log(1 + \mu / \theta)`; then the others are put right.
-
-    Parameters
-    ----------
-    x, mu, zi_logits
-        Shape ``(n, n_genes)``.
-    theta
-        Shape ``(n, n_genes)`` or ``(n_genes,)``.
-    with_derivatives
-        Whether the second result is wanted.
-
-    Returns
-    -------
-    The log-probabilities, and their derivatives by ``mu``, ``theta`` and ``zi_logits`` at the same place; all
-    of shape ``(n, n_genes)``.
-    """
-    theta_eps = theta + EPS
-    log1p_ratio = (mu * theta_eps.reciprocal()).log1p_()
-    positive = PositiveCounts.find(x, mu, theta)
-    at_positive = positive.log_prob(positive.pick(log1p_ratio))
-    zeros = None
-    if zi_logits is None:
-        result = log1p_ratio * -theta
-    else:
-        zeros = _inflated_zeros(log1p_ratio, theta, zi_logits)
-        result = zeros.log_prob
-        at_positive += logsigmoid(-positive.pick(zi_logits))
-    result.view(-1).index_copy_(0, positive.index, at_positive)
-    if not with_derivatives:
-        return result, ()
-
-    total = mu + theta_eps
-    by_mu = torch.div(-theta, total)
-    by_theta = torch.div(mu, total, out=total).mul_(theta / theta_eps).sub_(log1p_ratio)
-    by_zi_logits = None
-    if zeros is not None:
-        # only a zero that was counted, not dropped, tells of mean and dispersion
-        dropped = zeros.dropped
-        dropped.view(-1).index_fill_(0, positive.index, 0.0)
-        by_zi_logits = torch.sub(dropped, zeros.inflation, out=zeros.inflation)
-        counted = torch.sub(dropped.new_ones(()), dropped, out=dropped)
-        by_mu.mul_(counted)
-        by_theta.mul_(counted)
-    by_mu.view(-1).index_add_(0, positive.index, positive.derivative_by_mu())
-    by_theta.view(-1).index_add_(0, positive.index, positive.derivative_by_theta())
-    return result, (by_mu, by_theta, by_zi_logits)
-
-
-class _InflatedZeros(NamedTuple):
-    """Zeros under the zero-inflated negative binomial, shapes ``(n, n_genes)``.
-
-    Attributes
-    ----------
-    log_prob
-        Log-probability of a zero.
-    inflation
-        Prior probability that a count is dropped.
-    dropped
-        Posterior probability that a zero was dropped.
-    """
-
-    log_prob: Tensor
-    inflation: Tensor
-    dropped: Tensor
-
-
-def _inflated_zeros(log1p_ratio: Tensor, theta: Tensor, zi_logits: Tensor) -> _InflatedZeros:
-    r"""Compute what there is to know of zeros.
-
-    The probability :math:`s + (1 - s) (1 + \mu/\theta)^{-\theta}` is a sum of positive terms, so that no
-    digit is lost as long as it does not underflow, which is looked after.
-
-    Parameters
-    ----------
-    log1p_ratio
-        :math:`\log(1 + \mu/\theta)`, shape ``(n, n_genes)``.
-    theta
-        Shape ``(n, n_genes)`` or ``(n_genes,)``.
-    zi_logits
-        Logits of :math:`s`, shape ``(n, n_genes)``.
-    """
-    inflation = torch.sigmoid(zi_logits)
-    # powers of two because they take a third of the time of `exp`
-    probability = (log1p_ratio * (theta * (-1.0 / math.log(2.0)))).exp2_()
-    probability = torch.lerp(probability, probability.new_ones(()), inflation, out=probability)
-    dropped = inflation / probability
-    smallest = torch.finfo(probability.dtype).tiny * 1e6
-    underflow = (probability < smallest).nonzero(as_tuple=True) if _any_below(probability, smallest) else None
-    log_prob = probability.log_()
-    if underflow is not None:
-        logits = zi_logits[underflow]
-        log_counted_zero = (log1p_ratio * -theta)[underflow]
-        log_prob[underflow] = torch.logaddexp(logits, log_counted_zero) - softplus(logits)
-        dropped[underflow] = torch.sigmoid(logits - log_counted_zero)
-    return _InflatedZeros(log_prob, inflation, dropped)
-
-
-def _any_below(values: Tensor, bound: float) -> bool:
-    return values.numel() > 0 and bool(values.amin() < bound)

@@ -1,0 +1,261 @@
+"""Reading only the counts that are not zero changes the time that encoding takes, and nothing else."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vmmscvi import SCVI_VMM
+from vmmscvi.module import _sparse_encoder, _sparse_linear
+from vmmscvi.module._sparse_counts import LatestCounts, SparseCounts, nonzero
+from vmmscvi.module._sparse_linear import SparseLinear
+
+Make = Callable[..., SCVI_VMM]
+
+SETUPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "batches": ({"batch_key": "batch"}, {}),
+    "no batches": ({}, {}),
+    "categorical": ({"batch_key": "batch", "categorical_covariate_keys": ["donor", "phase"]}, {}),
+    "continuous": ({"batch_key": "batch", "continuous_covariate_keys": ["stress"]}, {}),
+    "embedded batches": ({"batch_key": "batch"}, {"batch_representation": "embedding"}),
+    "blind encoder": ({"batch_key": "batch"}, {"encode_covariates": False}),
+    "counts as they are": ({"batch_key": "batch"}, {"log_variational": False}),
+    "two layers": ({"batch_key": "batch"}, {"n_layers": 2, "deeply_inject_covariates": True}),
+    "layer norm": ({"batch_key": "batch"}, {"use_batch_norm": "none", "use_layer_norm": "both"}),
+}
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read sparsely however small and dense the minibatch is."""
+    monkeypatch.setattr(_sparse_encoder, "SMALLEST_MINIBATCH", 0)
+    monkeypatch.setattr(_sparse_linear, "LARGEST_DENSITY", 1.0)
+
+
+@pytest.fixture
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[SparseCounts]:
+    """What sparse layers have read."""
+    seen: list[SparseCounts] = []
+    reading = SparseLinear.reading
+
+    def recorded(self: SparseLinear, counts: SparseCounts) -> Any:
+        seen.append(counts)
+        return reading(self, counts)
+
+    monkeypatch.setattr(SparseLinear, "reading", recorded)
+    return seen
+
+
+def matrix(*shape: int, density: float = 0.2) -> Tensor:
+    rng = np.random.default_rng(0)
+    return torch.from_numpy(rng.poisson(3.0, shape) * (rng.random(shape) < density)).float()
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (1, 1), (0, 7), (5, 0)])
+@pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
+def test_sparse_counts_are_the_matrix(shape: tuple[int, int], density: float) -> None:
+    x = matrix(*shape, density=density)
+    counts = SparseCounts.of(x)
+    rebuilt = torch.zeros(shape)
+    for cell, (start, end) in enumerate(zip(counts.cell_start, counts.cell_start[1:], strict=False)):
+        rebuilt[cell, counts.gene[start:end]] = counts.value[start:end]
+    assert torch.equal(rebuilt, x)
+    assert counts.density == pytest.approx(float((x != 0).sum()) / max(x.numel(), 1))
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+def test_nonzero_finds_what_torch_finds(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+    values = torch.tensor([0.0, 1.0, -2.0, torch.nan, -0.0, torch.inf])
+    assert torch.equal(nonzero(values), values.nonzero().squeeze(1))
+
+
+def test_latest_counts_are_found_once_until_the_matrix_changes() -> None:
+    latest, x = LatestCounts(), matrix(5, 7)
+    first = latest.of(x)
+    assert latest.of(x) is first
+    x[0, 0] += 1
+    changed = latest.of(x)
+    assert changed is not first
+    assert changed.value.sum() == x.sum()
+    assert latest.of(x.clone()) is not changed
+    with torch.inference_mode():
+        y = matrix(5, 7)
+        assert latest.of(y) is latest.of(y)
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_of_latest_counts_forget(duplicate: Callable[[Any], Any]) -> None:
+    latest, x = LatestCounts(), matrix(5, 7)
+    found = latest.of(x)
+    assert torch.equal(duplicate(latest).of(x).index, found.index)
+    assert duplicate(latest).of(x) is not found
+
+
+@pytest.mark.parametrize("n_others", [0, 1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sparse_layer_is_the_dense_layer(n_others: int, dtype: torch.dtype) -> None:
+    x, others = matrix(6, 9).to(dtype), torch.randn(6, n_others, dtype=dtype)
+    dense = nn.Linear(9 + n_others, 4, dtype=dtype)
+    sparse, weight = SparseLinear.sharing(dense), torch.randn(6, 4, dtype=dtype)
+    others.requires_grad_(n_others > 0)
+    leaves = [dense.weight, dense.bias, *([others] if n_others else [])]
+
+    expected = dense(torch.cat((x, others), dim=-1))
+    with sparse.reading(SparseCounts.of(x)):
+        found = sparse(torch.cat((torch.full((6, 1), torch.nan, dtype=dtype), others), dim=-1))
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad((weight * y).sum(), leaves) for y in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    assert torch.equal(sparse(torch.cat((x, others), dim=-1)), expected)  # dense again
+
+
+def test_sharing_keeps_parameters_their_names_and_the_random_state() -> None:
+    dense = nn.Linear(5, 3)
+    state = torch.get_rng_state()
+    sparse = SparseLinear.sharing(dense)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert sparse.weight is dense.weight and sparse.bias is dense.bias
+    assert sparse.state_dict().keys() == dense.state_dict().keys()
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize(("setup", "kwargs"), SETUPS.values(), ids=SETUPS.keys())
+def test_loss_and_gradients_are_those_of_the_dense_encoder(
+    make_model: Make,
+    minibatch: Any,
+    readings: list[SparseCounts],
+    setup: dict[str, Any],
+    kwargs: dict[str, Any],
+) -> None:
+    model = make_model(setup=setup, prior="standard_normal", **kwargs)
+    module, tensors = model.module.train(), minibatch(model)
+
+    def evaluate(sparsely: bool) -> tuple[Tensor, list[Tensor | None]]:
+        module.sparse_encoder = sparsely
+        torch.manual_seed(0)
+        loss = module(tensors)[2].loss
+        parameters = [p for p in module.parameters() if p.requires_grad]
+        return loss.detach(), list(torch.autograd.grad(loss, parameters, allow_unused=True))
+
+    (loss, gradients), (expected, expected_gradients) = evaluate(True), evaluate(False)
+    assert len(readings) == 1
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0.0)
+    for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, expected_gradient, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("prior", ["vmm", "gmm"])
+def test_empirical_bayes_is_that_of_the_dense_encoder(
+    make_model: Make, minibatch: Any, fill_pseudo_inputs: Any, readings: list[SparseCounts], prior: str
+) -> None:
+    model = make_model(prior=prior)
+    model = fill_pseudo_inputs(model) if prior == "vmm" else model
+    module, tensors, losses = model.module, minibatch(model), []
+    for module.sparse_encoder in (True, False):
+        torch.manual_seed(0)
+        losses.append(module.empirical_bayes_loss(tensors)[0].loss)
+    assert len(readings) == 1
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.usefixtures("always")
+def test_training_and_latent_space_follow_the_dense_encoder(
+    make_model: Make, short_training: dict[str, Any]
+) -> None:
+    models = [make_model(prior="standard_normal", sparse_encoder=s, dropout_rate=0.0) for s in (True, False)]
+    models[1].module.load_state_dict(models[0].module.state_dict())
+    for model in models:
+        torch.manual_seed(1)
+        model.train(**short_training)
+    for key in ("train_loss", "elbo_validation"):
+        sparse, dense = (m.history[key].to_numpy(dtype=float) for m in models)
+        np.testing.assert_allclose(sparse, dense, rtol=1e-4)
+    sparse, dense = (m.get_latent_representation() for m in models)
+    np.testing.assert_allclose(sparse, dense, atol=1e-2)
+
+
+@pytest.mark.usefixtures("always")
+def test_hooks_that_freeze_weights_for_a_query_still_do(
+    make_model: Make, minibatch: Any, readings: list[SparseCounts]
+) -> None:
+    model = make_model(prior="standard_normal")
+    module = model.module
+    module.z_encoder.encoder.set_online_update_hooks()
+    module(minibatch(model))[2].loss.backward()
+    gradient = module.z_encoder.encoder.fc_layers[0][0].weight.grad
+    assert len(readings) == 1
+    assert not gradient[:, :-2].any() and gradient[:, -2:].any()
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "x", "kwargs", "is_sparse"),
+    [
+        (250, matrix(300, 100, density=0.1), {}, True),
+        (100, matrix(300, 100, density=0.1), {}, False),
+        (250, matrix(300, 100, density=0.6), {}, False),
+        (250, matrix(300, 100, density=0.1), {"sparse_encoder": False}, False),
+        (250, matrix(300, 100, density=0.1), {"use_observed_lib_size": False}, False),
+    ],
+    ids=["large and sparse", "small minibatch", "dense counts", "switched off", "latent library"],
+)
+def test_sparse_products_are_taken_where_they_are_faster(
+    make_model: Make,
+    minibatch: Any,
+    readings: list[SparseCounts],
+    adata: Any,
+    n_cells: int,
+    x: Tensor,
+    kwargs: dict[str, Any],
+    is_sparse: bool,
+) -> None:
+    adata.X = x.numpy() + np.eye(300, 100, dtype=np.float32)  # no cell is empty
+    model = make_model(adata, prior="standard_normal", **kwargs)
+    module, tensors = model.module.eval(), minibatch(model, n_cells)
+    module.inference(**module._get_inference_input(tensors))
+    assert bool(readings) is is_sparse
+    readings.clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        module.inference(**module._get_inference_input(tensors))
+    assert not readings
+
+
+def test_counts_are_looked_for_once_in_a_step(
+    make_model: Make, minibatch: Any, fill_pseudo_inputs: Any, always: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fill_pseudo_inputs(make_model())
+    module, tensors, found = model.module, minibatch(model), []
+    original = SparseCounts.of.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type, x: Tensor) -> SparseCounts:
+        found.append(x)
+        return original(cls, x)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(SparseCounts, "of", classmethod(counted))
+    module(tensors)[2].loss.backward()
+    module.empirical_bayes_loss(tensors)
+    assert len(found) == 1
+
+
+def test_a_model_can_be_copied_after_use(make_model: Make, minibatch: Any) -> None:
+    model = make_model()
+    model.module.eval()(minibatch(model), compute_loss=False)
+    copied = copy.deepcopy(model.module)
+    assert copied.state_dict().keys() == model.module.state_dict().keys()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """NumPy and torch take turns in looking for zeros, depending on the number of threads."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)

@@ -1,0 +1,133 @@
+"""A linear layer that reads sparse counts: an encoder's first, which takes most of its time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+
+from vmmscvi.module._sparse_counts import SparseCounts
+
+LARGEST_DENSITY = 0.25
+"""Share of entries that are not zero above which the dense product is faster."""
+SMALLEST_MINIBATCH = 192
+"""Number of cells below which it is as fast: the transposed weight is written for any number of cells."""
+
+
+class SparseLinear(nn.Linear):
+    """:class:`torch.nn.Linear` whose first inputs may come as :class:`SparseCounts` beside the dense ones.
+
+    Parameters, names and results are those of the dense layer.
+    """
+
+    @classmethod
+    def sharing(cls, linear: nn.Linear) -> SparseLinear:
+        """Make a layer with the parameters of another; draws no random numbers.
+
+        Parameters
+        ----------
+        linear
+            The layer whose parameters are shared.
+        """
+        layer = cls(linear.in_features, linear.out_features, device="meta")
+        layer.weight, layer.bias = linear.weight, linear.bias
+        return layer
+
+    def can_read(self, counts: SparseCounts) -> bool:
+        """Whether reading these counts gives the same result, and sooner.
+
+        Parameters
+        ----------
+        counts
+            The layer's first inputs.
+        """
+        return counts.value.dtype == self.weight.dtype and counts.density <= LARGEST_DENSITY
+
+    @contextmanager
+    def reading(self, counts: SparseCounts) -> Iterator[None]:
+        """Read these counts instead of the first column of the dense input, for a while.
+
+        Parameters
+        ----------
+        counts
+            The layer's first inputs, on the scale on which it sees them.
+        """
+        self._counts = counts
+        try:
+            yield
+        finally:
+            self._counts = None
+
+    _counts: SparseCounts | None = None
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply the layer.
+
+        Parameters
+        ----------
+        input
+            Shape ``(n, n_inputs)``; or within :meth:`reading` ``(n, 1 + n_others)``, a column that is ignored
+            and the inputs that follow the counts.
+        """
+        if self._counts is None:
+            return super().forward(input)
+        others = input[:, 1:].to(self.weight.dtype)
+        product: Tensor = _SparseProduct.apply(self._counts, others, self.weight)  # type: ignore[no-untyped-call]
+        return product + self.bias
+
+
+class _SparseProduct(torch.autograd.Function):
+    """Product of the counts and other inputs with the transposed weight."""
+
+    @staticmethod
+    def forward(ctx: Any, counts: SparseCounts, others: Tensor, weight: Tensor) -> Tensor:
+        ctx.counts = counts
+        ctx.save_for_backward(others, weight)
+        n_genes = counts.shape[1]
+        product = _weighted_sums(
+            counts.gene, counts.cell_start, counts.value, weight[:, :n_genes].T.contiguous()
+        )
+        return product.addmm_(others, weight[:, n_genes:].T)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        others, weight = ctx.saved_tensors
+        _, needs_others, needs_weight = ctx.needs_input_grad
+        n_obs, n_genes = ctx.counts.shape
+        by_others = grad @ weight[:, n_genes:] if needs_others else None
+        if not needs_weight:
+            return None, by_others, None
+        by_cell = csr_array(
+            (ctx.counts.value.numpy(), ctx.counts.gene.numpy(), ctx.counts.cell_start.numpy()),
+            (n_obs, n_genes),
+        )
+        by_gene = by_cell.tocsc()
+        cells, gene_start, value = map(torch.from_numpy, (by_gene.indices, by_gene.indptr, by_gene.data))
+        by_weight = torch.empty_like(weight)
+        by_weight[:, :n_genes] = _weighted_sums(cells, gene_start, value, grad.contiguous()).T
+        torch.mm(grad.T, others, out=by_weight[:, n_genes:])
+        return None, by_others, by_weight
+
+
+def _weighted_sums(index: Tensor, start: Tensor, value: Tensor, rows: Tensor) -> Tensor:
+    """For each of several groups the sum of rows of a matrix, weighted.
+
+    Parameters
+    ----------
+    index, value
+        The rows to be added and their weights, group by group, shape ``(m,)``.
+    start
+        Where each group starts, and the last one ends, shape ``(n_groups + 1,)``.
+    rows
+        Shape ``(n_rows, n_columns)``.
+
+    Returns
+    -------
+    Tensor of shape ``(n_groups, n_columns)``.
+    """
+    return embedding_bag(index, rows, start[:-1], mode="sum", per_sample_weights=value)
