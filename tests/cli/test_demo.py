@@ -27,8 +27,8 @@ QUICK = ("--n-cells", 400, "--epochs", 2, "--accelerator", "cpu", "--quiet")
 def no_neighbors(monkeypatch):
     """Replace what needs a neighbour graph, which takes long to compile, by something quick."""
 
-    def leiden(graph, seed):
-        return pd.Categorical((graph[:, 0] > 0).astype(int).astype(str))
+    def leiden(graph, seed, resolution=1.0):
+        return pd.Categorical((graph[:, 0] > 1 - resolution).astype(int).astype(str))
 
     monkeypatch.setattr(_demo, "neighbor_graph", lambda embedding, seed: embedding)
     monkeypatch.setattr(_demo, "umap", lambda graph, seed: graph[:, :2])
@@ -58,11 +58,14 @@ def test_table_file_and_figure_tell_the_same(run, tmp_path, no_neighbors):
         "VMM": compare("", "", pd.Categorical(adata.obs["vmm_cluster"]), adata.obsm["X_vmm"], types, batches),
     }
     for name, row in rows.items():
-        (line,) = [line for line in result.output.splitlines() if f" {name} " in line and "│" in line]
+        line = next(line for line in result.output.splitlines() if f" {name} " in line and "│" in line)
         for value in (str(row.n_clusters), *(f"{x:.3f}" for x in (row.nmi, row.ari, row.batch_mixing))):
             assert value in line
     assert result.output.count("┏") == 1  # one table
-    assert list(adata.uns["vmmscvi"]["comparison"]["prior"]) == ["N(0, I)", "VMM"]
+    comparison = adata.uns["vmmscvi"]["comparison"]
+    assert list(comparison["prior"]) == ["N(0, I)", "N(0, I)", "VMM"]
+    assert "chosen with the labels" in comparison["clusters_by"].iloc[1]
+    assert comparison["ari"].iloc[1] >= comparison["ari"].iloc[0]
 
 
 def test_the_same_seed_gives_the_same_table(run, no_neighbors):
