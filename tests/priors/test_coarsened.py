@@ -93,7 +93,7 @@ def test_marginal_likelihood_of_a_power_of_the_likelihood_is_its_integral(n_effe
     evidence = Evidence(torch.as_tensor(z)[:, None], n_effective, c)
     found = evidence.log_marginal(evidence.statistics(r))
     # substitutions that make both tails short: a centre that is a sinh, a precision that is an exponential
-    s, t = np.linspace(-10, 10, 2001)[:, None], np.linspace(-25, 5, 1501)
+    s, t = np.linspace(-10, 10, 801)[:, None], np.linspace(-25, 5, 601)
     center, precision = np.sinh(s), np.exp(t)
     for component in range(2):
         powers = n_effective / 8 * r[:, component].numpy()
@@ -266,8 +266,8 @@ def test_well_separated_gaussians_are_found_exactly(n_obs: int, n_clusters: int,
 
 
 @pytest.mark.parametrize("p", [1, 2, 10])
-@pytest.mark.parametrize("n_obs", [30, 500, 5000])
-@pytest.mark.parametrize("size", [0.3, 1.0, 3.0])
+@pytest.mark.parametrize("n_obs", [30, 500, 3000])
+@pytest.mark.parametrize("size", [0.3, 3.0])
 def test_one_gaussian_is_one_component(n_obs: int, p: int, size: float) -> None:
     z = size * clusters(n_obs, 1, p, distance=0.0)[0] + 1.0
     mixture = fit(z, n_components=min(60, n_obs // 10))

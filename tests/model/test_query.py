@@ -1,0 +1,131 @@
+"""New cells are mapped into a reference: its clusters stay, to the last bit, where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from anndata import AnnData
+from torch import Tensor
+
+from vmmscvi import SCVI_VMM
+from vmmscvi.data import simulate_counts
+
+Make = Callable[..., SCVI_VMM]
+
+TRAINING: dict[str, Any] = {
+    "max_epochs": 4,
+    "batch_size": 32,
+    "lr": 1e-2,
+    "accelerator": "cpu",
+    "enable_progress_bar": False,
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "batch seen by the encoder": {},
+    "encoder without covariates": {"encode_covariates": False},
+    "batch embedding": {"batch_representation": "embedding"},
+}
+
+
+@pytest.fixture
+def query(counts: AnnData) -> AnnData:
+    """Cells of the same types and genes from one batch that the reference has and one that it has not."""
+    adata = simulate_counts(n_cells=120, n_genes=100, n_types=4, n_batches=2, seed=0)
+    adata.obs["batch"] = np.where(adata.obs["batch"] == "batch0", "batch0", "new")
+    return AnnData(adata.X, obs=adata.obs[["batch"]], var=counts.var.copy())
+
+
+def clusters_of(model: SCVI_VMM) -> dict[str, Tensor]:
+    """Weights, centres and covariances as they are used, and everything that they come from."""
+    module = model.module
+    with torch.no_grad():
+        components = module.prior.component_distribution(module.centers())
+        used = {
+            "weights": module.prior.weights,
+            "loc": components.loc,
+            "covariance": components.covariance_matrix,
+            "log_prob": module.prior.log_prob(torch.ones(1, module.n_latent), module.centers()),
+        }
+    kept = {n: v for n, v in module.state_dict().items() if n.startswith("prior.")}
+    return {n: v.clone() for n, v in {**used, **kept}.items()}
+
+
+@pytest.mark.parametrize("prior", ["vmm", "gmm"])
+@pytest.mark.parametrize(
+    ("options", "start"),
+    [*((options, "embedding") for options in OPTIONS.values()), ({}, "cells")],
+    ids=[*OPTIONS, "started from cells"],
+)
+def test_clusters_stay_to_the_last_bit_when_a_query_is_mapped(
+    make_model: Make, query: AnnData, prior: str, start: str, options: dict[str, Any]
+) -> None:
+    reference = make_model(prior=prior, **options)
+    reference.train(**TRAINING, start=start)
+    expected, names = clusters_of(reference), reference.component_names()
+    model = SCVI_VMM.load_query_data(query, reference)
+    assert model.module.n_batch == 3
+    before = {n: v.clone() for n, v in model.module.state_dict().items()}
+    model.train(**{**TRAINING, "max_epochs": 2})
+    assert len(model.trainer.optimizers) == 1
+    assert model.trainer.current_epoch == 2 and "prior_loss" not in model.history
+    found = clusters_of(model)
+    for name, value in expected.items():
+        if name == "prior._extra_state":
+            continue  # says that it is frozen
+        assert torch.equal(found[name], value), name
+    after = model.module.state_dict()
+    changed = {n for n, v in before.items() if v.shape != after[n].shape or not torch.equal(v, after[n])}
+    assert changed and not any(name.startswith(("prior.", "pseudo_inputs.")) for name in changed)
+    assert model.component_names() == names
+    clusters = model.predict()
+    assert list(clusters.index) == list(query.obs_names) and set(clusters) <= set(names)
+
+
+def test_a_mapped_query_can_be_saved_loaded_and_trained_on(
+    make_model: Make, query: AnnData, tmp_path: Path
+) -> None:
+    reference = make_model()
+    reference.train(**TRAINING)
+    reference.save(tmp_path / "reference")
+    model = SCVI_VMM.load_query_data(query, str(tmp_path / "reference"))
+    model.save(tmp_path / "untrained")
+    for name in ("untrained", "trained"):
+        model = SCVI_VMM.load(tmp_path / name, adata=query)
+        assert model.module.prior.is_frozen
+        model.train(**{**TRAINING, "max_epochs": 1})
+        assert len(model.trainer.optimizers) == 1
+        if name == "untrained":
+            model.save(tmp_path / "trained")
+    expected, found = clusters_of(reference), clusters_of(model)
+    assert all(torch.equal(found[n], expected[n]) for n in ("weights", "loc", "covariance", "log_prob"))
+
+
+@pytest.mark.parametrize("prior", ["vmm", "gmm"])
+def test_an_unfrozen_prior_goes_on_from_the_reference(make_model: Make, query: AnnData, prior: str) -> None:
+    reference = make_model(prior=prior)
+    reference.train(**TRAINING, start="cells")
+    expected = clusters_of(reference)
+    model = SCVI_VMM.load_query_data(query, reference, unfrozen=True)
+    assert torch.equal(model.module.prior.weights, expected["weights"])
+    model.train(**{**TRAINING, "max_epochs": 2})
+    assert len(model.trainer.optimizers) == 2
+    assert list(model.history["prior_loss"].index) == [0, 1]
+    assert model.component_names() == reference.component_names()
+    assert not torch.equal(model.module.prior.weights, expected["weights"])
+
+
+@pytest.mark.parametrize("prior", ["vampprior", "standard_normal"])
+def test_other_priors_can_be_mapped_into_as_well(make_model: Make, query: AnnData, prior: str) -> None:
+    reference = make_model(prior=prior)
+    reference.train(**{**TRAINING, "max_epochs": 1})
+    model = SCVI_VMM.load_query_data(query, reference)
+    z = torch.ones(1, 4)
+    with torch.no_grad():
+        before = model.module.prior.log_prob(z, model.module.centers())
+        model.train(**{**TRAINING, "max_epochs": 1})
+        assert torch.equal(model.module.prior.log_prob(z, model.module.centers()), before)
+        assert torch.equal(reference.module.prior.log_prob(z, reference.module.centers()), before)

@@ -1,0 +1,201 @@
+"""What components and pseudo-inputs start from: clusters of the embedding, whatever a cell comes with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from anndata import AnnData
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import Callback
+from scvi.dataloaders import AnnDataLoader
+from torch import Tensor
+
+from vmmscvi import SCVI_VMM
+from vmmscvi.model import _start
+from vmmscvi.module import PseudoCells
+from vmmscvi.module._pseudo_inputs import SMALLEST_EXPRESSION, SMALLEST_PROBABILITY
+
+Make = Callable[..., SCVI_VMM]
+Training = dict[str, Any]
+
+COVARIATES = {
+    "batch_key": "batch",
+    "categorical_covariate_keys": ["donor", "phase"],
+    "continuous_covariate_keys": ["stress"],
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "batch": {},
+    "single batch": {"setup": {}},
+    "covariates": {"setup": COVARIATES},
+    "covariates, single batch": {"setup": {"categorical_covariate_keys": ["donor"]}},
+    "batch embedding": {"batch_representation": "embedding"},
+    "batch embedding, covariates": {"batch_representation": "embedding", "setup": COVARIATES},
+    "encoder without covariates": {"encode_covariates": False, "setup": COVARIATES},
+    "pseudo-inputs as counts": {"pseudo_input_space": "counts"},
+    "latent library size": {"use_observed_lib_size": False},
+    "counts as they are": {"log_variational": False},
+    "size factors and labels": {
+        "setup": {"batch_key": "batch", "size_factor_key": "size_factor", "labels_key": "cell_type"}
+    },
+    "maximum likelihood": {"inference": "MLE"},
+    "one component": {"n_components": 1},
+    "one dimension": {"n_latent": 1},
+}
+
+
+class KeepStart(Callback):
+    """The module as it is when the first minibatch after the warm-up comes."""
+
+    module: Any = None
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if pl_module.module.prior.is_started and self.module is None:
+            self.module = deepcopy(pl_module.module)
+
+
+def covariates_of(cells: PseudoCells, setup: dict[str, Any], encoded: bool) -> Iterator[tuple[str, Tensor]]:
+    """Covariates of pseudo-cells by their columns; what the encoder does not see they do not have."""
+    assert (cells.batch.shape[1] == 2) == (encoded and "batch_key" in setup)
+    assert (cells.continuous is not None) == (encoded and "continuous_covariate_keys" in setup)
+    if not encoded:
+        assert cells.categorical == ()
+        return
+    if "batch_key" in setup:
+        yield "batch", cells.batch
+    yield from zip(setup.get("categorical_covariate_keys", ()), cells.categorical, strict=True)
+    if cells.continuous is not None:
+        yield "stress", cells.continuous
+
+
+@pytest.mark.parametrize("prior", ["vmm", "gmm"])
+@pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
+def test_components_start_as_the_clusters_and_pseudo_inputs_as_their_mean_cells(
+    make_model: Make, quick_training: Training, found_mixtures: list, prior: str, options: dict[str, Any]
+) -> None:
+    model, start = make_model(prior=prior, **options), KeepStart()
+    model.train(**quick_training, callbacks=[start])
+    ((z, mixture),) = found_mixtures
+    assert z.shape == (270, model.module.n_latent)
+    torch.testing.assert_close(start.module.prior.weights, mixture.weights.float())
+    if prior == "gmm":
+        torch.testing.assert_close(start.module.prior.loc.detach(), mixture.loc.float())
+    else:
+        cells = model.adata[model.train_indices]
+        shares = (mixture.responsibilities / mixture.responsibilities.sum(0)).numpy().T
+        assert_mean_cells(start.module.pseudo_inputs(), cells, shares, options)
+    probabilities = model.get_cluster_probabilities()
+    assert probabilities.shape == (300, len(mixture.weights))
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+    assert model.get_cluster_weights().sum() == pytest.approx(1, rel=1e-5)
+    assert np.isfinite(model.get_prior_log_density()).all()
+    assert np.isfinite(model.sample_prior(10, component="0").X.data).all()
+
+
+def assert_mean_cells(
+    found: PseudoCells, cells: AnnData, shares: np.ndarray, options: dict[str, Any]
+) -> None:
+    """Expression is averaged on the scale of log1p; ``shares`` has a row of weights for each component."""
+    counts = np.expm1(shares @ np.log1p(cells.X.toarray()))
+    np.testing.assert_allclose(found.counts.detach(), counts, rtol=1e-3, atol=2 * SMALLEST_EXPRESSION)
+    setup = options.get("setup", {"batch_key": "batch"})
+    for name, covariate in covariates_of(found, setup, options.get("encode_covariates", True)):
+        values = cells.obs[name].to_numpy()
+        if name != "stress":
+            values = pd.get_dummies(pd.Categorical(values)).to_numpy(dtype=float)
+        expected = shares @ values.reshape(len(values), -1)
+        tolerance = 2 * SMALLEST_PROBABILITY
+        np.testing.assert_allclose(covariate.detach(), expected, atol=tolerance, err_msg=name)
+
+
+def test_the_embedding_is_that_of_the_training_cells_without_noise(
+    make_model: Make, quick_training: Training, found_mixtures: list
+) -> None:
+    model, start = make_model(dropout_rate=0.5), KeepStart()
+    model.train(**quick_training, callbacks=[start])
+    model.module.load_state_dict(start.module.state_dict())
+    expected = model.get_latent_representation(indices=model.train_indices)
+    np.testing.assert_allclose(found_mixtures[0][0], expected, atol=1e-5)
+
+
+def test_centres_start_close_to_the_clusters_whose_mean_cells_they_are(
+    make_model: Make, training: Training, found_mixtures: list
+) -> None:
+    start = KeepStart()
+    make_model(n_components=20).train(**training, callbacks=[start])
+    ((_, mixture),) = found_mixtures
+    centers = start.module.encode_pseudo_inputs().loc.detach().double()
+    distances = torch.cdist(centers, mixture.loc)
+    assert torch.equal(distances.argmin(1), torch.arange(len(mixture.loc)))
+    assert (distances.diagonal() < 0.5 * torch.pdist(mixture.loc).min()).all()
+
+
+def test_precisions_start_from_clusters_and_the_posteriors_of_their_cells(
+    make_model: Make, training: Training, found_mixtures: list
+) -> None:
+    model, start = make_model(prior="gmm", n_components=20), KeepStart()
+    model.train(**training, callbacks=[start])
+    ((_, mixture),) = found_mixtures
+    with torch.no_grad():
+        model.module.load_state_dict(start.module.state_dict())
+        _, variance = model.get_latent_representation(indices=model.train_indices, return_dist=True)
+        covariance = torch.linalg.inv(start.module.prior.precision_cholesky().double())
+        covariance = covariance.mT @ covariance
+    counts = mixture.responsibilities.sum(0)
+    spread = mixture.responsibilities.mT @ torch.as_tensor(variance).double() / counts[:, None]
+    # with hundreds of cells in a cluster the Wishart changes little: it counts as one
+    expected = mixture.covariance + torch.diag_embed(spread)
+    scatter = 1 / start.module.prior.wishart_scale_factor / (counts + 1)
+    assert ((covariance - expected).abs() < scatter[:, None, None] + 0.1 * expected.abs().amax()).all()
+    assert ((covariance - mixture.covariance).diagonal(dim1=1, dim2=2) > 0.5 * spread).all()
+
+
+class InMemory(LightningDataModule):
+    """A data module that gives minibatches, and tells nothing but the number of its cells."""
+
+    def __init__(self, model: SCVI_VMM, sparse: bool) -> None:
+        super().__init__()
+        self.manager, self.n_obs, self.sparse = model.adata_manager, model.adata.n_obs, sparse
+
+    def _loader(self, indices: np.ndarray, shuffle: bool) -> Any:
+        options = {"batch_size": 32, "shuffle": shuffle, "load_sparse_tensor": self.sparse}
+        return AnnDataLoader(self.manager, indices=indices, **options)
+
+    def train_dataloader(self) -> Any:
+        return self._loader(np.arange(270), shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        return self._loader(np.arange(270, 300), shuffle=False)
+
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        return {k: v if v.layout == torch.strided else v.to_dense() for k, v in batch.items()}
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("prior", ["vmm", "gmm"])
+def test_a_registry_and_a_data_module_are_enough(
+    make_model: Make,
+    training: Training,
+    found_mixtures: list,
+    monkeypatch: pytest.MonkeyPatch,
+    prior: str,
+    sparse: bool,
+) -> None:
+    source = make_model(setup=COVARIATES)
+    del training["batch_size"]
+    training["max_epochs"] = 4
+    for limit, n_sampled in ((100_000, 270), (100, 128)):  # whole minibatches
+        monkeypatch.setattr(_start, "LARGEST_SAMPLE", limit)
+        monkeypatch.setattr(_start, "SMALLEST_SAMPLE", 50)
+        model = SCVI_VMM(registry=source.adata_manager.registry, prior=prior, n_hidden=16, n_latent=4)
+        model.train(**training, datamodule=InMemory(source, sparse))
+        z, mixture = found_mixtures[-1]
+        assert len(z) == n_sampled
+        assert model.module.prior.n_components == len(mixture.weights)
+        assert list(model.history["prior_loss"].index) == [2, 3]
+        assert float(model.module.prior.weights.detach().sum()) == pytest.approx(1, rel=1e-5)
