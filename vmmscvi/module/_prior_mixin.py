@@ -115,7 +115,10 @@ class PriorMixin:
             self.prior.cache_centers(centers)
 
     def empirical_bayes_loss(
-        self, tensors: dict[str, Tensor], hyperprior_n_obs: float | None = None
+        self,
+        tensors: dict[str, Tensor],
+        hyperprior_n_obs: float | None = None,
+        inference_outputs: dict[str, Any] | None = None,
     ) -> tuple[EmpiricalBayesLoss, Tensor]:
         """Objective of the empirical-Bayes step on a minibatch, and the component of every cell.
 
@@ -128,6 +131,8 @@ class PriorMixin:
             The minibatch, as the data loader gives it.
         hyperprior_n_obs
             See :meth:`vmmscvi.priors.BayesianMixturePrior.empirical_bayes_loss`.
+        inference_outputs
+            What encoding the minibatch gave, if it need not be encoded again.
 
         Returns
         -------
@@ -140,13 +145,13 @@ class PriorMixin:
         """
         if not isinstance(self.prior, BayesianMixturePrior):
             raise ValueError(f"A {type(self.prior).__name__} is not fitted by empirical Bayes.")
-        # inference runs the encoder of the library size as well
-        with torch.no_grad(), evaluation_mode(self.z_encoder), evaluation_mode(self.l_encoder):
-            inference_outputs = self.inference(**self._get_inference_input(tensors))
+        if inference_outputs is None:
+            # inference runs the encoder of the library size as well
+            with torch.no_grad(), evaluation_mode(self.z_encoder), evaluation_mode(self.l_encoder):
+                inference_outputs = self.inference(**self._get_inference_input(tensors))
         centers = self.centers()
-        loss = self.prior.empirical_bayes_loss(
-            inference_outputs[MODULE_KEYS.Z_KEY], centers, hyperprior_n_obs
-        )
+        z = inference_outputs[MODULE_KEYS.Z_KEY].detach()
+        loss = self.prior.empirical_bayes_loss(z, centers, hyperprior_n_obs)
         with torch.no_grad():
             assigned = self.assign(inference_outputs[MODULE_KEYS.QZ_KEY].loc, centers)
         return loss, assigned

@@ -30,7 +30,7 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
        held.
 
     The plan knows of the module only ``prior_parameters()``, ``cache_centers()``, ``prior.alpha`` and
-    ``empirical_bayes_loss(tensors, hyperprior_n_obs)``.
+    ``empirical_bayes_loss(tensors, hyperprior_n_obs, inference_outputs)``.
     Where there are no prior parameters to fit (N(0, I), a VampPrior, a frozen prior), the second step is
     skipped.
 
@@ -52,6 +52,10 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
     hyperprior_n_obs
         Number of cells that the hyper-priors are weighed against in an empirical-Bayes step; the size of the
         minibatch by default, as in the paper.
+    reuse_encoding
+        Whether empirical-Bayes steps take the latent positions that the variational step has sampled, instead
+        of encoding the minibatch again, with the updated networks and without dropout (default, as in the
+        paper). Saves about a tenth of the time.
     gradient_clip_val
         Largest norm of the networks' gradient and, separately, of the prior's. (The Trainer's argument of
         this name cannot be used with two optimizers.) No clipping by default.
@@ -76,6 +80,7 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         eps: float = 1e-7,
         weight_decay: float = 0.0,
         hyperprior_n_obs: float | None = None,
+        reuse_encoding: bool = False,
         gradient_clip_val: float | None = None,
         n_epochs_kl_warmup: int | None = None,
         n_steps_kl_warmup: int | None = None,
@@ -101,6 +106,8 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         )
         self.prior_lr_ratio = prior_lr_ratio
         self.hyperprior_n_obs = hyperprior_n_obs
+        self.reuse_encoding = reuse_encoding
+        self._encoded: dict[str, Any] | None = None
         self.gradient_clip_val = gradient_clip_val
         self.automatic_optimization = False
         self._utilized: set[int] = set()
@@ -124,9 +131,10 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
                 self.log("kl_weight", self.loss_kwargs["kl_weight"], on_step=True, on_epoch=False)
         with held(parameters_of(*self.trainer.optimizers[1:])):
             with non_finite_explained(self.module, self.current_epoch):
-                _, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
+                encoded, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
             require_finite(loss_output, self.module, self.current_epoch)
             self._step(optimizer, loss_output.loss)
+        self._encoded = encoded if self.reuse_encoding else None
         self.log_losses(loss_output, "train")
         loss: Tensor = loss_output.loss.detach()
         return loss
@@ -136,7 +144,8 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
         with held(parameters_of(self.trainer.optimizers[0])):
             with non_finite_explained(self.module, self.current_epoch):
-                prior_loss, assigned = self.module.empirical_bayes_loss(batch, self.hyperprior_n_obs)
+                encoded, self._encoded = self._encoded, None
+                prior_loss, assigned = self.module.empirical_bayes_loss(batch, self.hyperprior_n_obs, encoded)
             require_finite(prior_loss, self.module, self.current_epoch)
             self._step(optimizer, prior_loss.loss)
         self._utilized.update(assigned.unique().tolist())
