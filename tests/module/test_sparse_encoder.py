@@ -67,6 +67,10 @@ def test_sparse_counts_are_the_matrix(shape: tuple[int, int], density: float) ->
     for cell, (start, end) in enumerate(zip(counts.cell_start, counts.cell_start[1:], strict=False)):
         rebuilt[cell, counts.gene[start:end]] = counts.value[start:end]
     assert torch.equal(rebuilt, x)
+    some = counts.cells(1, shape[0]) if shape[0] > 1 else counts
+    assert some.shape[1] == shape[1] and torch.equal(
+        some.value, x[-some.shape[0] :][x[-some.shape[0] :] != 0]
+    )
     assert counts.density == pytest.approx(float((x != 0).sum()) / max(x.numel(), 1))
 
 

@@ -13,6 +13,7 @@ from scipy.special import expit, log_expit
 from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 from torch import Tensor
 
+from vmmscvi.module import _zero_aware_log_prob
 from vmmscvi.module._positive_counts import LARGEST_TABULATED_COUNT
 from vmmscvi.module._zero_aware import (
     ZeroAwareNegativeBinomial,
@@ -256,6 +257,22 @@ def test_everything_else_is_inherited(likelihood: str) -> None:
         torch.testing.assert_close(getattr(distribution, name), getattr(expected, name))
     torch.testing.assert_close(distribution.get_normalized("scale"), scale)
     assert distribution.sample((2,)).shape == (2, 12, 7)
+
+
+@pytest.mark.parametrize("theta_shape", [(7,), (12, 7)])
+@pytest.mark.parametrize("largest", [1, 7, 30, 84])
+def test_any_number_of_cells_at_a_time_gives_the_same(
+    likelihood: str, theta_shape: tuple[int, ...], largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, _ = PAIRS[likelihood]
+    given = parameters(likelihood, 12, 7, theta_shape=theta_shape)
+    x, weight = counts(12, 7), torch.rand(12, 7, dtype=torch.float64)
+    expected = with_gradient(ours, given, x, weight)
+    monkeypatch.setattr(_zero_aware_log_prob, "LARGEST_TEMPORARY", largest)
+    found = with_gradient(ours, given, x, weight)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(**given).log_prob(x), expected[0], rtol=1e-12, atol=1e-12)
 
 
 def test_distributions_of_scvi_are_replaced_and_others_kept(likelihood: str) -> None:

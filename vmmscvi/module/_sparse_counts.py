@@ -51,6 +51,19 @@ class SparseCounts:
         n_obs, n_genes = self.shape
         return torch.searchsorted(self.index, torch.arange(n_obs + 1, device=self.index.device) * n_genes)
 
+    def cells(self, start: int, stop: int) -> SparseCounts:
+        """Return the cells from ``start`` to ``stop``."""
+        n_obs, n_genes = self.shape
+        if (start, stop) == (0, n_obs):
+            return self
+        entries = slice(int(self.cell_start[start]), int(self.cell_start[stop]))
+        return SparseCounts(
+            (stop - start, n_genes),
+            self.index[entries] - start * n_genes,
+            self.gene[entries],
+            self.value[entries],
+        )
+
     @property
     def density(self) -> float:
         """Share of the entries that are not zero."""

@@ -18,6 +18,8 @@ from vmmscvi.module._sparse_counts import SparseCounts
 
 FindCounts = Callable[[Tensor], SparseCounts]
 """Finds the counts that are not zero in a matrix; for callers that remember them."""
+LARGEST_TEMPORARY = 2**19
+"""Numbers in a temporary matrix: few enough to stay in a cache, and to be allocated without page faults."""
 
 
 def log_prob(
@@ -105,10 +107,7 @@ def _theta_gradient(grad: Tensor, by_theta: Tensor, is_shared: bool) -> Tensor:
 def _evaluate(
     x: SparseCounts, mu: Tensor, theta: Tensor, zi_logits: Tensor | None, with_derivatives: bool
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    r"""Log-probabilities of counts and, if wanted, their derivatives.
-
-    As if every count were zero, whose log-probability under the negative binomial is
-    :math:`-\theta \log(1 + \mu / \theta)`; then the others are put right.
+    """Log-probabilities of counts and, if wanted, their derivatives; a few cells at a time.
 
     Parameters
     ----------
@@ -126,36 +125,68 @@ def _evaluate(
     The log-probabilities, and their derivatives by ``mu``, ``theta`` and ``zi_logits`` at the same place; all
     of shape ``(n, n_genes)``.
     """
+    result = torch.empty_like(mu)
+    derivatives: tuple[Tensor | None, ...] = ()
+    if with_derivatives:
+        by_mu, by_theta = torch.empty_like(mu), torch.empty_like(mu)
+        derivatives = (by_mu, by_theta, None if zi_logits is None else torch.empty_like(mu))
+    n_obs, n_genes = mu.shape
+    n_together = max(LARGEST_TEMPORARY // max(n_genes, 1), 1)
+    for start in range(0, n_obs, n_together):
+        cells = slice(start, min(start + n_together, n_obs))
+        _evaluate_cells(
+            x.cells(cells.start, cells.stop),
+            mu[cells],
+            theta if theta.dim() == 1 else theta[cells],
+            None if zi_logits is None else zi_logits[cells],
+            result[cells],
+            tuple(None if d is None else d[cells] for d in derivatives),
+        )
+    return result, derivatives
+
+
+def _evaluate_cells(
+    x: SparseCounts,
+    mu: Tensor,
+    theta: Tensor,
+    zi_logits: Tensor | None,
+    result: Tensor,
+    derivatives: tuple[Tensor | None, ...],
+) -> None:
+    r"""Write log-probabilities and, if there is room for them, their derivatives.
+
+    As if every count were zero, whose log-probability under the negative binomial is
+    :math:`-\theta \log(1 + \mu / \theta)`; then the others are put right. Arguments as in :func:`_evaluate`,
+    and its results, which are written to.
+    """
     theta_eps = theta + EPS
     log1p_ratio = (mu * theta_eps.reciprocal()).log1p_()
     positive = PositiveCounts.of(x, mu, theta)
     at_positive = positive.log_prob(positive.pick(log1p_ratio))
     zeros = None
     if zi_logits is None:
-        result = log1p_ratio * -theta
+        torch.mul(log1p_ratio, -theta, out=result)
     else:
-        zeros = _inflated_zeros(log1p_ratio, theta, zi_logits)
-        result = zeros.log_prob
+        zeros = _inflated_zeros(log1p_ratio, theta, zi_logits, result)
         at_positive += logsigmoid(-positive.pick(zi_logits))
     result.view(-1).index_copy_(0, positive.index, at_positive)
-    if not with_derivatives:
-        return result, ()
+    if not derivatives:
+        return
 
-    total = mu + theta_eps
-    by_mu = torch.div(-theta, total)
+    by_mu, by_theta, by_zi_logits = derivatives
+    total = torch.add(mu, theta_eps, out=by_theta)
+    by_mu = torch.div(-theta, total, out=by_mu)
     by_theta = torch.div(mu, total, out=total).mul_(theta / theta_eps).sub_(log1p_ratio)
-    by_zi_logits = None
     if zeros is not None:
         # only a zero that was counted, not dropped, tells of mean and dispersion
         dropped = zeros.dropped
         dropped.view(-1).index_fill_(0, positive.index, 0.0)
-        by_zi_logits = torch.sub(dropped, zeros.inflation, out=zeros.inflation)
+        torch.sub(dropped, zeros.inflation, out=by_zi_logits)
         counted = torch.sub(dropped.new_ones(()), dropped, out=dropped)
         by_mu.mul_(counted)
         by_theta.mul_(counted)
     by_mu.view(-1).index_add_(0, positive.index, positive.derivative_by_mu())
     by_theta.view(-1).index_add_(0, positive.index, positive.derivative_by_theta())
-    return result, (by_mu, by_theta, by_zi_logits)
 
 
 class _InflatedZeros(NamedTuple):
@@ -163,21 +194,20 @@ class _InflatedZeros(NamedTuple):
 
     Attributes
     ----------
-    log_prob
-        Log-probability of a zero.
     inflation
         Prior probability that a count is dropped.
     dropped
         Posterior probability that a zero was dropped.
     """
 
-    log_prob: Tensor
     inflation: Tensor
     dropped: Tensor
 
 
-def _inflated_zeros(log1p_ratio: Tensor, theta: Tensor, zi_logits: Tensor) -> _InflatedZeros:
-    r"""Compute what there is to know of zeros.
+def _inflated_zeros(
+    log1p_ratio: Tensor, theta: Tensor, zi_logits: Tensor, log_prob: Tensor
+) -> _InflatedZeros:
+    r"""Write the log-probability of zeros, and return what else there is to know of them.
 
     The probability :math:`s + (1 - s) (1 + \mu/\theta)^{-\theta}` is a sum of positive terms, so that no
     digit is lost as long as it does not underflow, which is looked after.
@@ -190,21 +220,23 @@ def _inflated_zeros(log1p_ratio: Tensor, theta: Tensor, zi_logits: Tensor) -> _I
         Shape ``(n, n_genes)`` or ``(n_genes,)``.
     zi_logits
         Logits of :math:`s`, shape ``(n, n_genes)``.
+    log_prob
+        Written to, shape ``(n, n_genes)``.
     """
     inflation = torch.sigmoid(zi_logits)
     # powers of two because they take a third of the time of `exp`
-    probability = (log1p_ratio * (theta * (-1.0 / math.log(2.0)))).exp2_()
+    probability = torch.mul(log1p_ratio, theta * (-1.0 / math.log(2.0)), out=log_prob).exp2_()
     probability = torch.lerp(probability, probability.new_ones(()), inflation, out=probability)
     dropped = inflation / probability
     smallest = torch.finfo(probability.dtype).tiny * 1e6
     underflow = (probability < smallest).nonzero(as_tuple=True) if _any_below(probability, smallest) else None
-    log_prob = probability.log_()
+    probability.log_()
     if underflow is not None:
         logits = zi_logits[underflow]
         log_counted_zero = (log1p_ratio * -theta)[underflow]
         log_prob[underflow] = torch.logaddexp(logits, log_counted_zero) - softplus(logits)
         dropped[underflow] = torch.sigmoid(logits - log_counted_zero)
-    return _InflatedZeros(log_prob, inflation, dropped)
+    return _InflatedZeros(inflation, dropped)
 
 
 def _any_below(values: Tensor, bound: float) -> bool:
