@@ -140,7 +140,7 @@ def demo(
     ),
     seed: Seed = 0,
     n_cells: Annotated[int, typer.Option(min=200, help="Number of simulated cells.")] = 3000,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 80,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 150,
     accelerator: Accelerator = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
