@@ -217,5 +217,7 @@ def test_a_point_cannot_be_cached_as_an_encoded_pseudo_input() -> None:
 
 @pytest.mark.parametrize("scale", ["papers", 0.0, -1.0, float("nan"), float("inf")])
 def test_bad_wishart_scales_are_refused(scale: str | float) -> None:
-    with pytest.raises(ValueError, match="`wishart_scale` must be 'half', 'paper', 'reference' or a positive"):
+    with pytest.raises(
+        ValueError, match="`wishart_scale` must be 'half', 'paper', 'reference' or a positive"
+    ):
         wishart_scale_factor(scale, K, P)
