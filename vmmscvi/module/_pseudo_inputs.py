@@ -96,8 +96,8 @@ class PseudoInputs(nn.Module):
         Parameters
         ----------
         cells
-            Counts of shape ``(K, n_genes)``, probabilities of batches and categories, continuous covariates. What the
-            encoder does not see may be left out (``None``, an empty tuple).
+            Counts of shape ``(K, n_genes)``, probabilities of batches and categories, continuous covariates.
+            What the encoder does not see may be left out (``None``, an empty tuple).
         """
         if cells.counts.shape[-1] != self.expression.shape[-1]:
             raise ValueError(
