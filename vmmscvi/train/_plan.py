@@ -56,7 +56,7 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         Whether empirical-Bayes steps take the latent positions that the variational step has sampled, instead
         of encoding the minibatch again, with the updated networks and without dropout (default, as in the
         paper). Saves a tenth of the time, but the prior is fitted to noisier positions: the validation ELBO
-        was worse by 0.5 (6,400 blood cells) to 10 (900 cells, five lines) nats.
+        was worse by 0.5 (6,400 blood cells) to 10 (2,900 cells of five lines) nats.
     gradient_clip_val
         Largest norm of the networks' gradient and, separately, of the prior's. (The Trainer's argument of
         this name cannot be used with two optimizers.) No clipping by default.
