@@ -248,6 +248,17 @@ def test_components_without_cells_are_dropped_and_no_cell_is_left_without_one() 
     assert torch.equal(result, torch.ones(1000, 1, dtype=torch.float64))
 
 
+def test_a_component_that_is_emptied_by_the_last_sweep_is_dropped_too() -> None:
+    z = torch.as_tensor(clusters(300, 1, 2, 0.0)[0])
+    r = torch.zeros(300, 2, dtype=torch.float64)
+    r[:, 1] = 0.002  # six tenths of a cell, which belong to the other component as well
+    r[:, 0] = 1 - r[:, 1]
+    evidence = Evidence(z, 300, 0.3)
+    assert evidence.statistics(r).alive().all()
+    result = evidence.sweep(r, 1)
+    assert evidence.statistics(result).alive().all() and result.shape == (300, 1)
+
+
 # -- how many clusters ---------------------------------------------------------------------------------------
 
 
