@@ -29,10 +29,10 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
     2. *Empirical-Bayes step*: the prior's parameters follow the gradient of its own objective; networks are
        held.
 
-    The plan knows of the module only ``prior_parameters()``, ``cache_centers()``, ``prior.alpha`` and
-    ``empirical_bayes_loss(tensors, hyperprior_n_obs, inference_outputs)``.
-    Where there are no prior parameters to fit (N(0, I), a VampPrior, a frozen prior), the second step is
-    skipped.
+    The plan knows of the module only ``prior_parameters()``, ``cache_centers()``, ``prior.alpha``,
+    ``prior.is_started`` and ``empirical_bayes_loss(tensors, hyperprior_n_obs, inference_outputs)``.
+    Where there are no prior parameters to fit (N(0, I), a VampPrior, a frozen prior), and as long as the
+    networks warm up for a prior that has not started, the second step is skipped.
 
     ``global_step`` counts minibatches, as in every other scvi-tools plan, so that warm-up by steps,
     ``max_steps`` and loggers mean what they say.
