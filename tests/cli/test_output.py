@@ -89,8 +89,10 @@ def test_permissions_are_those_of_other_files_and_links_are_followed(target):
 
 
 WRITER = """
-    import sys, time
+    import signal, sys, time
     from pathlib import Path
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell runs the tests as a job
     from vmmscvi.cli._errors import errors_in_one_line
     from vmmscvi.cli._output import written_whole
 
