@@ -135,9 +135,9 @@ def _look_up(count: Tensor, gene: Tensor, theta: Tensor) -> tuple[Tensor, Tensor
     factors = theta + steps  # one row for every count from 1 on
     log_coefficients = factors.log().cumsum(0).sub_(torch.lgamma(steps + 2.0))
     digamma_differences = factors.reciprocal_().cumsum(0)
-    row = count.to(torch.int64).sub_(1)
-    untabulated = nonzero((row < 0) | (row >= LARGEST_TABULATED_COUNT) | (row + 1 != count))
-    entry = row.index_fill_(0, untabulated, 0).mul_(len(theta)).add_(gene)
+    row = count.to(torch.int64).sub_(1).clamp_(0, LARGEST_TABULATED_COUNT - 1)
+    untabulated = nonzero(row + 1 != count)
+    entry = row.mul_(len(theta)).add_(gene)
     return (
         log_coefficients.view(-1).index_select(0, entry),
         digamma_differences.view(-1).index_select(0, entry),
