@@ -156,6 +156,15 @@ def test_freezing_stops_training_and_survives_a_state_dict(prior: Prior) -> None
         assert not any(parameter.requires_grad for parameter in frozen.parameters())
 
 
+@pytest.mark.parametrize("is_started", [False, True])
+def test_whether_a_prior_is_in_use_survives_a_state_dict(is_started: bool) -> None:
+    prior, fresh = VampPriorMixture(K, P), VampPriorMixture(K, P)
+    assert prior.is_started and not prior.is_frozen
+    prior.is_started = is_started
+    fresh.load_state_dict(prior.state_dict())
+    assert fresh.is_started is is_started and not fresh.is_frozen
+
+
 @pytest.mark.parametrize(
     ("prior", "fitted_by_empirical_bayes", "uses_pseudo_inputs"),
     [(StandardNormalPrior(P), False, False), (VampPrior(K, P), False, True),

@@ -165,7 +165,6 @@ class SCVI_VMM(TrainingMixin, ClusteringMixin, SCVI):
             Whether everything is trained, the prior included, which goes on from the reference's.
         """
         model: SCVI_VMM = super().load_query_data(*args, unfrozen=unfrozen, **kwargs)
-        model.has_fitted_prior_ = True
         if not unfrozen:
             # not `freeze_prior`, which would encode the centres anew, with an encoder that has been extended
             model.module.prior.freeze()

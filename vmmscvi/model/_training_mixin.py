@@ -35,7 +35,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
     is_trained_: bool
     history_: dict[str, pd.DataFrame] | None
     has_fitted_prior_: bool = False
-    """Whether the prior comes from an earlier training or a reference, so that the next training goes on."""
+    """Whether the next training goes on with the prior: saved with the model, and handed on to a query."""
 
     def train(
         self,
