@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.model import _start
 from vmmscvi.priors import CoarsenedMixture
+from vmmscvi.train import _start
 
 State = dict[str, Tensor]
 

@@ -18,7 +18,8 @@ from torch.distributions import Normal, kl_divergence
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.model import _start
-from vmmscvi.model._start import StartFromEmbedding, default_n_warmup_epochs
+from vmmscvi.model._start import StartFromEmbedding
+from vmmscvi.train._start import default_n_warmup_epochs
 
 Make = Callable[..., SCVI_VMM]
 Training = dict[str, Any]

@@ -1,15 +1,12 @@
-"""The prior starts from what the networks have learned: clusters found in the embedding, after a warm-up."""
+"""How a prior of cells starts from the embedding: which cells are embedded, and what a mean cell is."""
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
 from scvi import REGISTRY_KEYS, settings
 from scvi.dataloaders import AnnDataLoader
 from scvi.module._constants import MODULE_KEYS
@@ -18,20 +15,15 @@ from torch.nn.functional import one_hot
 
 from vmmscvi.model._initialization import dense
 from vmmscvi.module import PseudoCells
-from vmmscvi.module._prior_mixin import evaluation_mode
-from vmmscvi.priors import BayesianMixturePrior, CoarsenedMixture, fit_coarsened_mixture
+from vmmscvi.module._prior_owner import evaluation_mode
+from vmmscvi.priors import CoarsenedMixture
+from vmmscvi.train._start import StartFromClusters
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
     from vmmscvi.module import VMMVAE, PseudoInputs
 
-logger = logging.getLogger(__name__)
-
-Start = Literal["embedding", "cells"]
-
-WARMUP_STEPS = 1000
-"""Minibatches after which an embedding shows its clusters; fewer find fewer clusters."""
 LARGEST_SAMPLE = 20_000
 """Cells that the start is fitted to at most: twenty times the default number of effective cells."""
 LARGEST_MATRIX = 100_000_000
@@ -40,105 +32,35 @@ SMALLEST_SAMPLE = 2000
 """Cells that are used however many genes there are."""
 
 
-def check_start(start: Start, n_effective: float, n_warmup_epochs: int | None, max_epochs: int) -> None:
-    """Check the arguments that say how a prior starts.
+class StartFromEmbedding(StartFromClusters):
+    """The start of a prior from clusters of cells; pseudo-cells are the clusters' mean profiles.
 
     Parameters
     ----------
-    start, n_effective, n_warmup_epochs, max_epochs
-        As in :meth:`vmmscvi.SCVI_VMM.train`.
-
-    Raises
-    ------
-    ValueError
-        If ``start`` is unknown, ``n_effective`` is not positive, or the warm-up is not shorter than training.
-    """
-    if start not in get_args(Start):
-        raise ValueError(f"`start` must be one of {get_args(Start)}, found {start!r}.")
-    if not n_effective > 0:
-        raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
-    if n_warmup_epochs is not None and not 0 <= n_warmup_epochs < max_epochs:
-        raise ValueError(
-            f"`n_warmup_epochs` must be at least 0 and less than `max_epochs` ({max_epochs}), "
-            f"found {n_warmup_epochs}."
-        )
-
-
-def default_n_warmup_epochs(n_train: int, batch_size: int, max_epochs: int) -> int:
-    """Epochs of warm-up: 1000 minibatches, at least five epochs, at most half of the training.
-
-    Parameters
-    ----------
-    n_train
-        Number of training cells.
-    batch_size
-        Cells in a minibatch.
-    max_epochs
-        Largest number of epochs.
-    """
-    epochs = math.ceil(WARMUP_STEPS / max(1, math.ceil(n_train / batch_size)))
-    return min(max(epochs, 5), max_epochs // 2)
-
-
-class StartFromEmbedding(Callback):
-    """Train under N(0, I) first; then find clusters in the embedding and let the prior start from them.
-
-    Components get the weights and covariances of the clusters; their pseudo-inputs are the clusters' mean
-    profiles. The number of components becomes the number of clusters. A training that ends in its warm-up, by
-    a limit of time for instance, starts the prior then.
-
-    Parameters
-    ----------
-    n_warmup_epochs
-        Epochs before the start.
-    n_effective
-        Number of cells that the data count as; see :func:`vmmscvi.priors.fit_coarsened_mixture`.
+    n_warmup_epochs, n_effective
+        See :class:`vmmscvi.train._start.StartFromClusters`.
     """
 
-    def __init__(self, n_warmup_epochs: int, n_effective: float) -> None:
-        super().__init__()
-        self.n_warmup_epochs = n_warmup_epochs
-        self.n_effective = n_effective
+    @property
+    def seed(self) -> int:
+        """scvi-tools' seed."""
+        return settings.seed or 0
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Switch to N(0, I)."""
-        if trainer.world_size > 1:
-            raise ValueError(
-                f"`start='embedding'` needs a single process, found {trainer.world_size}: "
-                "pass `start='cells'`."
-            )
-        module = cast("VMMVAE", pl_module.module)
-        module.prior.is_started = False
+    def embed(self, trainer: pl.Trainer, module: VMMVAE) -> Sample:
+        """Embed training cells."""
+        return _embed(module, _sampled_minibatches(trainer, module))
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the prior when the warm-up is over."""
-        module = cast("VMMVAE", pl_module.module)
-        if trainer.current_epoch >= self.n_warmup_epochs and not module.prior.is_started:
-            self._start(trainer, module)
+    def fill_pseudo_inputs(self, module: VMMVAE, sample: Sample, shares: Tensor) -> None:
+        """Set the pseudo-cells to the clusters' mean cells."""
+        pseudo_inputs = cast("PseudoInputs", module.pseudo_inputs)
+        pseudo_inputs.fill(_mean_cells(sample, shares, pseudo_inputs, module.n_batch))
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the prior if training ends before it has: a trained model has clusters."""
-        module = cast("VMMVAE", pl_module.module)
-        if not module.prior.is_started:
-            self._start(trainer, module)
-
-    def _start(self, trainer: pl.Trainer, module: VMMVAE) -> None:
-        with torch.random.fork_rng(devices=[]):  # the sample must not change the order of the minibatches
-            sample = _embed(module, _sampled_minibatches(trainer, module))
-        prior = cast("BayesianMixturePrior", module.prior)
-        n_effective = min(self.n_effective, len(sample.z))
-        mixture = fit_coarsened_mixture(
-            sample.z,
-            n_components=min(prior.n_components, max(1, len(sample.z) // 10)),
-            n_effective=n_effective,
-            wishart_scale_factor=prior.wishart_scale_factor,
-            seed=settings.seed or 0,
-        )
-        shares = (mixture.responsibilities / mixture.responsibilities.sum(0)).float().mT
-        if module.pseudo_inputs is not None:
-            module.pseudo_inputs.fill(_mean_cells(sample, shares, module.pseudo_inputs, module.n_batch))
-        prior.start_from(mixture, n_effective, shares @ sample.variance)
-        _announce(trainer, mixture)
+    def announce(self, trainer: pl.Trainer, mixture: CoarsenedMixture) -> None:
+        """Tell the model, whose saved arguments describe the module, and the log."""
+        super().announce(trainer, mixture)
+        model: Any = getattr(trainer, "_model", None)
+        if model is not None:
+            model.init_params_["non_kwargs"]["n_components"] = len(mixture.weights)
 
 
 class Sample(NamedTuple):
@@ -205,12 +127,3 @@ def _mean_cells(sample: Sample, shares: Tensor, pseudo_inputs: PseudoInputs, n_b
         continuous=None if sample.continuous is None else (shares @ sample.continuous.float()).to(device),
         categorical=tuple(probabilities.to(device) for probabilities in categorical),
     )
-
-
-def _announce(trainer: pl.Trainer, mixture: CoarsenedMixture) -> None:
-    """Tell the model, whose saved arguments describe the module, and the log."""
-    n_components = len(mixture.weights)
-    model: Any = getattr(trainer, "_model", None)
-    if model is not None:
-        model.init_params_["non_kwargs"]["n_components"] = n_components
-    logger.info("The prior starts from %s clusters of the embedding.", n_components)

@@ -14,10 +14,11 @@ from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train._config import merge_kwargs
 
 from vmmscvi.model._initialization import InitializePseudoInputs
-from vmmscvi.model._start import Start, StartFromEmbedding, check_start, default_n_warmup_epochs
+from vmmscvi.model._start import StartFromEmbedding
 from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
 from vmmscvi.priors import BayesianMixturePrior
 from vmmscvi.train import RestoreBestEpoch
+from vmmscvi.train._start import Start, check_start, default_n_warmup_epochs
 
 if TYPE_CHECKING:
     from vmmscvi.module import VMMVAE

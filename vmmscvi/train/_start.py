@@ -1,0 +1,158 @@
+"""The prior starts from what the networks have learned: clusters found in the embedding, after a warm-up."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from vmmscvi.priors import CoarsenedMixture, fit_coarsened_mixture
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+logger = logging.getLogger(__name__)
+
+Start = Literal["embedding", "cells"]
+
+WARMUP_STEPS = 1000
+"""Minibatches after which an embedding shows its clusters; fewer find fewer clusters."""
+
+
+def check_start(start: Start, n_effective: float, n_warmup_epochs: int | None, max_epochs: int) -> None:
+    """Check the arguments that say how a prior starts.
+
+    Parameters
+    ----------
+    start, n_effective, n_warmup_epochs, max_epochs
+        As in :meth:`vmmscvi.SCVI_VMM.train`.
+
+    Raises
+    ------
+    ValueError
+        If ``start`` is unknown, ``n_effective`` is not positive, or the warm-up is not shorter than training.
+    """
+    if start not in get_args(Start):
+        raise ValueError(f"`start` must be one of {get_args(Start)}, found {start!r}.")
+    if not n_effective > 0:
+        raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
+    if n_warmup_epochs is not None and not 0 <= n_warmup_epochs < max_epochs:
+        raise ValueError(
+            f"`n_warmup_epochs` must be at least 0 and less than `max_epochs` ({max_epochs}), "
+            f"found {n_warmup_epochs}."
+        )
+
+
+def default_n_warmup_epochs(n_train: int, batch_size: int, max_epochs: int) -> int:
+    """Epochs of warm-up: 1000 minibatches, at least five epochs, at most half of the training.
+
+    Parameters
+    ----------
+    n_train
+        Number of training cells.
+    batch_size
+        Cells in a minibatch.
+    max_epochs
+        Largest number of epochs.
+    """
+    epochs = math.ceil(WARMUP_STEPS / max(1, math.ceil(n_train / batch_size)))
+    return min(max(epochs, 5), max_epochs // 2)
+
+
+class EmbeddedSample(Protocol):
+    """Observations that a prior starts from: means and variances of their posteriors, ``(n, p)``."""
+
+    @property
+    def z(self) -> Tensor:
+        """Posterior means."""
+
+    @property
+    def variance(self) -> Tensor:
+        """Posterior variances."""
+
+
+class StartFromClusters(Callback, ABC):
+    """Train under N(0, I) first; then find clusters in the embedding and let the prior start from them.
+
+    Components get the weights and covariances of the clusters; their pseudo-inputs are the clusters' mean
+    profiles. The number of components becomes the number of clusters. A training that ends in its warm-up, by
+    a limit of time for instance, starts the prior then.
+
+    Subclasses say how observations are embedded and averaged.
+
+    Parameters
+    ----------
+    n_warmup_epochs
+        Epochs before the start.
+    n_effective
+        Number of observations that the data count as; see :func:`vmmscvi.priors.fit_coarsened_mixture`.
+    """
+
+    def __init__(self, n_warmup_epochs: int, n_effective: float) -> None:
+        super().__init__()
+        self.n_warmup_epochs = n_warmup_epochs
+        self.n_effective = n_effective
+
+    @property
+    @abstractmethod
+    def seed(self) -> int:
+        """Seed of the fit."""
+
+    @abstractmethod
+    def embed(self, trainer: pl.Trainer, module: Any) -> EmbeddedSample:
+        """Embed training observations, in evaluation mode."""
+
+    @abstractmethod
+    def fill_pseudo_inputs(self, module: Any, sample: Any, shares: Tensor) -> None:
+        """Set the pseudo-inputs to weighted means of the sample; ``shares`` is ``(K, n)``, rows sum to 1."""
+
+    def announce(self, trainer: pl.Trainer, mixture: CoarsenedMixture) -> None:
+        """Tell the log how many clusters there are."""
+        logger.info("The prior starts from %s clusters of the embedding.", len(mixture.weights))
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Switch to N(0, I)."""
+        if trainer.world_size > 1:
+            raise ValueError(
+                f"`start='embedding'` needs a single process, found {trainer.world_size}: "
+                "pass `start='cells'`."
+            )
+        _module(pl_module).prior.is_started = False
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the prior when the warm-up is over."""
+        module = _module(pl_module)
+        if trainer.current_epoch >= self.n_warmup_epochs and not module.prior.is_started:
+            self._start(trainer, module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the prior if training ends before it has: a trained model has clusters."""
+        module = _module(pl_module)
+        if not module.prior.is_started:
+            self._start(trainer, module)
+
+    def _start(self, trainer: pl.Trainer, module: Any) -> None:
+        with torch.random.fork_rng(devices=[]):  # the sample must not change the order of the minibatches
+            sample = self.embed(trainer, module)
+        n_effective = min(self.n_effective, len(sample.z))
+        mixture = fit_coarsened_mixture(
+            sample.z,
+            n_components=min(module.prior.n_components, max(1, len(sample.z) // 10)),
+            n_effective=n_effective,
+            wishart_scale_factor=module.prior.wishart_scale_factor,
+            seed=self.seed,
+        )
+        shares = (mixture.responsibilities / mixture.responsibilities.sum(0)).float().mT
+        if module.pseudo_inputs is not None:
+            self.fill_pseudo_inputs(module, sample, shares)
+        module.prior.start_from(mixture, n_effective, shares @ sample.variance)
+        self.announce(trainer, mixture)
+
+
+def _module(pl_module: pl.LightningModule) -> Any:
+    return pl_module.module
