@@ -110,7 +110,9 @@ def test_stability_is_the_mean_over_pairs_of_seeds() -> None:
     labels = np.random.default_rng(3).integers(0, 3, (3, 40))
     summary = stability(dict(enumerate(labels)))
     pairs = [(0, 1), (0, 2), (1, 2)]
-    assert summary.mean == pytest.approx(np.mean([adjusted_rand_score(labels[a], labels[b]) for a, b in pairs]))
+    assert summary.mean == pytest.approx(
+        np.mean([adjusted_rand_score(labels[a], labels[b]) for a, b in pairs])
+    )
     assert summary.n == 3
 
 

@@ -165,5 +165,7 @@ def stability(clusterings: Mapping[int, ArrayLike]) -> Summary:
     labels = [np.asarray(clusters) for clusters in clusterings.values()]
     lengths = {len(clusters) for clusters in labels}
     if len(lengths) > 1:
-        raise ValueError(f"`clusterings` have {sorted(lengths)} cells; expected the same cells for each seed.")
+        raise ValueError(
+            f"`clusterings` have {sorted(lengths)} cells; expected the same cells for each seed."
+        )
     return summarize([adjusted_rand_score(a, b) for a, b in combinations(labels, 2)])
