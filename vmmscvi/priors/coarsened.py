@@ -14,8 +14,13 @@ The model is that of the paper with a conjugate prior on the centres,
 
 so that the free energy of responsibilities :math:`r` is known in closed form,
 :math:`F(r) = \sum_j \log Z_j(r) + \log DM(r) + \omega H(r)`, with :math:`Z_j` the marginal likelihood of a
-component, :math:`DM` the Dirichlet-multinomial and :math:`\omega` the power. Components are merged while that
-raises :math:`F`; those that no cell needs contribute nothing to it.
+component, :math:`DM` the Dirichlet-multinomial and :math:`\omega` the power. Responsibilities maximise
+:math:`F`; components that no cell needs contribute nothing to it.
+
+Components are merged while that raises the integrated classification likelihood (Biernacki, Celeux & Govaert,
+IEEE TPAMI 2000), :math:`F(r) - \omega H(r)`: a mixture that describes a density may take several overlapping
+components for one cluster, a mixture of clusters may not. The paper's empirical-Bayes step penalises the
+entropy of the assignments too, as it keeps the responsibilities in the gradient.
 """
 
 from __future__ import annotations
@@ -37,8 +42,6 @@ TOTAL_CONCENTRATION = 1.0
 """The paper's alpha, where it is not inferred."""
 CONCENTRATION = TOTAL_CONCENTRATION / 100
 """:math:`a_0`: Dirichlet parameter of one component; the paper's alpha / K at K = 100."""
-N_CANDIDATES = 25
-"""Pairs for which the entropy of the assignments is computed at a time."""
 SMALLEST_COUNT = 0.5
 """Components that hold fewer cells, counted by their weight, are dropped."""
 ROWS_AT_A_TIME = 2048
@@ -167,10 +170,14 @@ class _Evidence:
             n_sweeps -= 1
         return r
 
+    def classification_likelihood(self, r: Tensor) -> float:
+        """Log joint probability of cells and assignments, parameters integrated out."""
+        s = self.statistics(r)
+        return float(self.log_marginal(s).sum() + self.log_assignment(s.counts))
+
     def free_energy(self, r: Tensor) -> float:
         """Lower bound of the coarsened log marginal likelihood that these assignments reach."""
-        s = self.statistics(r)
-        return float(self.log_marginal(s).sum() + self.log_assignment(s.counts) + self.entropy(r).sum())
+        return self.classification_likelihood(r) + float(self.entropy(r).sum())
 
 
 def fit_coarsened_mixture(
@@ -183,7 +190,7 @@ def fit_coarsened_mixture(
     """Fit a mixture of Gaussians to an embedding, and find how many components it takes.
 
     The search starts from k-means with many components and alternates coordinate ascent with the best merge,
-    while merging raises the free energy.
+    while merging raises the integrated classification likelihood.
 
     Parameters
     ----------
@@ -238,33 +245,21 @@ def _k_means_assignments(z: Tensor, n_components: int, seed: int) -> Tensor:
 
 
 def _best_merge(evidence: _Evidence, r: Tensor) -> Tensor | None:
-    """Responsibilities after the merge that raises the free energy most; ``None`` if none does."""
+    """Responsibilities after the merge that raises the classification likelihood most, if any does."""
     n_components = r.shape[1]
     if n_components < 2:
         return None
     i, j = torch.triu_indices(n_components, n_components, offset=1)
-    # a union has less entropy than its parts: most pairs can be left out by an upper bound of their gain
-    bound, order = _gain_but_entropy(evidence.statistics(r), i, j, evidence).sort(descending=True)
-    entropy = evidence.entropy(r)
-    best_gain, best = 0.0, None
-    for start in range(0, len(order), N_CANDIDATES):
-        if bound[start] <= best_gain:
-            break
-        candidates = slice(start, start + N_CANDIDATES)
-        first, second = i[order[candidates]], j[order[candidates]]
-        lost = entropy[first] + entropy[second] - evidence.entropy(r[:, first] + r[:, second])
-        gain, at = (bound[candidates] - lost).max(0)
-        if gain > best_gain:
-            best_gain, best = float(gain), (int(first[at]), int(second[at]))
-    if best is None:
+    gain, at = _merge_gain(evidence.statistics(r), i, j, evidence).max(0)
+    if gain <= 0:
         return None
     merged = r.clone()
-    merged[:, best[0]] += merged[:, best[1]]
-    return merged[:, torch.arange(n_components) != best[1]]
+    merged[:, i[at]] += merged[:, j[at]]
+    return merged[:, torch.arange(n_components) != j[at]]
 
 
-def _gain_but_entropy(s: Statistics, i: Tensor, j: Tensor, evidence: _Evidence) -> Tensor:
-    """Return what marginal likelihoods and weights gain by merging components ``i`` and ``j``."""
+def _merge_gain(s: Statistics, i: Tensor, j: Tensor, evidence: _Evidence) -> Tensor:
+    """Return what the classification likelihood gains by merging components ``i`` and ``j``."""
     empty = torch.lgamma(torch.tensor(CONCENTRATION, dtype=s.counts.dtype))
     alone = evidence.log_marginal(s) + torch.lgamma(CONCENTRATION + s.counts) - empty
     union = s.merged(i, j)
