@@ -13,8 +13,8 @@ CELLS_FOLDER: Final = "cells"
 RUN_FILE: Final = "run.json"
 """Settings, versions, sizes, times and status of one cell."""
 EMBEDDING_FILE: Final = "embedding.npz"
-"""``z`` (float32), ``clusters`` (strings, or empty), ``cluster_probability`` (likewise), ``labels``, ``batch``
-and ``obs_names``."""
+"""``z`` (float32), ``clusters`` (strings, or empty), ``cluster_probability`` (likewise), ``labels``,
+``batch`` and ``obs_names``."""
 HISTORY_FILE: Final = "history.csv"
 """What the training logged, a row for each epoch."""
 DECODED_FILE: Final = "decoded.npz"
@@ -62,7 +62,7 @@ RESOLUTION: Final = "resolution"
 """Leiden's resolution; for ``leiden_1`` and ``leiden_best``."""
 CLUSTERING_MEASURES: Final = (N_CLUSTERS, N_CLUSTERS_BY_WEIGHT, NMI, ARI, AMI, ACCURACY, RESOLUTION)
 
-# -- measures of an embedding, by the names that scib-metrics prints -------------------------------------------
+# -- measures of an embedding, by the names that scib-metrics prints -----------------------------------------
 BIO_MEASURES: Final = ("Isolated labels", "KMeans NMI", "KMeans ARI", "Silhouette label", "cLISI")
 BATCH_MEASURES: Final = ("BRAS", "iLISI", "KBET", "Graph connectivity", "PCR comparison")
 BIO_CONSERVATION: Final = "Bio conservation"

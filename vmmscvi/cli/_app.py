@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from vmmscvi.cli import _benchmark
 from vmmscvi.cli._errors import errors_in_one_line
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(_benchmark.app, name="benchmark")
 
 
 class PriorChoice(StrEnum):
