@@ -37,6 +37,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
     history_: dict[str, pd.DataFrame] | None
     has_fitted_prior_: bool = False
     """Whether the next training goes on with the prior: saved with the model, and handed on to a query."""
+    has_trained_networks_: bool = False
+    """Whether the networks come from a trained scVI, so that they need no warm-up."""
 
     def train(
         self,
@@ -83,7 +85,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             many.
         n_warmup_epochs
             Epochs before the start from the embedding; by default as many as make 1000 minibatches, at least
-            five and at most half of ``max_epochs``.
+            five and at most half of ``max_epochs``; none after :meth:`from_scvi_model`.
         early_stopping
             Whether to stop when the validation ELBO no longer improves, and to restore the best epoch's
             weights.
@@ -109,7 +111,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         n_obs = self._n_obs(kwargs.get("datamodule"))
         max_epochs = _n_epochs(max_epochs, n_obs)
         check_start(start, n_effective, n_warmup_epochs, max_epochs)
-        if n_warmup_epochs is None:
+        if n_warmup_epochs is None and self.has_trained_networks_:
+            n_warmup_epochs = 0
+        elif n_warmup_epochs is None:
             n_train = int((0.9 if train_size is None else train_size) * (n_obs or 0))
             n_warmup_epochs = default_n_warmup_epochs(n_train, batch_size, max_epochs)
         starter = self._starter(start, n_effective, n_warmup_epochs)

@@ -1,0 +1,150 @@
+"""From a trained scVI to this model, and back to scVI for what builds on it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any, Self
+
+from anndata import AnnData
+from scvi.data._constants import _SETUP_ARGS_KEY
+from scvi.model import SCVI
+from scvi.module import VAE
+
+if TYPE_CHECKING:
+    from vmmscvi.module import VMMVAE
+
+MESSAGE_OF_SCANVI = "Passed in scvi model hasn't been trained yet."
+
+
+class ConversionMixin:
+    """Networks that another model has trained."""
+
+    module: VMMVAE
+    adata: AnnData
+    is_trained_: bool
+    init_params_: dict[str, dict[str, Any]]
+    registry_: dict[str, Any]
+    has_trained_networks_: bool
+
+    @classmethod
+    def from_scvi_model(cls, scvi_model: SCVI, adata: AnnData | None = None, **kwargs: Any) -> Self:
+        """Start from the networks of a trained scVI.
+
+        Its architecture, likelihood and covariates are taken over, and its embedding is this model's until
+        training. The prior is not fitted yet: :meth:`train` finds clusters in that embedding, without a
+        warm-up (``n_warmup_epochs=0`` unless given), and trains networks and prior from there.
+
+        Parameters
+        ----------
+        scvi_model
+            Trained :class:`scvi.model.SCVI` with ``latent_distribution="normal"``.
+        adata
+            Data of the same genes and batches; those of ``scvi_model`` by default.
+        **kwargs
+            Arguments of :class:`SCVI_VMM` that scVI does not have, such as ``prior`` or ``n_components``.
+
+        Returns
+        -------
+        An untrained model.
+
+        Raises
+        ------
+        ValueError
+            If ``scvi_model`` is no stock SCVI, is untrained, has no data or minified ones, has a latent
+            distribution that is not normal, or if one of ``kwargs`` contradicts it.
+        """
+        _check_is_usable(scvi_model, adata)
+        architecture = _architecture_of(scvi_model)
+        _check_consistent(kwargs, architecture)
+        adata = scvi_model.adata if adata is None else scvi_model._validate_anndata(adata)
+        registry = scvi_model.registry_
+        cls.setup_anndata(  # type: ignore[attr-defined]
+            adata, source_registry=registry, **registry[_SETUP_ARGS_KEY]
+        )
+        model = cls(adata, **{**architecture, **kwargs})  # type: ignore[call-arg]
+        model.module.load_state_dict({**model.module.state_dict(), **scvi_model.module.state_dict()})
+        model.module.eval()
+        model.has_trained_networks_ = True
+        return model
+
+    def to_scvi_model(self) -> SCVI:
+        """Hand the networks over to a stock scVI, for models that start from one.
+
+        What this model adds, the prior and its clusters, is dropped: the result has scVI's N(0, I). The
+        embedding and the decoder are the same. :class:`scvi.model.SCANVI` takes over encoder and decoder and
+        trains a prior of its own::
+
+            scanvi = SCANVI.from_scvi_model(model.to_scvi_model(), "unknown", labels_key="cell_type")
+
+        Returns
+        -------
+        A trained :class:`scvi.model.SCVI` of the same data.
+
+        Raises
+        ------
+        RuntimeError
+            If this model has not been trained.
+        """
+        if not self.is_trained_:
+            raise RuntimeError("The model has not been trained: call `train` first.")
+        params = {**self.init_params_["non_kwargs"]}
+        for more in self.init_params_["kwargs"].values():
+            params.update(more)
+        known = inspect.signature(VAE).parameters
+        SCVI.setup_anndata(self.adata, source_registry=self.registry_, **self.registry_[_SETUP_ARGS_KEY])
+        model = SCVI(self.adata, **{name: value for name, value in params.items() if name in known})
+        state = self.module.state_dict()
+        model.module.load_state_dict({name: state[name] for name in model.module.state_dict()})
+        model.module.eval()
+        model.to_device(self.module.device)
+        model.is_trained_ = True
+        return model
+
+    def _check_if_trained(self, *args: Any, **kwargs: Any) -> None:
+        # the first thing that `SCANVI.from_scvi_model` calls; further on it fails on the prior's arguments
+        if kwargs.get("message") == MESSAGE_OF_SCANVI:
+            raise ValueError(
+                "An SCVI_VMM cannot become a SCANVI with its prior, which SCANVI replaces by its own: pass "
+                "`model.to_scvi_model()`, which drops the prior."
+            )
+        super()._check_if_trained(*args, **kwargs)  # type: ignore[misc]
+
+
+def _check_is_usable(scvi_model: Any, adata: AnnData | None) -> None:
+    if not isinstance(scvi_model, SCVI) or type(scvi_model.module) is not VAE:
+        raise ValueError(
+            f"`scvi_model` must be a `scvi.model.SCVI`, found {type(scvi_model).__module__}."
+            f"{type(scvi_model).__name__}."
+        )
+    if not scvi_model.is_trained:
+        raise ValueError("`scvi_model` has not been trained: train it first, or make an SCVI_VMM directly.")
+    if scvi_model.module.latent_distribution != "normal":
+        raise ValueError(
+            f"`scvi_model` has `latent_distribution={scvi_model.module.latent_distribution!r}`; 'normal' is "
+            "needed, as the prior is a density on untransformed latent positions."
+        )
+    if scvi_model.minified_data_type is not None and adata is None:
+        raise ValueError("`scvi_model` has minified data: pass the full counts as `adata`.")
+    if adata is None and scvi_model.adata is None:
+        raise ValueError("`scvi_model` has no data: pass them as `adata`.")
+
+
+def _architecture_of(scvi_model: SCVI) -> dict[str, Any]:
+    """Arguments of the constructor that make the same networks."""
+    params: dict[str, Any] = dict(scvi_model.init_params_["non_kwargs"])
+    for more in scvi_model.init_params_["kwargs"].values():
+        params.update(more)
+    # scVI's own default, which is not that of this model
+    params["encode_covariates"] = scvi_model.module.encode_covariates
+    return params
+
+
+def _check_consistent(kwargs: dict[str, Any], architecture: dict[str, Any]) -> None:
+    defaults = {name: parameter.default for name, parameter in inspect.signature(VAE).parameters.items()}
+    for name, value in kwargs.items():
+        expected = architecture.get(name, defaults.get(name, value))
+        if value != expected:
+            raise ValueError(
+                f"`{name}` is {value!r}, but `scvi_model` has {expected!r}: leave the argument out, or train "
+                "an SCVI_VMM from scratch."
+            )
