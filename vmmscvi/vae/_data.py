@@ -1,0 +1,96 @@
+"""Minibatches of an array that is held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from vmmscvi.vae._module import X_KEY
+
+Indices = NDArray[np.intp]
+ROWS_AT_A_TIME = 1024
+
+
+class _Rows(Dataset[dict[str, Tensor]]):
+    """Rows of an array, many at a time."""
+
+    def __init__(self, x: Tensor, indices: Indices) -> None:
+        self.x = x
+        self.indices = torch.as_tensor(indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, rows: list[int]) -> dict[str, Tensor]:
+        return {X_KEY: self.x[self.indices[rows]]}
+
+
+class ArrayDataModule(LightningDataModule):
+    """Training and validation rows of an array.
+
+    Parameters
+    ----------
+    x
+        Observations, shape ``(n, n_features)``, float32.
+    train_indices, validation_indices
+        Which rows are for training and for validation.
+    batch_size
+        Rows in a minibatch.
+    """
+
+    def __init__(
+        self, x: Tensor, train_indices: Indices, validation_indices: Indices, batch_size: int
+    ) -> None:
+        super().__init__()
+        self.x = x
+        self.train_indices = train_indices
+        self.validation_indices = validation_indices
+        self.batch_size = batch_size
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        """Minibatches of training rows, in a new order in every epoch."""
+        return self._loader(self.train_indices, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]] | list[DataLoader[dict[str, Tensor]]]:
+        """Minibatches of validation rows; none if there are no such rows."""
+        return self._loader(self.validation_indices, shuffle=False) if len(self.validation_indices) else []
+
+    def _loader(self, indices: Indices, shuffle: bool) -> DataLoader[dict[str, Tensor]]:
+        rows = _Rows(self.x, indices)
+        order = RandomSampler(rows) if shuffle else SequentialSampler(rows)
+        # whole minibatches are taken from the array at once, not gathered row by row
+        sampler = BatchSampler(order, self.batch_size, drop_last=False)
+        return DataLoader(rows, sampler=sampler, batch_size=None)
+
+
+def in_chunks(rows: Tensor, n_rows: int = ROWS_AT_A_TIME) -> Iterator[Tensor]:
+    """Yield so many rows at a time."""
+    for start in range(0, len(rows), n_rows):
+        yield rows[start : start + n_rows]
+
+
+def split_rows(n_rows: int, validation_fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """Divide rows at random into training and validation.
+
+    Parameters
+    ----------
+    n_rows
+        Number of rows.
+    validation_fraction
+        Share of rows for validation, rounded up where it is not zero.
+    seed
+        Seed of the division.
+
+    Returns
+    -------
+    Indices of training rows and of validation rows, sorted.
+    """
+    order = np.random.default_rng(seed).permutation(n_rows)
+    n_validation = int(np.ceil(validation_fraction * n_rows))
+    return np.sort(order[n_validation:]), np.sort(order[:n_validation])

@@ -1,0 +1,157 @@
+"""One training: data module, training plan and Trainer, for all estimators of this package."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from scvi.train import Trainer
+
+from vmmscvi.train import EmpiricalBayesTrainingPlan, RestoreBestEpoch
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+    from vmmscvi.vae._data import ArrayDataModule
+    from vmmscvi.vae._module import ArrayVAE
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train; see :class:`vmmscvi.vae.VAE` for what the fields mean."""
+
+    max_epochs: int
+    lr: float
+    prior_lr_ratio: float
+    hyperprior_n_obs: float | None
+    reuse_encoding: bool
+    gradient_clip_val: float | None
+    early_stopping: bool
+    patience: int
+    monitor: str
+    monitor_mode: Literal["min", "max"]
+    accelerator: str
+    devices: int | str | list[int]
+    verbose: bool
+    n_warmup_epochs: int
+
+
+class EarlyStoppingAfter(EarlyStopping):
+    """Early stopping that begins when a warm-up is over.
+
+    Parameters
+    ----------
+    first_epoch
+        Epochs before this one do not count.
+    **kwargs
+        Arguments of :class:`lightning.pytorch.callbacks.EarlyStopping`.
+    """
+
+    def __init__(self, first_epoch: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first_epoch = first_epoch
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the monitored value, once the warm-up is over."""
+        if trainer.current_epoch >= self.first_epoch:
+            super().on_validation_end(trainer, pl_module)
+
+
+def train_module(
+    module: ArrayVAE,
+    data: ArrayDataModule,
+    options: TrainingOptions,
+    callbacks: Sequence[Callback],
+    seed: int,
+) -> pd.DataFrame:
+    """Train a module in place, and leave it on the CPU in evaluation mode with its centres cached.
+
+    Parameters
+    ----------
+    module
+        The module, as it is before training.
+    data
+        Training and validation rows.
+    options
+        How to train.
+    callbacks
+        Callbacks that come before early stopping.
+    seed
+        Seed of minibatches and samples; the global random state is left alone.
+
+    Returns
+    -------
+    What was logged, a row for each epoch.
+
+    Raises
+    ------
+    NonFiniteTrainingError
+        If a loss becomes NaN or infinite.
+    """
+    stops_early = options.early_stopping and len(data.validation_indices) > 0
+    used = [*callbacks]
+    if stops_early:
+        criterion: dict[str, Any] = {"monitor": options.monitor, "mode": options.monitor_mode}
+        used += [
+            EarlyStoppingAfter(options.n_warmup_epochs, patience=options.patience, **criterion),
+            RestoreBestEpoch(first_epoch=options.n_warmup_epochs, **criterion),
+        ]
+    with seeded(seed), _quiet_lightning(options.verbose):
+        plan = EmpiricalBayesTrainingPlan(
+            module,
+            lr=options.lr,
+            prior_lr_ratio=options.prior_lr_ratio,
+            hyperprior_n_obs=options.hyperprior_n_obs,
+            reuse_encoding=options.reuse_encoding,
+            gradient_clip_val=options.gradient_clip_val,
+        )
+        trainer = Trainer(
+            max_epochs=options.max_epochs,
+            accelerator=options.accelerator,
+            devices=options.devices,
+            check_val_every_n_epoch=1,
+            callbacks=used,
+            enable_progress_bar=options.verbose,
+        )
+        module.train()
+        try:
+            trainer.fit(plan, datamodule=data)
+        finally:
+            module.cpu().eval()
+            module.cache_centers()
+    return _history(trainer)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed PyTorch for a while, and give it its random state back."""
+    devices = list(range(torch.cuda.device_count()))
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def _quiet_lightning(verbose: bool) -> Iterator[None]:
+    """Leave out what Lightning reports of devices and of a training's end."""
+    chatty = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in chatty]
+    try:
+        for logger in chatty if not verbose else ():
+            logger.setLevel(logging.WARNING)
+        yield
+    finally:
+        for logger, level in zip(chatty, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _history(trainer: Trainer) -> pd.DataFrame:
+    logged: dict[str, pd.DataFrame] = trainer.logger.history
+    of_epochs = [table for name, table in logged.items() if table.index.name == "epoch"]
+    return pd.concat(of_epochs, axis=1).astype(float) if of_epochs else pd.DataFrame()

@@ -1,0 +1,219 @@
+"""A plain variational auto-encoder for arrays with an interchangeable prior."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from scvi.module._constants import MODULE_KEYS
+from scvi.module.base import LossOutput
+from torch import Tensor, nn
+from torch.distributions import Distribution, MultivariateNormal, Normal
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from vmmscvi.module._prior_owner import PriorOwner, evaluation_mode
+from vmmscvi.priors import Centers, Prior
+from vmmscvi.vae._likelihoods import Likelihood
+from vmmscvi.vae._networks import Covariance, GaussianHead
+from vmmscvi.vae._pseudo_inputs import ArrayPseudoInputs
+
+X_KEY = "X"
+"""Where a minibatch has its observations."""
+
+
+class ArrayVAE(PriorOwner, nn.Module):
+    """What :class:`vmmscvi.train.EmpiricalBayesTrainingPlan` trains for :class:`vmmscvi.vae.VAE`.
+
+    Parameters
+    ----------
+    encoder
+        Network from ``(n, n_features)`` to hidden features ``(n, n_hidden)``.
+    decoder
+        Network from ``(n, n_latent)`` to ``(n, n_features)``.
+    prior
+        Prior on the latent space; its ``n_latent`` is the model's.
+    likelihood
+        Density of observations given what is decoded.
+    n_features
+        Number of features of an observation.
+    covariance
+        Whether posteriors have full or diagonal covariances.
+    """
+
+    remedy = (
+        "Try a smaller learning rate (`lr`), `gradient_clip_val=10.0`, or scale the features to a range such "
+        "as [-1, 1]."
+    )
+
+    pseudo_inputs: ArrayPseudoInputs | None
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        prior: Prior,
+        likelihood: Likelihood,
+        n_features: int,
+        covariance: Covariance = "full",
+    ) -> None:
+        super().__init__()
+        with torch.no_grad(), evaluation_mode(encoder):
+            n_hidden = encoder(torch.zeros(1, n_features)).shape[-1]
+        self.z_encoder = nn.Sequential(encoder, GaussianHead(n_hidden, prior.n_latent, covariance))
+        self.decoder = decoder
+        self.likelihood = likelihood
+        self.prior = prior
+        self.pseudo_inputs = (
+            ArrayPseudoInputs(prior.n_components, n_features)  # type: ignore[arg-type]
+            if prior.uses_pseudo_inputs
+            else None
+        )
+        self.trains_autoencoder = False
+        """While this is set, means are decoded, and nothing is said of the prior."""
+        self.rows_are_independent = not any(
+            isinstance(layer, (_BatchNorm, _DropoutNd)) for layer in encoder.modules()
+        )
+
+    # -- encoding --------------------------------------------------------------------------------------------
+
+    def encode(self, x: Tensor) -> Distribution:
+        """Posteriors of observations ``(n, n_features)``."""
+        qz: Distribution = self.z_encoder(x)
+        return qz
+
+    def encode_pseudo_inputs(self) -> Distribution:
+        """Encode the pseudo-inputs in evaluation mode: the distribution of the centres, one for each."""
+        if self.pseudo_inputs is None:
+            raise ValueError(f"A {type(self.prior).__name__} has no pseudo-inputs.")
+        with evaluation_mode(self.z_encoder):
+            return self.encode(self.pseudo_inputs())
+
+    def encode_for_prior(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
+        """Encode a minibatch in evaluation mode: posteriors and a sample of each."""
+        with evaluation_mode(self.z_encoder):
+            qz = self.encode(tensors[X_KEY])
+        return {MODULE_KEYS.QZ_KEY: qz, MODULE_KEYS.Z_KEY: qz.rsample()}
+
+    def _encode_with_centers(self, x: Tensor) -> tuple[Distribution, Centers | None]:
+        """Posteriors of a minibatch and the centres, in one pass where rows do not depend on each other."""
+        if self.trains_autoencoder:
+            return self.encode(x), None
+        centers_are_known = not self.prior.is_started or self.prior.is_frozen
+        if self.pseudo_inputs is None or centers_are_known or not self.rows_are_independent:
+            return self.encode(x), self.centers()
+        both = self.encode(torch.cat((x, self.pseudo_inputs())))
+        return _rows(both, slice(0, len(x))), Centers.from_distribution(_rows(both, slice(len(x), None)))
+
+    # -- training --------------------------------------------------------------------------------------------
+
+    def forward(
+        self, tensors: dict[str, Tensor], loss_kwargs: dict[str, Any] | None = None, **_: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], LossOutput]:
+        """Encode, sample, decode, and compute the loss of a minibatch.
+
+        Parameters
+        ----------
+        tensors
+            Observations of shape ``(n, n_features)`` under ``"X"``.
+        loss_kwargs
+            Arguments of :meth:`loss`.
+
+        Returns
+        -------
+        Posteriors and their samples, nothing in particular, and the loss, as scvi-tools' modules do.
+        """
+        x = tensors[X_KEY]
+        qz, centers = self._encode_with_centers(x)
+        z = qz.mean if self.trains_autoencoder else qz.rsample()
+        loss = self.loss(x, qz, z, centers, **(loss_kwargs or {}))
+        return {MODULE_KEYS.QZ_KEY: qz, MODULE_KEYS.Z_KEY: z}, {}, loss
+
+    def loss(
+        self,
+        x: Tensor,
+        qz: Distribution,
+        z: Tensor,
+        centers: Centers | None,
+        kl_weight: Tensor | float = 1.0,
+    ) -> LossOutput:
+        """Negative ELBO of a minibatch, with one sample of each posterior.
+
+        Parameters
+        ----------
+        x
+            Observations, shape ``(n, n_features)``.
+        qz, z
+            Their posteriors, and a sample of each, shape ``(n, p)``.
+        centers
+            Distribution of the prior's centres, where it has pseudo-inputs.
+        kl_weight
+            Weight of the Kullback-Leibler term.
+        """
+        distortion = -self.likelihood.log_prob(x, self.decoder(z))
+        if self.trains_autoencoder:
+            rate = torch.zeros_like(distortion)
+        else:
+            rate = self.prior_in_use.kl_divergence(qz, z, centers)
+        return LossOutput(
+            loss=(distortion + kl_weight * rate).mean(), reconstruction_loss=distortion, kl_local=rate
+        )
+
+    # -- densities -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def log_likelihoods(
+        self, x: Tensor, n_samples: int, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        r"""Importance-sampled log-likelihoods; the posterior is the proposal.
+
+        Parameters
+        ----------
+        x
+            Observations, shape ``(n, n_features)``.
+        n_samples
+            Number of samples of each posterior.
+        generator
+            Source of randomness on the module's device.
+
+        Returns
+        -------
+        :math:`\log p(x)`, :math:`\log E_{q(z|x)} p(x|z)` and :math:`E_{q(z|x)} \log p(x|z)`, each of shape
+        ``(n,)``.
+        """
+        qz = self.encode(x)
+        log_weights, conditionals = [], []
+        for _ in range(n_samples):
+            z = sample_posterior(qz, generator)
+            conditionals.append(self.likelihood.log_prob(x, self.decoder(z)))
+            log_weights.append(conditionals[-1] + self.prior.log_prob(z) - posterior_log_prob(qz, z))
+        log_n, conditional = math.log(n_samples), torch.stack(conditionals)
+        return (
+            torch.logsumexp(torch.stack(log_weights), dim=0) - log_n,
+            torch.logsumexp(conditional, dim=0) - log_n,
+            conditional.mean(0),
+        )
+
+
+def _rows(distribution: Distribution, rows: slice) -> Distribution:
+    """Take some of a batch of Gaussians."""
+    if isinstance(distribution, MultivariateNormal):
+        return MultivariateNormal(
+            distribution.loc[rows], scale_tril=distribution.scale_tril[rows], validate_args=False
+        )
+    return Normal(distribution.mean[rows], distribution.stddev[rows], validate_args=False)
+
+
+def sample_posterior(qz: Distribution, generator: torch.Generator | None = None) -> Tensor:
+    """Draw from each of a batch of Gaussians, shape ``(n, p)``, with a generator of one's own."""
+    noise = torch.randn(qz.mean.shape, generator=generator, device=qz.mean.device, dtype=qz.mean.dtype)
+    if isinstance(qz, MultivariateNormal):
+        return qz.loc + (qz.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
+    return qz.mean + qz.stddev * noise
+
+
+def posterior_log_prob(qz: Distribution, z: Tensor) -> Tensor:
+    """Log-density of each posterior at its own position ``(n, p)``, shape ``(n,)``."""
+    log_prob = qz.log_prob(z)
+    return log_prob if qz.event_shape else log_prob.sum(-1)

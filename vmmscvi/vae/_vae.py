@@ -1,0 +1,230 @@
+"""The VAE with an interchangeable prior, for arrays."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Literal
+
+from lightning.pytorch.callbacks import Callback
+from numpy.random import RandomState
+from torch import nn
+
+from vmmscvi.module import PriorName, build_prior
+from vmmscvi.priors import BayesianMixturePrior, Inference, MixturePrior, Prior, WishartScale
+from vmmscvi.train._start import Start, check_start, default_n_warmup_epochs
+from vmmscvi.vae._data import ArrayDataModule
+from vmmscvi.vae._estimator import ArrayEstimator, require_positive
+from vmmscvi.vae._fitting import TrainingOptions
+from vmmscvi.vae._likelihoods import LikelihoodName
+from vmmscvi.vae._networks import Architecture, Covariance
+from vmmscvi.vae._start import StartFromEmbeddedRows, draw_rows
+
+
+class VAE(ArrayEstimator):
+    """Variational auto-encoder for arrays, with the priors of this package, as a scikit-learn estimator.
+
+    Parameters
+    ----------
+    prior
+        ``"vmm"`` (default), ``"gmm"``, ``"vampprior"``, ``"standard_normal"``, or an instance of
+        :class:`vmmscvi.priors.Prior`, which is copied.
+    n_components
+        Largest number of clusters.
+    n_latent
+        Dimension of the latent space.
+    encoder, decoder
+        ``"mlp"`` (default; 500-500-2000 and its mirror, as in the paper), ``"cnn"``, or networks of your own:
+        from ``(n, n_features)`` to hidden features of any width, and from ``(n, n_latent)`` to
+        ``(n, n_features)``. They are copied.
+    image_shape
+        Channels, height and width, for ``"cnn"``; one channel and a square by default.
+    likelihood
+        ``"gaussian"`` (default) with one learned variance, or ``"bernoulli"`` for values between 0 and 1.
+    covariance
+        Whether posteriors have ``"full"`` (default) or ``"diagonal"`` covariances.
+    inference, responsibilities_in_gradient, wishart_scale
+        See :class:`vmmscvi.priors.BayesianMixturePrior`.
+    start
+        How a Gaussian-mixture prior starts: ``"embedding"`` (default), from clusters that are found after a
+        warm-up under N(0, I), or ``"cells"``, from randomly drawn rows, as in the paper. As in
+        :meth:`vmmscvi.SCVI_VMM.train`.
+    n_effective
+        With ``start="embedding"``: number of rows that the data count as.
+    n_warmup_epochs
+        Epochs before the start from the embedding; 1000 minibatches by default.
+    max_epochs
+        Largest number of epochs.
+    batch_size
+        Rows in a minibatch.
+    lr
+        Learning rate of the networks.
+    prior_lr_ratio
+        Learning rate of the prior as a multiple of ``lr``.
+    reuse_encoding, gradient_clip_val
+        See :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`.
+    validation_fraction
+        Share of rows that are held out to monitor training.
+    early_stopping
+        Whether to stop when the monitored value no longer improves, and to restore the best epoch's weights.
+    patience
+        Epochs without improvement after which training stops.
+    monitor, monitor_mode
+        What is monitored, and whether it should be small (``"min"``) or large (``"max"``). By default the
+        negative ELBO of the validation rows.
+    callbacks
+        Lightning callbacks; they are copied.
+    accelerator, devices
+        Where to train, as Lightning names it.
+    random_state
+        Seed of split, weights, minibatches and samples.
+    verbose
+        Whether to show a progress bar and reports.
+
+    Attributes
+    ----------
+    module_
+        The trained PyTorch module.
+    history_
+        DataFrame of what was logged, a row for each epoch.
+    train_indices_, validation_indices_
+        Rows that were trained on, and rows that were held out.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X = load_digits().data / 8 - 1
+    >>> model = VAE(n_components=30, max_epochs=100, random_state=0)
+    >>> clusters = model.fit_predict(X)
+
+    References
+    ----------
+    Stirn & Knowles, The VampPrior Mixture Model, arXiv 2402.04412.
+    """
+
+    def __init__(
+        self,
+        prior: PriorName | Prior = "vmm",
+        *,
+        n_components: int = 100,
+        n_latent: int = 10,
+        encoder: Architecture | nn.Module = "mlp",
+        decoder: Architecture | nn.Module = "mlp",
+        image_shape: tuple[int, int, int] | None = None,
+        likelihood: LikelihoodName = "gaussian",
+        covariance: Covariance = "full",
+        inference: Inference = "MAP-DP",
+        responsibilities_in_gradient: bool = True,
+        wishart_scale: WishartScale = "half",
+        start: Start = "embedding",
+        n_effective: float = 1000.0,
+        n_warmup_epochs: int | None = None,
+        max_epochs: int = 400,
+        batch_size: int = 256,
+        lr: float = 1e-3,
+        prior_lr_ratio: float = 5.0,
+        reuse_encoding: bool = False,
+        gradient_clip_val: float | None = None,
+        validation_fraction: float = 0.1,
+        early_stopping: bool = True,
+        patience: int = 45,
+        monitor: str = "elbo_validation",
+        monitor_mode: Literal["min", "max"] = "min",
+        callbacks: list[Callback] | None = None,
+        accelerator: str = "auto",
+        devices: int | str | list[int] = "auto",
+        random_state: int | RandomState | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.prior = prior
+        self.n_components = n_components
+        self.n_latent = n_latent
+        self.encoder = encoder
+        self.decoder = decoder
+        self.image_shape = image_shape
+        self.likelihood = likelihood
+        self.covariance = covariance
+        self.inference = inference
+        self.responsibilities_in_gradient = responsibilities_in_gradient
+        self.wishart_scale = wishart_scale
+        self.start = start
+        self.n_effective = n_effective
+        self.n_warmup_epochs = n_warmup_epochs
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.prior_lr_ratio = prior_lr_ratio
+        self.reuse_encoding = reuse_encoding
+        self.gradient_clip_val = gradient_clip_val
+        self.validation_fraction = validation_fraction
+        self.early_stopping = early_stopping
+        self.patience = patience
+        self.monitor = monitor
+        self.monitor_mode = monitor_mode
+        self.callbacks = callbacks
+        self.accelerator = accelerator
+        self.devices = devices
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def _check_parameters(self, n_rows: int) -> None:
+        self._check_common(n_rows)
+        require_positive("prior_lr_ratio", self.prior_lr_ratio)
+        check_start(self.start, self.n_effective, self.n_warmup_epochs, self.max_epochs)
+        if isinstance(self.prior, Prior) and self.prior.n_latent != self.n_latent:
+            raise ValueError(
+                f"`n_latent` must be that of `prior`, {self.prior.n_latent}, found {self.n_latent}."
+            )
+
+    def _build_prior(self) -> Prior:
+        if isinstance(self.prior, Prior):
+            return deepcopy(self.prior)
+        return build_prior(
+            self.prior,
+            self.n_components,
+            self.n_latent,
+            self.inference,
+            self.responsibilities_in_gradient,
+            self.wishart_scale,
+        )
+
+    def _prepare(self, data: ArrayDataModule, seed: int) -> tuple[list[Callback], TrainingOptions]:
+        prior = self.module_.prior
+        from_embedding = self.start == "embedding" and isinstance(prior, BayesianMixturePrior)
+        if not from_embedding:
+            self._draw_pseudo_inputs(data, seed)
+        n_warmup = self._n_warmup_epochs(len(data.train_indices)) if from_embedding else 0
+        options = TrainingOptions(
+            max_epochs=self.max_epochs,
+            lr=self.lr,
+            prior_lr_ratio=self.prior_lr_ratio,
+            hyperprior_n_obs=self.n_effective if from_embedding else None,
+            reuse_encoding=self.reuse_encoding,
+            gradient_clip_val=self.gradient_clip_val,
+            early_stopping=self.early_stopping,
+            patience=self.patience,
+            monitor=self.monitor,
+            monitor_mode=self.monitor_mode,
+            accelerator=self.accelerator,
+            devices=self.devices,
+            verbose=self.verbose,
+            n_warmup_epochs=n_warmup,
+        )
+        starter = StartFromEmbeddedRows(n_warmup, self.n_effective, seed)
+        return [starter] if from_embedding else [], options
+
+    def _n_warmup_epochs(self, n_train: int) -> int:
+        if self.n_warmup_epochs is not None:
+            return self.n_warmup_epochs
+        return default_n_warmup_epochs(n_train, self.batch_size, self.max_epochs)
+
+    def _draw_pseudo_inputs(self, data: ArrayDataModule, seed: int) -> None:
+        """Start pseudo-inputs from different training rows."""
+        prior, pseudo_inputs = self.module_.prior, self.module_.pseudo_inputs
+        if pseudo_inputs is None or not isinstance(prior, MixturePrior):
+            return
+        if prior.n_components > len(data.train_indices):
+            raise ValueError(
+                f"`n_components` must not exceed the number of training rows, {len(data.train_indices)}, "
+                f"found {prior.n_components}."
+            )
+        pseudo_inputs.fill(data.x[draw_rows(data.train_indices, prior.n_components, seed)])
