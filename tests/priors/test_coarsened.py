@@ -20,7 +20,7 @@ from vmmscvi.priors import fit_coarsened_mixture as fit
 from vmmscvi.priors.coarsened import CENTER_CONFIDENCE, CONCENTRATION, TOTAL_CONCENTRATION
 from vmmscvi.priors.functional import expected_component_log_prob
 
-Evidence = coarsened._Evidence
+Evidence = coarsened.Evidence
 
 
 def clusters(

@@ -18,7 +18,7 @@ from vmmscvi.priors import Inference, WishartScale
 from vmmscvi.train import EmpiricalBayesTrainingPlan
 
 
-class SCVI_VMM(TrainingMixin, ClusteringMixin, ImportanceWeightsMixin, ConversionMixin, SCVI):
+class SCVI_VMM(TrainingMixin, ClusterTreeMixin, ImportanceWeightsMixin, ConversionMixin, SCVI):
     """scVI with the VampPrior Mixture Model: integrates and clusters single-cell counts in one training.
 
     Everything that :class:`scvi.model.SCVI` offers is inherited; the prior N(0, I) is replaced by a Bayesian

@@ -17,11 +17,13 @@ from vmmscvi.priors._mixture import MixturePrior
 from vmmscvi.priors._standard_normal import StandardNormalPrior
 from vmmscvi.priors._vampprior import VampPrior
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
+from vmmscvi.priors.cluster_tree import ClusterTree, fit_cluster_tree
 from vmmscvi.priors.coarsened import CoarsenedMixture, fit_coarsened_mixture
 
 __all__ = [
     "BayesianMixturePrior",
     "Centers",
+    "ClusterTree",
     "CoarsenedMixture",
     "EmpiricalBayesLoss",
     "GaussianMixturePrior",
@@ -33,6 +35,7 @@ __all__ = [
     "VampPriorMixture",
     "WishartScale",
     "entropy",
+    "fit_cluster_tree",
     "fit_coarsened_mixture",
     "functional",
     "generative_model",

@@ -91,7 +91,7 @@ class Statistics(NamedTuple):
         return self.counts > min(SMALLEST_COUNT, 0.5 * float(self.counts.mean()))
 
 
-class _Evidence:
+class Evidence:
     """Closed forms of the conjugate model for one data set: everything that does not change during a fit."""
 
     def __init__(self, z: Tensor, n_effective: float, wishart_scale_factor: float) -> None:
@@ -230,7 +230,7 @@ def fit_coarsened_mixture(
             "`n_components`, `n_effective` and `wishart_scale_factor` must be positive, found "
             f"n_components={n_components}, n_effective={n_effective}, wishart_scale_factor={c}."
         )
-    evidence = _Evidence(z, n_effective, c)
+    evidence = Evidence(z, n_effective, c)
     r = evidence.sweep(_k_means_assignments(z, n_components, seed), SWEEPS_AT_START)
     while (merged := _best_merge(evidence, r)) is not None:
         r = evidence.sweep(merged, SWEEPS_AFTER_MERGE)
@@ -244,13 +244,13 @@ def _k_means_assignments(z: Tensor, n_components: int, seed: int) -> Tensor:
     return torch.nn.functional.one_hot(torch.as_tensor(k_means).long()).double()
 
 
-def _best_merge(evidence: _Evidence, r: Tensor) -> Tensor | None:
+def _best_merge(evidence: Evidence, r: Tensor) -> Tensor | None:
     """Responsibilities after the merge that raises the classification likelihood most, if any does."""
     n_components = r.shape[1]
     if n_components < 2:
         return None
     i, j = torch.triu_indices(n_components, n_components, offset=1)
-    gain, at = _merge_gain(evidence.statistics(r), i, j, evidence).max(0)
+    gain, at = merge_gain(evidence.statistics(r), i, j, evidence).max(0)
     if gain <= 0:
         return None
     merged = r.clone()
@@ -258,7 +258,7 @@ def _best_merge(evidence: _Evidence, r: Tensor) -> Tensor | None:
     return merged[:, torch.arange(n_components) != j[at]]
 
 
-def _merge_gain(s: Statistics, i: Tensor, j: Tensor, evidence: _Evidence) -> Tensor:
+def merge_gain(s: Statistics, i: Tensor, j: Tensor, evidence: Evidence) -> Tensor:
     """Return what the classification likelihood gains by merging components ``i`` and ``j``."""
     empty = torch.lgamma(torch.tensor(CONCENTRATION, dtype=s.counts.dtype))
     alone = evidence.log_marginal(s) + torch.lgamma(CONCENTRATION + s.counts) - empty
@@ -267,7 +267,7 @@ def _merge_gain(s: Statistics, i: Tensor, j: Tensor, evidence: _Evidence) -> Ten
     return together - alone[i] - alone[j]
 
 
-def _summary(evidence: _Evidence, r: Tensor) -> CoarsenedMixture:
+def _summary(evidence: Evidence, r: Tensor) -> CoarsenedMixture:
     counts = r.sum(0)
     loc = (r.mT @ evidence.z) / counts.unsqueeze(-1)
     second = evidence.statistics(r).second / (evidence.power * counts[:, None, None])

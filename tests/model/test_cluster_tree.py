@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import pytest
+from anndata import AnnData
+from sklearn.metrics import adjusted_rand_score
+
+from vmmscvi import SCVI_VMM
+
+Embedded = Callable[[str], tuple[SCVI_VMM, Any]]
+
+
+@pytest.mark.parametrize("prior", ["vmm", "gmm"])
+def test_the_models_own_clusters_are_a_level_of_its_tree(embedded: Embedded, prior: str) -> None:
+    model, _ = embedded(prior)
+    clusters = model.predict()
+    tree = model.get_cluster_tree()
+    pd.testing.assert_series_equal(tree.cut(), clusters)
+    assert tree.cut(n_clusters=1).nunique() == 1
+    coarser = tree.cut(n_clusters=2)
+    assert (pd.crosstab(clusters, coarser) > 0).sum(axis=1).eq(1).all()
+
+
+def test_a_tree_of_some_cells_has_their_names(embedded: Embedded) -> None:
+    model, _ = embedded("vmm")
+    indices = list(range(10, 150))
+    tree = model.get_cluster_tree(indices=indices)
+    assert tree.assignments.index.equals(model.adata.obs_names[indices])
+
+
+def test_the_cut_at_the_number_of_types_is_the_types(embedded: Embedded) -> None:
+    model, _ = embedded("vmm")
+    types = model.adata.obs["cell_type"]
+    merged = model.get_cluster_tree().cut(n_clusters=types.nunique())
+    assert adjusted_rand_score(types, merged) > 0.9
+
+
+def test_a_prior_without_components_and_an_untrained_model_have_no_tree(
+    embedded: Embedded, counts: AnnData
+) -> None:
+    with pytest.raises(ValueError, match="no clusters"):
+        embedded("standard_normal")[0].get_cluster_tree()
+    adata = counts.copy()
+    SCVI_VMM.setup_anndata(adata, batch_key="batch")
+    with pytest.raises(RuntimeError, match="has not been trained"):
+        SCVI_VMM(adata).get_cluster_tree()

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.cluster.hierarchy import fcluster, is_monotonic, is_valid_linkage
+from sklearn.metrics import adjusted_rand_score
+
+from vmmscvi.priors import ClusterTree, cluster_tree, fit_cluster_tree, fit_coarsened_mixture
+from vmmscvi.priors.coarsened import Evidence
+
+N, P = 3000, 4
+BROAD, FINE = np.repeat(np.arange(3), N // 3), np.repeat(np.arange(6), N // 6)
+
+
+def nested(seed: int = 0) -> np.ndarray:
+    """Three groups, each of two halves that are much closer to each other."""
+    rng = np.random.default_rng(seed)
+    far, near = 20 * np.eye(P)[BROAD], 1.6 * np.eye(P)[-1] * (2 * (FINE % 2)[:, None] - 1)
+    return far + near + 0.5 * rng.normal(size=(N, P))
+
+
+def named(labels: np.ndarray) -> pd.Series:
+    return pd.Series(pd.Categorical(labels.astype(str)), [f"cell{i}" for i in range(len(labels))])
+
+
+@pytest.fixture(scope="module")
+def tree() -> ClusterTree:
+    return fit_cluster_tree(nested(), named(BROAD))
+
+
+def test_parts_of_clusters_are_found_and_clusters_keep_their_names(tree: ClusterTree) -> None:
+    assert tree.leaves == ("0.0", "0.1", "1.0", "1.1", "2.0", "2.1")
+    assert tree.clusters == ("0", "0", "1", "1", "2", "2")
+    assert adjusted_rand_score(tree.assignments, FINE) > 0.99
+    pd.testing.assert_series_equal(tree.cut(), named(BROAD), check_names=False)
+    assert tree.cut().name == "vmm_cluster"
+
+
+def test_every_cut_is_a_coarsening_of_the_finer_one_with_the_number_asked_for(tree: ClusterTree) -> None:
+    finer = tree.cut(n_clusters=6)
+    for n_clusters in (5, 4, 3, 2, 1):
+        coarser = tree.cut(n_clusters=n_clusters)
+        assert coarser.nunique() == n_clusters
+        assert (pd.crosstab(finer, coarser) > 0).sum(axis=1).eq(1).all()
+        finer = coarser
+    assert set(tree.cut(n_clusters=1)) == {"0+1+2"}
+
+
+def test_parts_of_a_cluster_are_joined_before_clusters_are() -> None:
+    z = nested()
+    mixed = np.where(FINE == 1, 1, BROAD)  # half of a group is assigned to a cluster far away
+    tree = fit_cluster_tree(z, named(mixed))
+    pd.testing.assert_series_equal(tree.cut(), named(mixed), check_names=False)
+
+
+@pytest.mark.parametrize("side", [0.8, 1.25])
+def test_the_level_of_a_merge_is_where_the_classification_likelihood_changes_its_mind(
+    tree: ClusterTree, side: float
+) -> None:
+    z, p = torch.as_tensor(nested()), P
+    at = float(tree.n_effective[-1]) * side
+    (left, right), cells = tree.cut(n_clusters=2).cat.categories, tree.cut(n_clusters=2)
+    r = torch.as_tensor(np.column_stack((cells == left, cells == right))).double()
+    evidence = Evidence(z, at, 4.0 / (p + 2))
+    apart = evidence.classification_likelihood(r)
+    together = evidence.classification_likelihood(torch.ones(N, 1, dtype=torch.float64))
+    # empty components cost nothing, so that the two are comparable
+    assert (together > apart) == (side < 1)
+
+
+def test_a_cut_by_effective_cells_agrees_with_a_fit_of_as_many() -> None:
+    z = nested()
+    tree = fit_cluster_tree(z, named(BROAD))
+    for n_effective in (3.0, 2000.0):
+        fitted = fit_coarsened_mixture(z, n_effective=n_effective).responsibilities.argmax(1)
+        assert adjusted_rand_score(tree.cut(n_effective=n_effective), fitted) > 0.98
+
+
+def test_the_tree_is_a_valid_monotonic_linkage_whose_clusters_are_the_cuts(tree: ClusterTree) -> None:
+    linkage = tree.linkage()
+    assert is_valid_linkage(linkage) and is_monotonic(linkage)
+    assert linkage[-1, 3] == 6
+    flat = fcluster(linkage, 3, criterion="maxclust")[tree.assignments.cat.codes]
+    assert adjusted_rand_score(flat, tree.cut(n_clusters=3)) == 1
+
+
+def test_cells_beyond_the_sample_get_the_leaf_of_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_tree, "LARGEST_SAMPLE", 400)
+    tree = fit_cluster_tree(nested(), named(BROAD))
+    assert adjusted_rand_score(tree.assignments, FINE) > 0.99
+
+
+def test_one_cluster_without_parts_is_a_tree_of_one_leaf() -> None:
+    z = np.random.default_rng(0).normal(size=(500, P))
+    tree = fit_cluster_tree(z, named(np.zeros(500, dtype=int)), n_effective=500)
+    assert tree.leaves == ("0",) and tree.linkage().shape == (0, 4)
+    assert set(tree.cut(n_clusters=1)) == set(tree.cut(n_effective=1e6)) == {"0"}
+
+
+def test_clusters_of_a_few_cells_have_no_parts() -> None:
+    z = np.concatenate((nested(), np.full((3, P), 50.0)))
+    tree = fit_cluster_tree(z, named(np.append(BROAD, [7, 7, 7])))
+    assert "7" in tree.leaves and tree.cut().value_counts()["7"] == 3
+
+
+def test_same_seed_same_tree_and_neither_input_nor_random_state_is_changed() -> None:
+    z, clusters = nested(), named(BROAD)
+    kept, state = z.copy(), torch.get_rng_state()
+    trees = [fit_cluster_tree(z, clusters, seed=3) for _ in range(2)]
+    pd.testing.assert_series_equal(trees[0].assignments, trees[1].assignments)
+    np.testing.assert_array_equal(trees[0].n_effective, trees[1].n_effective)
+    np.testing.assert_array_equal(z, kept)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_tree_comes_back_from_a_dictionary(tree: ClusterTree) -> None:
+    back = ClusterTree.from_dict(tree.to_dict(), tree.assignments.astype(str))
+    np.testing.assert_array_equal(back.linkage(), tree.linkage())
+    pd.testing.assert_series_equal(back.cut(n_clusters=4), tree.cut(n_clusters=4))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda t: t.cut(n_clusters=0), "`n_clusters` must be from 1 to 6, found 0"),
+        (lambda t: t.cut(n_clusters=7), "`n_clusters` must be from 1 to 6, found 7"),
+        (lambda t: t.cut(n_effective=0.0), "`n_effective` must be positive, found 0.0"),
+        (lambda t: t.cut(2, 10.0), "found both"),
+        (lambda t: fit_cluster_tree(nested(), named(BROAD[:-1])), "for each row of `z`"),
+        (lambda t: fit_cluster_tree(nested(), named(BROAD), n_effective=-1.0), "`n_effective`"),
+    ],
+)
+def test_bad_arguments_are_named(
+    tree: ClusterTree, call: Callable[[ClusterTree], object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        call(tree)
