@@ -17,6 +17,13 @@ INVALID_PARAMETER = re.compile(r"Expected parameter (\w+) .*? of distribution (\
 """What ``torch.distributions`` says when it is given NaN; the only thing it has to tell it by."""
 
 
+REMEDY = (
+    "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, `gene_likelihood='nb'`, or "
+    "a check of the data for extreme counts."
+)
+"""What is said where the module has no advice of its own, an attribute ``remedy``."""
+
+
 class NonFiniteTrainingError(RuntimeError):
     """A loss or a parameter became NaN or infinite."""
 
@@ -80,8 +87,7 @@ def _error(quantity: str, module: nn.Module, epoch: int) -> NonFiniteTrainingErr
     )
     return NonFiniteTrainingError(
         f"Training stopped in epoch {epoch}: {quantity} became NaN or infinite; {where}. "
-        "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, "
-        "`gene_likelihood='nb'`, or a check of the data for extreme counts."
+        f"{getattr(module, 'remedy', REMEDY)}"
     )
 
 

@@ -72,9 +72,14 @@ class JointGaussianMixture(MixturePrior):
         -------
         Tensor of shape ``(n,)``.
         """
-        gamma = F.responsibilities(self.component_log_prob(z), self.pi_logits)
+        log_gamma = torch.log_softmax(
+            F.component_log_joint(self.component_log_prob(z), self.pi_logits), dim=-1
+        )
+        gamma = log_gamma.exp()
+        # zero times the logarithm of zero is zero, and so is its gradient
+        log_gamma = log_gamma.masked_fill(gamma == 0, 0.0)
         log_joint = self.expected_log_prob(qz) + torch.log_softmax(self.pi_logits, dim=-1)
-        return -entropy(qz) - (gamma * log_joint - torch.xlogy(gamma, gamma)).sum(-1)
+        return -entropy(qz) - (gamma * (log_joint - log_gamma)).sum(-1)
 
     def expected_log_prob(self, qz: Distribution) -> Tensor:
         r"""Cross-entropies :math:`E_{q(z|x)} \log N(z; \mu_c, \Sigma_c)`, shape ``(n, K)``."""
