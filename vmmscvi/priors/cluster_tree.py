@@ -206,7 +206,7 @@ def _parts(z: Tensor, power: float, scale: float, seed: int) -> NDArray[np.int64
     if len(z) > LARGEST_SAMPLE:
         sample = z[np.random.default_rng(seed).choice(len(z), LARGEST_SAMPLE, replace=False)]
     n_effective = power * len(sample)
-    r = fit_coarsened_mixture(sample, n_components, n_effective, scale, seed).responsibilities
+    r = fit_coarsened_mixture(sample, n_components, n_effective, scale, seed, n_starts=1).responsibilities
     if len(z) > len(sample):
         statistics = Evidence(sample, n_effective, scale).statistics(r)
         r = Evidence(z, power * len(z), scale).assign(statistics)

@@ -186,6 +186,7 @@ def fit_coarsened_mixture(
     n_effective: float = 1000.0,
     wishart_scale_factor: float | None = None,
     seed: int = 0,
+    n_starts: int = 4,
 ) -> CoarsenedMixture:
     """Fit a mixture of Gaussians to an embedding, and find how many components it takes.
 
@@ -206,6 +207,9 @@ def fit_coarsened_mixture(
         N(0, I): a wider prior hides groups of few cells, a narrower one splits large ones.
     seed
         Seed of k-means.
+    n_starts
+        How often the search is run, from another k-means each time; the answer with the best classification
+        likelihood is returned. One search may end in a merge too few or too many.
 
     Returns
     -------
@@ -225,17 +229,25 @@ def fit_coarsened_mixture(
         )
     p = z.shape[1]
     c = 4.0 / (p + 2) if wishart_scale_factor is None else wishart_scale_factor
-    if n_components < 1 or not n_effective > 0 or not 0 < c < math.inf:
+    if n_components < 1 or n_starts < 1 or not n_effective > 0 or not 0 < c < math.inf:
         raise ValueError(
-            "`n_components`, `n_effective` and `wishart_scale_factor` must be positive, found "
-            f"n_components={n_components}, n_effective={n_effective}, wishart_scale_factor={c}."
+            "`n_components`, `n_effective`, `wishart_scale_factor` and `n_starts` must be positive, found "
+            f"n_components={n_components}, n_effective={n_effective}, wishart_scale_factor={c}, "
+            f"n_starts={n_starts}."
         )
     evidence = Evidence(z, n_effective, c)
-    r = evidence.sweep(_k_means_assignments(z, n_components, seed), SWEEPS_AT_START)
+    seeds = np.random.default_rng(seed).integers(2**31, size=n_starts)
+    found = [_search(evidence, n_components, int(start)) for start in seeds]
+    r = max(found, key=evidence.classification_likelihood)
+    return _summary(evidence, r[:, r.sum(0).argsort(descending=True)])
+
+
+def _search(evidence: Evidence, n_components: int, seed: int) -> Tensor:
+    """Responsibilities after one search."""
+    r = evidence.sweep(_k_means_assignments(evidence.z, n_components, seed), SWEEPS_AT_START)
     while (merged := _best_merge(evidence, r)) is not None:
         r = evidence.sweep(merged, SWEEPS_AFTER_MERGE)
-    r = evidence.sweep(r, SWEEPS_AT_START)
-    return _summary(evidence, r[:, r.sum(0).argsort(descending=True)])
+    return evidence.sweep(r, SWEEPS_AT_START)
 
 
 def _k_means_assignments(z: Tensor, n_components: int, seed: int) -> Tensor:
