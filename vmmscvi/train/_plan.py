@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
@@ -58,8 +58,10 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         paper). Saves a tenth of the time, but the prior is fitted to noisier positions: the validation ELBO
         was worse by 0.5 (6,400 blood cells) to 10 (2,900 cells of five lines) nats.
     gradient_clip_val
-        Largest norm of the networks' gradient and, separately, of the prior's. (The Trainer's argument of
-        this name cannot be used with two optimizers.) No clipping by default.
+        Largest norm of the networks' gradient and, separately, of the prior's. (Lightning clips nothing where
+        there are two optimizers; the model hands the Trainer's argument of this name on.) None by default.
+    gradient_clip_algorithm
+        ``"norm"`` (default) clips the norm, ``"value"`` every entry of the gradient.
     n_epochs_kl_warmup, n_steps_kl_warmup
         As in scvi-tools, but no warm-up by default: the prior has to be fitted to the posteriors that it
         shapes.
@@ -69,7 +71,8 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
     Raises
     ------
     ValueError
-        If a learning rate, ``hyperprior_n_obs`` or ``gradient_clip_val`` is not positive.
+        If a learning rate, ``hyperprior_n_obs`` or ``gradient_clip_val`` is not positive, or
+        ``gradient_clip_algorithm`` is unknown.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         hyperprior_n_obs: float | None = None,
         reuse_encoding: bool = False,
         gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: Literal["norm", "value"] = "norm",
         n_epochs_kl_warmup: int | None = None,
         n_steps_kl_warmup: int | None = None,
         **kwargs: Any,
@@ -96,6 +100,10 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         for name, value in positive.items():
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` must be positive, found {value}.")
+        if gradient_clip_algorithm not in ("norm", "value"):
+            raise ValueError(
+                f"`gradient_clip_algorithm` must be 'norm' or 'value', found {gradient_clip_algorithm!r}."
+            )
         super().__init__(
             module,
             lr=lr,
@@ -110,6 +118,7 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         self.reuse_encoding = reuse_encoding
         self._encoded: dict[str, Any] | None = None
         self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_algorithm = gradient_clip_algorithm
         self.automatic_optimization = False
         self._utilized: set[int] = set()
 
@@ -154,13 +163,19 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
 
     def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
         optimizer.zero_grad()
-        self.manual_backward(loss)
+        # Lightning autocasts the whole training step; gradients are in the precision of the forward pass
+        with torch.autocast(self.device.type, enabled=False):
+            self.manual_backward(loss)
         optimizer.step()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient, here and not before: mixed precision has unscaled it by now."""
-        if self.gradient_clip_val is not None:
-            nn.utils.clip_grad_norm_(parameters_of(optimizer), self.gradient_clip_val)
+        if self.gradient_clip_val is None:
+            return
+        clip = (
+            nn.utils.clip_grad_norm_ if self.gradient_clip_algorithm == "norm" else nn.utils.clip_grad_value_
+        )
+        clip(parameters_of(optimizer), self.gradient_clip_val)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Compute the negative ELBO of a minibatch of validation cells."""

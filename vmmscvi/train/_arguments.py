@@ -1,0 +1,117 @@
+"""Arguments of the Trainer that mean something else, or nothing, where two optimizers take turns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch.accelerators import Accelerator, MPSAccelerator
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+from scvi.train._config import merge_kwargs
+
+ARGUMENTS_OF_TRAIN = ("max_epochs", "accelerator", "devices", "early_stopping", "early_stopping_patience")
+"""What ``train`` passes to the Trainer itself: explicit arguments win over a ``trainer_config``."""
+CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")
+"""Arguments of the Trainer that the training plan takes over."""
+PRECISIONS = ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
+FIND_UNUSED = "find_unused_parameters"
+
+
+def merge_trainer_config(trainer_config: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Merge a ``trainer_config`` with the arguments of the Trainer, which win.
+
+    Parameters
+    ----------
+    trainer_config
+        A mapping, a :class:`scvi.train.TrainerConfig`, or ``None``.
+    kwargs
+        Arguments of the Trainer.
+    """
+    config = merge_kwargs(trainer_config, None, name="trainer")
+    config = {name: value for name, value in config.items() if name not in ARGUMENTS_OF_TRAIN}
+    return {**config, **kwargs}
+
+
+def take_clipping(trainer_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Remove the Trainer's arguments for clipping gradients, and return them: the plan does it.
+
+    Parameters
+    ----------
+    trainer_kwargs
+        Arguments of the Trainer; changed.
+    """
+    found = {name: trainer_kwargs.pop(name, None) for name in CLIPPING}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def check_trainer_arguments(
+    trainer_kwargs: Mapping[str, Any], accelerator: str | Accelerator, batch_size: int
+) -> None:
+    """Refuse, before any work starts, what Lightning would refuse later or what would go wrong.
+
+    Parameters
+    ----------
+    trainer_kwargs
+        Arguments of the Trainer.
+    accelerator
+        The accelerator that was asked for.
+    batch_size
+        Cells in a minibatch, for the message.
+
+    Raises
+    ------
+    ValueError
+        Names the argument, what was found, and what to pass instead.
+    FileNotFoundError
+        If there is no checkpoint at ``ckpt_path``.
+    """
+    n_accumulated = trainer_kwargs.get("accumulate_grad_batches") or 1
+    if n_accumulated != 1:
+        raise ValueError(
+            f"`accumulate_grad_batches` must be 1, found {n_accumulated}: two optimizers take turns on every "
+            f"minibatch. Pass `batch_size={n_accumulated * batch_size}` instead of {batch_size}."
+        )
+    precision = trainer_kwargs.get("precision")
+    if precision is not None and str(precision) not in PRECISIONS:
+        raise ValueError(
+            f"`precision` must be one of {PRECISIONS}, found {precision!r}: data and prior are in float32. "
+            "Pass 'bf16-mixed' for half precision in the networks."
+        )
+    _check_strategy(trainer_kwargs.get("strategy") or "auto")
+    _check_mps(accelerator)
+    path = trainer_kwargs.get("ckpt_path")
+    if path is not None and not os.path.exists(path):
+        raise FileNotFoundError(f"`ckpt_path`: there is no checkpoint at {os.fspath(path)!r}.")
+
+
+def _check_strategy(strategy: str | Strategy) -> None:
+    if isinstance(strategy, str):
+        distributed, finds = "ddp" in strategy, FIND_UNUSED + "_true" in strategy
+        if not distributed and strategy != "auto":
+            raise ValueError(
+                f"`strategy` must be 'auto' or 'ddp_{FIND_UNUSED}_true', found {strategy!r}: networks and "
+                "prior are replicated on every device, not divided between them."
+            )
+    else:
+        distributed = isinstance(strategy, DDPStrategy)
+        finds = isinstance(strategy, DDPStrategy) and bool(strategy._ddp_kwargs.get(FIND_UNUSED))
+        if not distributed and not isinstance(strategy, SingleDeviceStrategy):
+            raise ValueError(
+                "`strategy` must be a DDPStrategy or a SingleDeviceStrategy, "
+                f"found {type(strategy).__name__}."
+            )
+    if distributed and not finds:
+        raise ValueError(
+            f"`strategy` must be 'ddp_{FIND_UNUSED}_true', or a DDPStrategy with `{FIND_UNUSED}=True`, found "
+            f"{strategy!r}: neither step of a minibatch uses all parameters."
+        )
+
+
+def _check_mps(accelerator: str | Accelerator) -> None:
+    is_mps = accelerator == "mps" or isinstance(accelerator, MPSAccelerator)
+    if is_mps and os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") != "1":
+        raise ValueError(
+            "`accelerator='mps'` needs the environment variable PYTORCH_ENABLE_MPS_FALLBACK=1 before Python "
+            "starts: not all of the prior's linear algebra exists there. Pass `accelerator='cpu'` instead."
+        )
