@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -18,7 +19,7 @@ from vmmscvi.module import PseudoCells
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
-    from vmmscvi.module import VMMVAE
+    from vmmscvi.module import VMMVAE, PseudoInputs
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,47 @@ class InitializePseudoInputs(Callback):
         with torch.random.fork_rng(devices=[]):  # every loader draws a seed for workers, even without any
             tensors: dict[str, Tensor] = next(iter(loader))
         return tensors
+
+
+def check_start_cells(
+    start_cells: Sequence[int] | np.ndarray | None,
+    start: str,
+    pseudo_inputs: PseudoInputs | None,
+    n_obs: int | None,
+) -> np.ndarray | None:
+    """Check the cells that pseudo-inputs are to start from.
+
+    Parameters
+    ----------
+    start_cells, start
+        As in :meth:`vmmscvi.SCVI_VMM.train`.
+    pseudo_inputs
+        The model's, ``None`` for a prior without.
+    n_obs
+        Number of cells.
+
+    Returns
+    -------
+    Their positions, or ``None`` for random cells.
+
+    Raises
+    ------
+    ValueError
+        If the prior starts from something else, or they are not one position for each component.
+    """
+    if start_cells is None:
+        return None
+    if start != "cells" or pseudo_inputs is None:
+        raise ValueError("`start_cells` needs `start='cells'` and a prior with pseudo-inputs.")
+    cells = np.asarray(start_cells)
+    if cells.shape != (pseudo_inputs.n_components,) or not np.issubdtype(cells.dtype, np.integer):
+        raise ValueError(
+            f"`start_cells` must have {pseudo_inputs.n_components} positions of cells, one for each "
+            f"component, found shape {cells.shape} of {cells.dtype}: set `n_components` accordingly."
+        )
+    if n_obs is not None and not ((cells >= 0) & (cells < n_obs)).all():
+        raise ValueError(f"`start_cells` must be positions from 0 to {n_obs - 1}, found {cells[:5]}.")
+    return cells
 
 
 def _first_cells(loader: Any, n_cells: int) -> dict[str, Tensor]:

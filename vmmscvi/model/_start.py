@@ -48,7 +48,7 @@ class StartFromEmbedding(StartFromClusters):
 
     def embed(self, trainer: pl.Trainer, module: VMMVAE) -> Sample:
         """Embed training cells."""
-        return _embed(module, _sampled_minibatches(trainer, module))
+        return embed(module, _sampled_minibatches(trainer, module))
 
     def fill_pseudo_inputs(self, module: VMMVAE, sample: Sample, shares: Tensor) -> None:
         """Set the pseudo-cells to the clusters' mean cells."""
@@ -93,7 +93,8 @@ def _sampled_minibatches(trainer: pl.Trainer, module: VMMVAE) -> Iterable[dict[s
 
 
 @torch.no_grad()
-def _embed(module: VMMVAE, minibatches: Iterable[dict[str, Tensor]]) -> Sample:
+def embed(module: VMMVAE, minibatches: Iterable[dict[str, Tensor]]) -> Sample:
+    """Encode cells in evaluation mode, and keep what pseudo-cells are averaged from."""
     columns: dict[str, list[Tensor]] = {name: [] for name in Sample._fields}
     for tensors in minibatches:
         tensors = {**tensors, REGISTRY_KEYS.X_KEY: dense(tensors[REGISTRY_KEYS.X_KEY])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from scvi.model._utils import get_max_epochs_heuristic
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train._config import merge_kwargs
 
-from vmmscvi.model._initialization import InitializePseudoInputs
+from vmmscvi.model._initialization import InitializePseudoInputs, check_start_cells
+from vmmscvi.model._label_start import StartFromLabels
 from vmmscvi.model._start import StartFromEmbedding
 from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
 from vmmscvi.priors import BayesianMixturePrior
@@ -53,6 +55,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         start: Start = "embedding",
         n_effective: float = 1000.0,
         n_warmup_epochs: int | None = None,
+        start_cells: Sequence[int] | np.ndarray | None = None,
+        unlabeled_category: str | None = None,
         early_stopping: bool = True,
         early_stopping_patience: int = 45,
         plan_kwargs: dict[str, Any] | None = None,
@@ -78,7 +82,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             first; then clusters are found in the embedding, their number included, and the prior starts from
             them. ``"cells"``: from ``n_components`` randomly drawn cells and from the first minibatch on, as
             in the paper; how many clusters are left then depends on ``prior_lr_ratio``, ``batch_size`` and
-            the length of training. A prior that has been trained before goes on from where it is.
+            the length of training. ``"labels"``: after the warm-up from the registered labels, one
+            component for each, which training then moves; ``start_labels_`` tells which is which. A prior
+            that has been trained before goes on from where it is.
         n_effective
             With ``start="embedding"``: number of cells that the data count as against the hyper-priors. What
             so many cells could not tell apart is not split; a rare type needs a share of a few cells in so
@@ -86,6 +92,11 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         n_warmup_epochs
             Epochs before the start from the embedding; by default as many as make 1000 minibatches, at least
             five and at most half of ``max_epochs``; none after :meth:`from_scvi_model`.
+        start_cells
+            With ``start="cells"``: positions of ``n_components`` cells that pseudo-inputs start from, for
+            example of a few cells of each known type, instead of random ones.
+        unlabeled_category
+            With ``start="labels"``: label of cells whose type is not known.
         early_stopping
             Whether to stop when the validation ELBO no longer improves, and to restore the best epoch's
             weights.
@@ -111,12 +122,13 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         n_obs = self._n_obs(kwargs.get("datamodule"))
         max_epochs = _n_epochs(max_epochs, n_obs)
         check_start(start, n_effective, n_warmup_epochs, max_epochs)
+        start_cells = check_start_cells(start_cells, start, self.module.pseudo_inputs, n_obs)
         if n_warmup_epochs is None and self.has_trained_networks_:
             n_warmup_epochs = 0
         elif n_warmup_epochs is None:
             n_train = int((0.9 if train_size is None else train_size) * (n_obs or 0))
             n_warmup_epochs = default_n_warmup_epochs(n_train, batch_size, max_epochs)
-        starter = self._starter(start, n_effective, n_warmup_epochs)
+        starter = self._starter(start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)
         n_warmup_epochs = getattr(starter, "n_warmup_epochs", 0)
         kwargs.setdefault("early_stopping_warmup_epochs", n_warmup_epochs)
         best_epoch = RestoreBestEpoch(
@@ -143,7 +155,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 plan_kwargs={
                     "lr": lr,
                     "prior_lr_ratio": prior_lr_ratio,
-                    "hyperprior_n_obs": n_effective if start == "embedding" else None,
+                    "hyperprior_n_obs": n_effective if start != "cells" else None,
                     **plan_kwargs,
                 },
                 callbacks=[*callbacks, best_epoch] if early_stopping else callbacks,
@@ -161,14 +173,32 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         """Return the number of cells, ``None`` if a data module does not tell."""
         return self.adata.n_obs if datamodule is None else getattr(datamodule, "n_obs", None)
 
-    def _starter(self, start: Start, n_effective: float, n_warmup_epochs: int) -> Callback:
+    def _starter(
+        self,
+        start: Start,
+        n_effective: float,
+        n_warmup_epochs: int,
+        start_cells: np.ndarray | None,
+        unlabeled_category: str | None,
+    ) -> Callback:
         """Choose how the prior starts; one that goes on, or is fitted with the ELBO, needs no embedding."""
         prior = self.module.prior
         goes_on = self.has_fitted_prior_ or prior.is_frozen
+        if start == "labels" and not isinstance(prior, BayesianMixturePrior):
+            raise ValueError(
+                f"`start='labels'` needs a Gaussian mixture prior, found {type(prior).__name__}."
+            )
+        if start == "labels" and not goes_on:
+            return StartFromLabels.of_registered(
+                self.adata_manager if self.adata is not None else None,
+                unlabeled_category,
+                n_warmup_epochs,
+                n_effective,
+            )
         if start == "embedding" and isinstance(prior, BayesianMixturePrior) and not goes_on:
             return StartFromEmbedding(n_warmup_epochs, n_effective)
         prior.is_started = True  # a training that failed in its warm-up has left it waiting
-        return InitializePseudoInputs()
+        return InitializePseudoInputs(start_cells)
 
     def _number_epochs_of_prior(self, n_logged: dict[str, int]) -> None:
         """Correct the epochs of a second training, which scvi-tools numbers by what was logged in the first.

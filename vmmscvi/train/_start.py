@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Start = Literal["embedding", "cells"]
+Start = Literal["embedding", "cells", "labels"]
 
 WARMUP_STEPS = 1000
 """Minibatches after which an embedding shows its clusters; fewer find fewer clusters."""
@@ -111,6 +111,16 @@ class StartFromClusters(Callback, ABC):
     def fill_pseudo_inputs(self, module: Any, sample: Any, shares: Tensor) -> None:
         """Set the pseudo-inputs to weighted means of the sample; ``shares`` is ``(K, n)``, rows sum to 1."""
 
+    def find_components(self, module: Any, sample: Any, n_effective: float) -> CoarsenedMixture:
+        """Find the clusters that the prior starts from; ``n_effective`` is at most the size of the sample."""
+        return fit_coarsened_mixture(
+            sample.z,
+            n_components=min(module.prior.n_components, max(1, len(sample.z) // 10)),
+            n_effective=n_effective,
+            wishart_scale_factor=module.prior.wishart_scale_factor,
+            seed=self.seed,
+        )
+
     def announce(self, trainer: pl.Trainer, mixture: CoarsenedMixture) -> None:
         """Tell the log how many clusters there are."""
         logger.info("The prior starts from %s clusters of the embedding.", len(mixture.weights))
@@ -119,7 +129,7 @@ class StartFromClusters(Callback, ABC):
         """Switch to N(0, I)."""
         if trainer.world_size > 1:
             raise ValueError(
-                f"`start='embedding'` needs a single process, found {trainer.world_size}: "
+                f"A start from the embedding needs a single process, found {trainer.world_size}: "
                 "pass `start='cells'`."
             )
         _module(pl_module).prior.is_started = False
@@ -140,13 +150,7 @@ class StartFromClusters(Callback, ABC):
         with torch.random.fork_rng(devices=[]):  # the sample must not change the order of the minibatches
             sample = self.embed(trainer, module)
         n_effective = min(self.n_effective, len(sample.z))
-        mixture = fit_coarsened_mixture(
-            sample.z,
-            n_components=min(module.prior.n_components, max(1, len(sample.z) // 10)),
-            n_effective=n_effective,
-            wishart_scale_factor=module.prior.wishart_scale_factor,
-            seed=self.seed,
-        )
+        mixture = self.find_components(module, sample, n_effective)
         shares = (mixture.responsibilities / mixture.responsibilities.sum(0)).float().mT
         if module.pseudo_inputs is not None:
             self.fill_pseudo_inputs(module, sample, shares)
