@@ -18,6 +18,9 @@ MAX_GENES = 40
 """Genes of a figure, as many as can be read."""
 
 MAX_PER_CLUSTER = 4
+GENE_WIDTH = 0.17
+"""Inches."""
+
 PSEUDO_COUNT = 0.1
 """Added to expression before a ratio is taken, as a multiple of the mean over genes: a gene that is nearly
 absent everywhere marks nothing."""
@@ -75,7 +78,7 @@ def centers_figure(data: ReportData, dataset: str, method: str) -> Figure | None
     assigned = pd.Series(read_arrays(run.folder / EMBEDDING_FILE)["clusters"])
     shares = assigned.value_counts(normalize=True).reindex(decoded["clusters"], fill_value=0.0)
     figure = _draw(decoded["expression"], decoded["genes"], shares)
-    figure.suptitle(f"{dataset}, {method}, seed {run.seed}: decoded cluster centres")
+    figure.suptitle(f"{dataset}, {method}, seed {run.seed}: decoded centres", fontsize="medium")
     return figure
 
 
@@ -92,17 +95,15 @@ def _draw(expression: NDArray[np.float32], genes: NDArray[np.str_], shares: pd.S
     low, high = log_expression.min(axis=0), log_expression.max(axis=0)
     scaled = (log_expression - low) / np.maximum(high - low, 1e-9)
 
-    height = 1.9 + 0.22 * len(order)
-    figure, (ax, bars) = plt.subplots(
-        1, 2, figsize=(2.6 + 0.17 * len(markers), height), width_ratios=(0.17 * len(markers) + 0.4, 1.0)
-    )
+    width, height = max(GENE_WIDTH * len(markers), 2.6), 2.1 + 0.22 * len(order)
+    figure, (ax, bars) = plt.subplots(1, 2, figsize=(width + 2.6, height), width_ratios=(width, 0.9))
     image = ax.imshow(scaled, aspect="auto", cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
     ax.set_xticks(np.arange(len(markers)), genes[markers], rotation=90, fontsize="x-small")
     ax.set_yticks(np.arange(len(order)), shares.index[order], fontsize="small")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_ylabel("cluster")
-    ax.set_xlabel("genes that mark a cluster, by decoded expression")
+    ax.set_xlabel("marker genes, by decoded expression")
     bars.barh(np.arange(len(order)), shares.to_numpy()[order], color=COLORS[0], height=0.75)
     bars.set_ylim(ax.get_ylim())
     bars.set_yticks([])
@@ -110,7 +111,7 @@ def _draw(expression: NDArray[np.float32], genes: NDArray[np.str_], shares: pd.S
     open_axes(bars)
     bar = figure.colorbar(image, ax=bars, shrink=0.8, aspect=12, ticks=[0, 1])
     bar.ax.set_yticklabels(["lowest", "highest"], fontsize="small")
-    bar.set_label("log expression, within a gene", fontsize="small")
+    bar.ax.set_title("of a gene", fontsize="small", loc="left")
     bar.outline.set_visible(False)
     return figure
 

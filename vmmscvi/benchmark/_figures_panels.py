@@ -57,6 +57,9 @@ def embedding_figure(data: ReportData, dataset: str) -> Figure | None:
     figure = embedding_panels(
         adata, {method: method for method in chosen}, colors, titles=titles, empty="no clusters\nof its own"
     )
+    for ax in figure.axes:  # layouts fill their panels: without frames, rows would run into each other
+        ax.spines[:].set_visible(True)
+        ax.spines[:].set_color("0.8")
     figure.suptitle(f"{dataset}, {' and '.join(sorted(kinds))}")
     return figure
 

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from vmmscvi.benchmark import _schema
 from vmmscvi.benchmark._report_data import ReportData
@@ -54,7 +55,7 @@ def clusterings_figure(data: ReportData, measure: str, title: str) -> Figure | N
         return None
     n_methods = max(len(data.methods(name)) for name in datasets)
     figure, panels = _panels(len(datasets), height=0.75 + ROW_HEIGHT * n_methods)
-    offsets = np.linspace(-0.24, 0.24, len(CLUSTERING_STYLES))
+    offsets = np.linspace(-0.26, 0.26, len(CLUSTERING_STYLES))
     for i, (ax, dataset) in enumerate(zip(panels, datasets, strict=True)):
         methods = data.methods(dataset)
         for row, method in enumerate(methods):
@@ -62,8 +63,14 @@ def clusterings_figure(data: ReportData, measure: str, title: str) -> Figure | N
                 _, color, marker, filled = style
                 values = data.trials(dataset, method, clustering, measure).dropna().to_numpy()
                 face = color if filled else "none"
-                y = np.full(len(values), row + offset)
+                y = row + offset + _spread(len(values), 0.1)
                 ax.scatter(values, y, s=16, marker=marker, facecolor=face, edgecolor=color, linewidth=0.8)
+            if not _any_of(data, dataset, method, CLUSTERING_STYLES, measure):
+                statuses = sorted({run.status for run in data.of(dataset, method)} - {_schema.DONE})
+                note = ", ".join(statuses) or "no clusters"
+                ax.text(
+                    0.5, row, note, transform=ax.get_yaxis_transform(), color="0.4", ha="center", va="center"
+                )
         _method_axis(ax, methods, labelled=i % MAX_COLUMNS == 0 or methods != data.methods(datasets[i - 1]))
         ax.set_title(dataset, fontsize="medium")
         ax.set_xlabel(title)
@@ -113,9 +120,8 @@ def numbers_figure(data: ReportData) -> Figure | None:
                 found = (
                     data.trials(dataset, method, clustering, _schema.N_CLUSTERS).dropna().to_numpy() / n_types
                 )
-                ax.scatter(
-                    found, np.full(len(found), row + offset), s=14, color=color, marker=marker, linewidth=0
-                )
+                y = row + offset + _spread(len(found), 0.5 / len(methods))
+                ax.scatter(found, y, s=14, color=color, marker=marker, linewidth=0)
             if row:
                 ax.axhline(row - 0.5, color="0.85", linewidth=0.6)
         ax.axvline(1, color="black", linewidth=0.8, zorder=0)
@@ -178,11 +184,17 @@ def integration_figure(data: ReportData) -> Figure | None:
 
 
 def _any(data: ReportData, dataset: str, clusterings: Iterable[str], measure: str) -> bool:
-    return any(
-        data.trials(dataset, method, clustering, measure).notna().any()
-        for method in data.methods(dataset)
-        for clustering in clusterings
-    )
+    kinds = tuple(clusterings)
+    return any(_any_of(data, dataset, method, kinds, measure) for method in data.methods(dataset))
+
+
+def _any_of(data: ReportData, dataset: str, method: str, clusterings: Iterable[str], measure: str) -> bool:
+    return any(data.trials(dataset, method, kind, measure).notna().any() for kind in clusterings)
+
+
+def _spread(n: int, width: float) -> NDArray[np.float64]:
+    """Offsets that keep points of the same value apart."""
+    return np.linspace(-width / 2, width / 2, n) if n > 1 else np.zeros(n)
 
 
 def _panels(n: int, height: float) -> tuple[Figure, list[Axes]]:
@@ -224,5 +236,5 @@ def _log2_ticks(ax: Axes) -> None:
     ax.set_xscale("log", base=2)
     low, high = ax.get_xlim()
     ax.set_xlim(min(low, 0.45), max(high, 2.2))
-    ax.xaxis.set_major_formatter(ScalarFormatter())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())

@@ -78,8 +78,8 @@ SPREAD = (
 )
 TESTS = (
     "Bold: best mean of its column within the dataset, and what paired t-tests over trials do not tell apart "
-    "from it (p ≥ 0.05 after Holm's adjustment for the number of methods). With a single trial there is no "
-    "test: only the best is bold."
+    "from it (p ≥ 0.05 after Holm's adjustment for the number of methods); with few trials that may not say "
+    "much. With a single trial there is no test: only the best is bold."
 )
 LABELS = (
     "†: labels chose something about it, which an unsupervised analysis does not have; rows with † take no "
