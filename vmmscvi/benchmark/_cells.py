@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from vmmscvi.benchmark._schema import (
     FAILED,
     RUN_FILE,
     SCORES_FILE,
+    SKIPPED,
     TRAINED,
 )
-from vmmscvi.benchmark._specs import BenchmarkConfig, DatasetSpec, MethodSpec, slug
+from vmmscvi.benchmark._specs import BenchmarkConfig, DatasetSpec, MethodSpec, changed_fields, slug
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,12 @@ class Cell:
 
     def settings(self) -> dict[str, Any]:
         """Everything that the trained model depends on, for comparison with what is on disk."""
-        dataset = dataclasses.asdict(self.dataset)
-        path = dataset.pop("path")
-        dataset["file_sha256"] = None if path is None else file_digest(path)
-        method = dataclasses.asdict(self.method)
-        return {"dataset": _plain(dataset), "method": _plain(method), "seed": self.seed}
+        dataset = changed_fields(self.dataset)
+        dataset.pop("train", None)  # the method has it
+        path = dataset.pop("path", None)
+        if path is not None:
+            dataset["file_sha256"] = file_digest(path)
+        return {"dataset": _plain(dataset), "method": _plain(changed_fields(self.method)), "seed": self.seed}
 
     def record(self) -> dict[str, Any]:
         """Return what ``run.json`` says, empty if there is none."""
@@ -67,15 +68,15 @@ class Cell:
         """Add entries to ``run.json``, or replace them."""
         write_json(self.folder / RUN_FILE, {**self.record(), **changes})
 
-    def record_failure(self, stage: str, error: str) -> None:
-        """Note that a stage of the cell failed, so that the next run tries it again."""
+    def record_failure(self, stage: str, error: str, status: str = FAILED) -> None:
+        """Note that a stage of the cell failed; the next run tries it again, unless it was skipped."""
         self.update_record(
             dataset=self.dataset.name,
             method=self.method.name,
             kind=self.method.kind,
             seed=self.seed,
             settings=self.settings(),
-            status=FAILED,
+            status=status,
             failed_stage=stage,
             error=error,
         )
@@ -96,7 +97,8 @@ def cells_of(config: BenchmarkConfig, out: Path) -> Iterator[Cell]:
         for seed in config.seeds:
             for method in config.methods:
                 folder = out / CELLS_FOLDER / slug(dataset.name) / slug(method.name) / f"seed{seed}"
-                yield Cell(dataset, method, seed, scoring_settings(config), config.threads, folder)
+                trained_as = method.on(dataset)
+                yield Cell(dataset, trained_as, seed, scoring_settings(config), config.threads, folder)
 
 
 def scoring_settings(config: BenchmarkConfig) -> dict[str, Any]:
@@ -116,6 +118,8 @@ def progress_of(cell: Cell) -> Progress:
     """
     record = cell.record()
     status = record.get("status")
+    if status == SKIPPED and record.get("settings") == cell.settings():
+        return Progress(train=False, score=False)
     trained = status in (TRAINED, DONE) or (status == FAILED and record.get("failed_stage") == "score")
     if not trained or not (cell.folder / EMBEDDING_FILE).is_file():
         return Progress(train=True, score=True)

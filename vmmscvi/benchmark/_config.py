@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from vmmscvi.benchmark._specs import BenchmarkConfig, DatasetSpec, MethodSpec
+import yaml
+
+from vmmscvi.benchmark._specs import BenchmarkConfig, DatasetSpec, MethodSpec, changed_fields
 
 DEFAULT: Mapping[str, Any] = {
     "datasets": [
@@ -73,23 +75,22 @@ def load_config(
     for key in ("seeds", "clusterings"):
         if key in arguments:
             arguments[key] = tuple(_list(arguments, key))
-    return _build(
+    built: BenchmarkConfig = _build(
         BenchmarkConfig,
         {**arguments, "datasets": tuple(datasets), "methods": tuple(methods)},
         "configuration",
     )
+    return built
 
 
 def dump_config(config: BenchmarkConfig) -> str:
     """Return a configuration as YAML; of paths of data only the name of the file is kept."""
-    import yaml
-
     content = dataclasses.asdict(config)
-    for dataset in content["datasets"]:
-        if dataset["path"] is not None:
-            dataset["path"] = dataset["path"].name
-    content["datasets"] = [_without_defaults(entry, DatasetSpec) for entry in content["datasets"]]
-    content["methods"] = [_without_defaults(entry, MethodSpec) for entry in content["methods"]]
+    content["datasets"] = [changed_fields(dataset) for dataset in config.datasets]
+    content["methods"] = [changed_fields(method) for method in config.methods]
+    for entry in content["datasets"]:
+        if "path" in entry:
+            entry["path"] = entry["path"].name
     for key in ("seeds", "clusterings"):
         content[key] = list(content[key])
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
@@ -130,8 +131,6 @@ def _chosen(specs: tuple[Any, ...], names: Collection[str], what: str) -> tuple[
 
 
 def _read_yaml(file: Path) -> Any:
-    import yaml
-
     if not file.is_file():
         raise ValueError(f"There is no configuration {file}.")
     try:
@@ -176,15 +175,3 @@ def _resolve(dataset: DatasetSpec, folder: Path) -> DatasetSpec:
     if dataset.path is None:
         return dataset
     return dataclasses.replace(dataset, path=(folder / dataset.path).resolve())
-
-
-def _without_defaults(entry: Mapping[str, Any], cls: type[Any]) -> dict[str, Any]:
-    defaults = {
-        field.name: field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        for field in dataclasses.fields(cls)
-    }
-    return {
-        key: dict(value) if isinstance(value, Mapping) else value
-        for key, value in entry.items()
-        if value != defaults[key]
-    }

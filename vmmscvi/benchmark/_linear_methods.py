@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 def fit(adata: AnnData, method: MethodSpec, seed: int) -> Callable[[], Fit]:
     """Compute an embedding; see :func:`vmmscvi.benchmark._methods.fitter`."""
-    z = {"pca": pca, "harmony": harmony, "scanorama": scanorama}[method.kind](adata, seed, **method.model)
+    embed = EMBEDDINGS[method.kind]
+    z = embed(adata, seed, **method.model)
     return lambda: Fit(z=np.ascontiguousarray(z, dtype=np.float32))
 
 
@@ -50,8 +52,7 @@ def harmony(
     """
     components = principal_components(adata, n_components)
     if adata.obs[BATCH].nunique() > 1:
-        import harmonypy
-
+        harmonypy = import_module("harmonypy")
         arguments = {"verbose": False, "random_state": seed, **kwargs}
         result = harmonypy.run_harmony(components, adata.obs[[BATCH]].copy(), BATCH, **arguments)
         corrected = np.asarray(result.Z_corr, dtype=np.float32)
@@ -79,8 +80,7 @@ def scanorama(adata: AnnData, seed: int, n_latent: int = 50, **kwargs: Any) -> N
     """
     if adata.obs[BATCH].nunique() == 1:
         return principal_components(adata, n_latent)
-    import scanorama as library
-
+    library = import_module("scanorama")
     data = normalized(adata)
     batches = [np.flatnonzero(data.obs[BATCH] == name) for name in data.obs[BATCH].cat.categories]
     genes = [list(data.var_names)] * len(batches)
@@ -90,3 +90,10 @@ def scanorama(adata: AnnData, seed: int, n_latent: int = 50, **kwargs: Any) -> N
     for cells, part in zip(batches, parts, strict=True):
         z[cells] = part
     return z
+
+
+EMBEDDINGS: dict[str, Callable[..., NDArray[np.float32]]] = {
+    "pca": pca,
+    "harmony": harmony,
+    "scanorama": scanorama,
+}

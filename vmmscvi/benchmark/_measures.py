@@ -56,4 +56,5 @@ def merge_by_label(labels: ArrayLike, clusters: ArrayLike) -> NDArray[np.str_]:
     names = np.unique(np.asarray(labels))
     _, codes = np.unique(np.asarray(clusters), return_inverse=True)
     majority = contingency_matrix(np.asarray(labels), np.asarray(clusters)).argmax(axis=0)
-    return names[majority[codes]].astype(str)
+    merged: NDArray[np.str_] = names[majority[codes]].astype(str)
+    return merged

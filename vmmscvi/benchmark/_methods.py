@@ -21,6 +21,10 @@ REQUIRED_PACKAGE = {"harmony": "harmonypy", "scanorama": "scanorama"}
 """What a kind of method needs that the package does not depend on."""
 
 
+class NotApplicableError(ValueError):
+    """A method that cannot be applied to the data at hand, however it is set."""
+
+
 @dataclass(frozen=True)
 class Decoded:
     """Cluster centres, decoded.

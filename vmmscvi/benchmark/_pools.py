@@ -5,15 +5,17 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from vmmscvi.benchmark._worker import Stage, Task, environment, perform, serve, thread_environment
+from vmmscvi.benchmark._schema import FAILED
+from vmmscvi.benchmark._worker import Ending, Stage, Task, environment, perform, serve, thread_environment
 
-Outcome = tuple[Task, str | None]
-"""A task that has ended, and its error."""
+Outcome = tuple[Task, Ending]
+"""A task that has ended, and how."""
 
 
 class Pool(Protocol):
@@ -97,14 +99,15 @@ class LocalPool:
         assert task is not None
         worker.task = None
         try:
-            error: str | None = worker.connection.recv()
+            ending: Ending = worker.connection.recv()
         except EOFError:
             worker.process.join()
             worker.connection.close()
             self._workers.remove(worker)
             error = f"the process ended with exit code {worker.process.exitcode}; was there enough memory?"
             task.cell.record_failure(task.stage, error)
-        return task, error
+            ending = Ending(FAILED, error)
+        return task, ending
 
 
 class RayPool:
@@ -128,9 +131,8 @@ class RayPool:
     def __init__(self, jobs: int | None, threads: int, address: str | None = None) -> None:
         if find_spec("ray") is None:
             raise ValueError("Ray is not installed: `pip install ray`, or run without it (jobs, --jobs).")
-        import ray
-
-        self._ray: Any = ray
+        ray: Any = import_module("ray")
+        self._ray = ray
         self._own = not ray.is_initialized()
         if self._own:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
@@ -167,8 +169,9 @@ class RayPool:
     def _finish(self, reference: Any) -> Outcome:
         task = self._running.pop(reference)
         try:
-            error: str | None = self._ray.get(reference)
+            ending: Ending = self._ray.get(reference)
         except self._ray.exceptions.RayError as failure:
             error = f"Ray: {failure}".splitlines()[0]
             task.cell.record_failure(task.stage, error)
-        return task, error
+            ending = Ending(FAILED, error)
+        return task, ending

@@ -15,9 +15,9 @@ from vmmscvi.benchmark._cells import Cell, Progress, cells_of, finished_cells, p
 from vmmscvi.benchmark._checks import check_config, check_unchanged
 from vmmscvi.benchmark._config import dump_config, load_config, select
 from vmmscvi.benchmark._pools import LocalPool, Pool, RayPool
-from vmmscvi.benchmark._schema import COLUMNS, CONFIG_FILE, RESULTS_FILE, SCORES_FILE
+from vmmscvi.benchmark._schema import COLUMNS, CONFIG_FILE, DONE, FAILED, RESULTS_FILE, SCORES_FILE, SKIPPED
 from vmmscvi.benchmark._specs import BenchmarkConfig, check_positive
-from vmmscvi.benchmark._worker import Task
+from vmmscvi.benchmark._worker import Ending, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,17 +34,34 @@ class BenchmarkRun:
     ----------
     results
         The table of results: of all finished cells in the folder, also of earlier runs.
-    n_trained, n_scored, n_skipped
-        Cells trained, cells scored, and cells that had been finished before.
+    n_trained, n_scored, n_finished_before
+        Cells trained, cells scored, and cells with nothing left to do.
     failed
         Errors by cell. Failed cells are tried again by the next run.
+    skipped
+        Reasons by cell: methods that cannot be applied to the data.
     """
 
     results: pd.DataFrame | None = None
     n_trained: int = 0
     n_scored: int = 0
-    n_skipped: int = 0
+    n_finished_before: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def count(self, task: Task, ending: Ending) -> None:
+        """Count a task that has ended."""
+        title = task.cell.title
+        if ending.status == FAILED:
+            self.failed[title] = f"{task.stage}: {ending.reason}"
+            logger.warning("%s failed to %s: %s", title, task.stage, ending.reason)
+        elif ending.status == SKIPPED:
+            self.skipped[title] = ending.reason
+            logger.info("%s: %s", title, ending.reason)
+        elif task.stage == "train":
+            self.n_trained += 1
+        else:
+            self.n_scored += 1
 
 
 def run(
@@ -108,10 +125,10 @@ def run(
         check_unchanged(found)
     out.mkdir(parents=True, exist_ok=True)
     _files.write_bytes(out / CONFIG_FILE, dump_config(asked).encode())
-    summary = BenchmarkRun(n_skipped=sum(not (left.train or left.score) for _, left in found))
+    summary = BenchmarkRun(n_finished_before=sum(not (left.train or left.score) for _, left in found))
     pool: Pool | None = None
     try:
-        if summary.n_skipped < len(found):
+        if summary.n_finished_before < len(found):
             pool = RayPool(jobs, chosen.threads) if ray else LocalPool(jobs or 1, chosen.threads)
             _perform(found, pool, out, summary, progress)
     finally:
@@ -163,19 +180,13 @@ def _perform(
                 pool.submit(task)
                 running.append(task)
             bar.update(bar_task, description=_describe(running))
-            for task, error in pool.wait():
+            for task, ending in pool.wait():
                 running.remove(task)
-                if error is not None:
-                    summary.failed[task.cell.title] = f"{task.stage}: {error}"
-                    logger.warning("%s failed to %s: %s", task.cell.title, task.stage, error)
-                    bar.advance(bar_task, 2 if task.stage == "train" else 1)
-                    continue
-                if task.stage == "train":
-                    summary.n_trained += 1
+                summary.count(task, ending)
+                if task.stage == "train" and ending.status == DONE:
                     to_score.append(task.cell)
-                else:
-                    summary.n_scored += 1
-                bar.advance(bar_task)
+                # a cell that is not trained is not scored either
+                bar.advance(bar_task, 2 if task.stage == "train" and ending.status != DONE else 1)
             if time.monotonic() - last_table > SECONDS_BETWEEN_TABLES:
                 collect(out)
                 last_table = time.monotonic()

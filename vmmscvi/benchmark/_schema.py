@@ -84,6 +84,8 @@ RUN_MEASURES: Final = (ELBO_VALIDATION, TRAIN_SECONDS, TRAIN_CPU_SECONDS, PEAK_M
 TRAINED: Final = "trained"
 DONE: Final = "done"
 FAILED: Final = "failed"
+SKIPPED: Final = "skipped"
+"""The method cannot be applied to these data; ``error`` says why."""
 
 LEIDEN_RESOLUTIONS: Final = tuple(round(0.1 * step, 1) for step in range(1, 21))
 SCIB_MAX_CELLS: Final = 5000

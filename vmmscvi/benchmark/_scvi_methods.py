@@ -17,7 +17,7 @@ from scvi.model import SCVI
 from scvi.module._constants import MODULE_KEYS
 
 from vmmscvi.benchmark._data import BATCH, normalized
-from vmmscvi.benchmark._methods import Decoded, Fit
+from vmmscvi.benchmark._methods import Decoded, Fit, NotApplicableError
 from vmmscvi.benchmark._specs import MethodSpec
 from vmmscvi.model import SCVI_VMM
 from vmmscvi.priors import MixturePrior
@@ -36,6 +36,8 @@ def fit(adata: AnnData, method: MethodSpec, seed: int) -> Callable[[], Fit]:
     prior.
     """
     if method.kind == "sysvi":
+        if adata.obs[BATCH].nunique() == 1:
+            raise NotApplicableError("SysVI needs two batches or more.")
         adata = normalized(adata)
     model_class: Any = MODELS[method.kind]
     model_class.setup_anndata(adata, batch_key=BATCH)
@@ -96,7 +98,8 @@ def decode(model: SCVI_VMM, z: NDArray[np.float32]) -> NDArray[np.float32]:
                 library=torch.zeros(len(z), 1, device=device),
                 batch_index=torch.full((len(z), 1), int(batch), device=device),
             )
-            total += generated[MODULE_KEYS.PX_KEY].scale * (count / len(batches))
+            expression: Any = generated[MODULE_KEYS.PX_KEY]
+            total += expression.scale * (count / len(batches))
     return np.asarray(total.cpu().numpy(), dtype=np.float32)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ class DatasetSpec:
         labels; all by default.
     subsample
         Number of cells to keep, drawn at random (always the same ones); all by default.
+    train
+        Arguments of ``train`` on this set, over those of the methods that are trained; a number of epochs
+        that suits its size, for instance.
     """
 
     name: str
@@ -49,6 +53,7 @@ class DatasetSpec:
     layer: str | None = None
     n_top_genes: int | None = None
     subsample: int | None = None
+    train: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"dataset {self.name!r}"
@@ -89,10 +94,19 @@ class MethodSpec:
             raise ValueError(
                 f"method {self.name!r}: kind is {self.kind!r}; expected one of {list(METHOD_KINDS)}."
             )
-        if self.train and self.kind in ("harmony", "scanorama", "pca"):
+        if self.train and not self.is_trained:
             raise ValueError(
                 f"method {self.name!r}: {self.kind} is not trained, and takes no arguments of `train`."
             )
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the method has a training with arguments."""
+        return self.kind not in ("harmony", "scanorama", "pca")
+
+    def on(self, dataset: DatasetSpec) -> MethodSpec:
+        """Return the method as it is trained on a data set."""
+        return replace(self, train={**self.train, **dataset.train}) if self.is_trained else self
 
 
 @dataclass(frozen=True)
@@ -129,7 +143,7 @@ class BenchmarkConfig:
             if not found:
                 raise ValueError(f"{name} must not be empty.")
         for seed in self.seeds:
-            if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            if type(seed) is not int or seed < 0:
                 raise ValueError(f"seeds must be integers from 0 on; found {seed!r}.")
         unknown = [name for name in self.clusterings if name not in CLUSTERINGS]
         if unknown:
@@ -148,6 +162,17 @@ class BenchmarkConfig:
         return OWN in self.clusterings
 
 
+def changed_fields(spec: DatasetSpec | MethodSpec) -> dict[str, Any]:
+    """Return the fields that differ from their defaults, so that new fields leave what was written valid."""
+    found = {}
+    for entry in fields(spec):
+        value = getattr(spec, entry.name)
+        default = entry.default if entry.default_factory is MISSING else entry.default_factory()
+        if value != default:
+            found[entry.name] = deepcopy(dict(value)) if isinstance(value, Mapping) else value
+    return found
+
+
 def slug(name: str) -> str:
     """Return a name as that of a folder: ``"VMM, ratio 5"`` is ``"vmm-ratio-5"``; ``_`` and ``.`` stay."""
     return re.sub(r"[^a-z0-9_.]+", "-", name.lower()).strip("-.")
@@ -161,7 +186,8 @@ def check_name(name: Any, what: str) -> None:
 
 def check_positive(value: Any, what: str) -> None:
     """Raise ``ValueError`` unless a number is a positive integer or ``None``."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+    is_positive = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if value is not None and not is_positive:
         raise ValueError(f"{what} must be a positive integer; found {value!r}.")
 
 

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Literal
 
 from vmmscvi.benchmark._cells import Cell
+from vmmscvi.benchmark._schema import DONE, FAILED, SKIPPED
 
 Stage = Literal["train", "score"]
 
@@ -32,6 +33,14 @@ class Task:
 
     stage: Stage
     cell: Cell
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a task ended: ``"done"``, ``"failed"`` or ``"skipped"``, and why."""
+
+    status: str
+    reason: str = ""
 
 
 def thread_environment(threads: int) -> dict[str, str]:
@@ -67,17 +76,22 @@ def serve(connection: Connection) -> None:
         connection.send(perform(task))
 
 
-def perform(task: Task) -> str | None:
-    """Perform a task, quietly. Return the error if it failed, after it has been recorded."""
+def perform(task: Task) -> Ending:
+    """Perform a task, quietly. An error is recorded for the cell and returned."""
+    from vmmscvi.benchmark._methods import NotApplicableError
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             _perform(task)
+        except NotApplicableError as error:
+            task.cell.record_failure(task.stage, str(error), SKIPPED)
+            return Ending(SKIPPED, str(error))
         except Exception as error:  # whatever a method raises is a result of the benchmark
             message = f"{type(error).__name__}: {error}"[:MAX_ERROR_LENGTH]
             task.cell.record_failure(task.stage, message)
-            return message
-    return None
+            return Ending(FAILED, message)
+    return Ending(DONE)
 
 
 def _perform(task: Task) -> None:

@@ -103,8 +103,9 @@ def integrate(
 ) -> None:
     """Train on raw counts and write INPUT with an integrated embedding and clusters.
 
-    Adds obsm["X_vmm"], obs["vmm_cluster"], obs["vmm_cluster_probability"]
-    and uns["vmmscvi"] (settings, versions, weights of the clusters, history).
+    Adds obsm["X_vmm"], obs["vmm_cluster"], obs["vmm_cluster_probability"],
+    obs["vmm_leaf"] (finer parts of the clusters) and uns["vmmscvi"] (settings,
+    versions, weights of the clusters, their tree, history).
     All else is written as it was read.
     """
     with errors_in_one_line():

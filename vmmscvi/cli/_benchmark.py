@@ -72,8 +72,8 @@ def run(
         for cell, error in done.failed.items():
             typer.echo(f"Failed: {cell}: {' '.join(error.split())}", err=True)
         typer.echo(
-            f"{done.n_trained} trained, {done.n_scored} scored, {done.n_skipped} finished before, "
-            f"{len(done.failed)} failed; wrote {out / 'results.csv'}",
+            f"{done.n_trained} trained, {done.n_scored} scored, {done.n_finished_before} finished before, "
+            f"{len(done.skipped)} skipped, {len(done.failed)} failed; wrote {out / 'results.csv'}",
             err=True,
         )
         if done.failed:
