@@ -14,7 +14,8 @@ import vmmscvi
 from vmmscvi.cli import _integrate
 from vmmscvi.model import SCVI_VMM
 
-ADDED = ("obsm/X_vmm", "obs/vmm_cluster", "obs/vmm_cluster_probability", "uns/vmmscvi")
+ADDED = ("obsm/X_vmm", "obs/vmm_cluster", "obs/vmm_cluster_probability", "obs/vmm_leaf", "uns/vmmscvi")
+COLUMNS = {"vmm_cluster", "vmm_cluster_probability", "vmm_leaf"}
 
 
 def content(path: Path) -> dict[str, tuple[object, dict[str, object]]]:
@@ -54,7 +55,7 @@ def test_results_are_added_and_all_else_is_as_it_was(integrate, source, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad", "out.h5ad"]
 
     read, out = anndata.read_h5ad(source), anndata.read_h5ad(tmp_path / "out.h5ad")
-    assert set(out.obs) - set(read.obs) == {"vmm_cluster", "vmm_cluster_probability"}
+    assert set(out.obs) - set(read.obs) == COLUMNS
     assert set(out.obsm) - set(read.obsm) == {"X_vmm"}
     assert set(out.uns) - set(read.uns) == {"vmmscvi"}
     pd.testing.assert_frame_equal(out.obs[read.obs.columns], read.obs)
@@ -91,6 +92,8 @@ def test_the_output_can_be_drawn_as_it_is(integrate, tmp_path):
     vmmscvi.pl.composition(out, "batch")
     vmmscvi.pl.training_history(out)
     vmmscvi.pl.embedding(out, "vmm_cluster", basis="X_vmm")
+    ax = vmmscvi.pl.cluster_tree(out)
+    assert len(ax.get_yticklabels()) == out.obs["vmm_leaf"].nunique()
 
 
 def test_a_saved_model_gives_the_same_clusters_on_the_output(integrate, tmp_path):
@@ -200,7 +203,7 @@ def test_a_file_of_an_older_anndata_is_written_anew_with_all_it_holds(integrate,
     assert result.exit_code == 0, result.output
     out = anndata.read_h5ad(tmp_path / "out.h5ad")
     assert (out.X != read.X).nnz == 0 and set(out.layers) == set(read.layers)
-    assert set(out.obs) - set(read.obs) == {"vmm_cluster", "vmm_cluster_probability"}
+    assert set(out.obs) - set(read.obs) == COLUMNS
     assert set(out.uns) - set(read.uns) == {"vmmscvi"}
 
 

@@ -22,7 +22,7 @@ from vmmscvi.cli._integrate_options import IntegrateOptions
 from vmmscvi.cli._neighbors import neighbor_graph, umap
 from vmmscvi.cli._output import written_whole
 from vmmscvi.cli._quiet import quiet_libraries
-from vmmscvi.cli._results import CLUSTER, EMBEDDING, PROBABILITY, Results, results_of
+from vmmscvi.cli._results import CLUSTER, EMBEDDING, LEAF, PROBABILITY, Results, results_of
 from vmmscvi.cli._train import default_n_components, train_model
 from vmmscvi.model import SCVI_VMM
 from vmmscvi.plotting._figure import PRINT_DPI, figure_format
@@ -131,7 +131,8 @@ def draw(adata: AnnData, results: Results, options: IntegrateOptions) -> None:
     """Write the figure: a map by batch, cluster, its probability, and what else was asked for."""
     if options.figure is None:
         return
-    keys = [*([] if options.batch_key is None else [options.batch_key]), *options.color, *results.columns()]
+    shown_results = [name for name in results.columns() if name != LEAF]
+    keys = [*([] if options.batch_key is None else [options.batch_key]), *options.color, *shown_results]
     shown = AnnData(obs=adata.obs.copy())
     for name, values in results.columns().items():
         shown.obs[name] = values

@@ -19,6 +19,7 @@ from vmmscvi.priors import MixturePrior
 EMBEDDING = "X_vmm"
 CLUSTER = "vmm_cluster"
 PROBABILITY = "vmm_cluster_probability"
+LEAF = "vmm_leaf"
 UNS = "vmmscvi"
 
 LIBRARIES = ("scvi-tools", "torch", "lightning", "anndata", "scanpy", "numpy")
@@ -35,7 +36,9 @@ class Results:
     probability: NDArray[np.float32] | None
     """Its probability, shape ``(n,)``; stored in ``obs["vmm_cluster_probability"]``."""
     uns: Mapping[str, Any]
-    """Settings, versions, weights and history; stored in ``uns["vmmscvi"]``."""
+    """Settings, versions, weights, history and the tree of the clusters; stored in ``uns["vmmscvi"]``."""
+    leaves: pd.Categorical | None = None
+    """Leaf of the tree of the clusters of each cell; stored in ``obs["vmm_leaf"]``."""
 
     @property
     def n_clusters(self) -> int:
@@ -44,7 +47,7 @@ class Results:
 
     def columns(self) -> dict[str, pd.Categorical | NDArray[np.float32]]:
         """Return the columns of ``obs`` by name."""
-        columns = {CLUSTER: self.clusters, PROBABILITY: self.probability}
+        columns = {CLUSTER: self.clusters, PROBABILITY: self.probability, LEAF: self.leaves}
         return {name: values for name, values in columns.items() if values is not None}
 
 
@@ -78,7 +81,10 @@ def results_of(model: SCVI_VMM, settings: Mapping[str, Any]) -> Results:
     clusters = pd.Categorical(model.predict())
     weights = model.get_cluster_weights()
     uns["weights"] = {name: float(weights[name]) for name in clusters.categories}
-    return Results(embedding, clusters, probabilities.to_numpy(np.float32).max(axis=1), uns)
+    tree = model.get_cluster_tree()
+    uns["cluster_tree"] = tree.to_dict()
+    probability = probabilities.to_numpy(np.float32).max(axis=1)
+    return Results(embedding, clusters, probability, uns, pd.Categorical(tree.assignments))
 
 
 def versions() -> dict[str, str]:

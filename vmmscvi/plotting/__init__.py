@@ -16,11 +16,13 @@ from vmmscvi.plotting._generated import generated_cells, generated_expression
 from vmmscvi.plotting._palette import COLORS, category_colors
 from vmmscvi.plotting._panels import embedding_panels
 from vmmscvi.plotting._training import training_curve, training_history
+from vmmscvi.plotting._tree import cluster_tree
 
 __all__ = [
     "COLORS",
     "assignment_confidence",
     "category_colors",
+    "cluster_tree",
     "cluster_weights",
     "composition",
     "embedding",

@@ -104,10 +104,10 @@ class ClusterTree:
         return np.column_stack((self.merges, distances, sizes[len(self.leaves) :])).astype(float)
 
     def to_dict(self) -> dict[str, Any]:
-        """Arrays and lists that an h5ad can hold, for ``adata.uns``; the assignments are left out."""
+        """Return arrays that an h5ad can hold, for ``adata.uns``; the assignments are left out."""
         return {
-            "leaves": list(self.leaves),
-            "clusters": list(self.clusters),
+            "leaves": np.array(self.leaves),
+            "clusters": np.array(self.clusters),
             "merges": self.merges,
             "n_effective": self.n_effective,
         }

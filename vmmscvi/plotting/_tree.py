@@ -1,0 +1,109 @@
+"""The hierarchy of clusters as a dendrogram."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from anndata import AnnData
+from matplotlib.axes import Axes
+from scipy.cluster.hierarchy import dendrogram
+
+from vmmscvi.plotting._access import categories, stored_results
+from vmmscvi.plotting._figure import axes_figure, axes_or_new, open_axes, save_figure, styled
+from vmmscvi.plotting._palette import Palette, category_colors
+from vmmscvi.priors import ClusterTree
+from vmmscvi.priors.cluster_tree import LARGEST_SCALE
+
+LEAF = "vmm_leaf"
+ABOVE_CLUSTERS = "0.55"
+
+
+@styled
+def cluster_tree(
+    tree: ClusterTree | AnnData,
+    *,
+    key: str = LEAF,
+    n_clusters: int | None = None,
+    n_effective: float | None = None,
+    ax: Axes | None = None,
+    palette: Palette | None = None,
+    save: str | Path | bool | None = None,
+) -> Axes:
+    """Draw clusters, their parts, and how they join.
+
+    The axis shows how many cells, all in all, it takes to tell two branches apart: branches that join at the
+    left are far apart, branches that join at the right hardly differ.
+
+    Parameters
+    ----------
+    tree
+        From :meth:`vmmscvi.SCVI_VMM.get_cluster_tree`; or annotated data with the tree in
+        ``adata.uns["vmmscvi"]["cluster_tree"]``, as the command line writes it.
+    key
+        Column of ``adata.obs`` with the leaf of every cell, for annotated data.
+    n_clusters, n_effective
+        A level to colour, as in :meth:`vmmscvi.priors.ClusterTree.cut`; the model's own clusters by default.
+    ax
+        Axes to draw on; those of a new figure by default.
+    palette
+        Colours of the clusters, as in :func:`vmmscvi.plotting.embedding`.
+    save
+        Path of an image to write, or ``True`` for scanpy's folder for figures.
+
+    Returns
+    -------
+    The axes; a leaf in each row, with its name and number of cells.
+
+    Raises
+    ------
+    ValueError
+        If there is no tree in the annotated data, or the level is out of range.
+    """
+    if isinstance(tree, AnnData):
+        stored = stored_results(tree, "cluster_tree")
+        if stored is None:
+            raise ValueError(
+                "`tree` is an AnnData without `uns['vmmscvi']['cluster_tree']`; expected one that "
+                "`vmmscvi integrate` wrote, or the result of `get_cluster_tree`."
+            )
+        tree = ClusterTree.from_dict(stored, categories(tree, key))
+    cut = tree.cut(n_clusters, n_effective)
+    colors = category_colors(cut.cat.categories, palette)
+    by_leaf = cut.groupby(tree.assignments, observed=True).first()
+    n_cells = tree.assignments.value_counts()
+    labels = [f"{leaf} ({n_cells[leaf]})" for leaf in tree.leaves]
+    ax = axes_or_new(ax, width=4.5, height=max(1.5, 0.7 + 0.24 * len(labels)))
+    cluster_of_node = [str(by_leaf[leaf]) for leaf in tree.leaves]
+    for left, right in tree.merges:
+        sides = {cluster_of_node[left], cluster_of_node[right]}
+        cluster_of_node.append(sides.pop() if len(sides) == 1 else "")
+    if len(tree.merges):
+        limit = 10 ** np.ceil(np.log10(tree.n_effective.max()) + 0.05)
+        linkage = tree.linkage()
+        linkage[:, 2] -= np.log10(LARGEST_SCALE / limit)
+        drawn = dendrogram(
+            linkage,
+            orientation="left",
+            labels=labels,
+            ax=ax,
+            link_color_func=lambda node: colors.get(cluster_of_node[node], ABOVE_CLUSTERS),
+        )
+        order = drawn["leaves"]
+        decades = np.arange(0, int(np.log10(limit)) + 1)
+        ax.set_xticks(decades, [f"$10^{{{int(np.log10(limit)) - d}}}$" for d in decades])
+        ax.set_xlim(right=0, left=1.05 * float(linkage[:, 2].max()))
+    else:
+        order = [0]
+        ax.set_yticks([0.0], labels)
+        ax.set_xticks([])
+    ax.yaxis.tick_right()
+    for text, leaf in zip(ax.get_yticklabels(), order, strict=True):
+        text.set_color(colors[cluster_of_node[leaf]])
+        text.set_fontsize("small")
+    ax.tick_params(axis="y", length=0)
+    ax.set_xlabel("effective cells that tell branches apart")
+    open_axes(ax)
+    ax.spines["left"].set_visible(False)
+    save_figure(axes_figure(ax), save, "cluster_tree")
+    return ax
