@@ -182,7 +182,8 @@ class ArrayEstimator(TransformerMixin, DensityMixin, BaseEstimator, ABC):
 
     def transform(self, X: ArrayLike) -> Floats:
         """Embed observations: means of their posteriors, shape ``(n, n_latent)``."""
-        return embed_rows(self.module_, self._checked(X)).z.numpy()
+        x = self._checked(X)
+        return embed_rows(self.module_, x).z.numpy()
 
     @torch.no_grad()
     def inverse_transform(self, Z: ArrayLike) -> Floats:
@@ -271,7 +272,8 @@ class ArrayEstimator(TransformerMixin, DensityMixin, BaseEstimator, ABC):
     def score_samples(self, X: ArrayLike, n_samples: int = 50) -> Floats:
         """Importance-sampled log-likelihood of every observation, in nats, shape ``(n,)``.
 
-        A lower bound in expectation, which rises with ``n_samples``.
+        A lower bound in expectation, which rises with ``n_samples``. All observations share their noise, so
+        that the value of one does not depend on the others.
 
         Parameters
         ----------
@@ -282,9 +284,8 @@ class ArrayEstimator(TransformerMixin, DensityMixin, BaseEstimator, ABC):
         """
         x = self._checked(X)
         require_integer("n_samples", n_samples)
-        generator = self._generator()
-        parts = [self.module_.log_likelihoods(rows, n_samples, generator)[0] for rows in in_chunks(x)]
-        return torch.cat(parts).numpy()
+        noise = torch.randn(n_samples, 1, self.n_latent, generator=self._generator())
+        return torch.cat([self.module_.log_likelihoods(rows, noise)[0] for rows in in_chunks(x)]).numpy()
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
         """Mean of :meth:`score_samples`."""

@@ -163,19 +163,16 @@ class ArrayVAE(PriorOwner, nn.Module):
     # -- densities -------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def log_likelihoods(
-        self, x: Tensor, n_samples: int, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def log_likelihoods(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         r"""Importance-sampled log-likelihoods; the posterior is the proposal.
 
         Parameters
         ----------
         x
             Observations, shape ``(n, n_features)``.
-        n_samples
-            Number of samples of each posterior.
-        generator
-            Source of randomness on the module's device.
+        noise
+            Standard-normal draws that become samples of the posteriors, shape ``(n_samples, n, p)``, or
+            ``(n_samples, 1, p)`` to share them.
 
         Returns
         -------
@@ -184,11 +181,11 @@ class ArrayVAE(PriorOwner, nn.Module):
         """
         qz = self.encode(x)
         log_weights, conditionals = [], []
-        for _ in range(n_samples):
-            z = sample_posterior(qz, generator)
+        for draw in noise:
+            z = posterior_sample(qz, draw)
             conditionals.append(self.likelihood.log_prob(x, self.decoder(z)))
             log_weights.append(conditionals[-1] + self.prior.log_prob(z) - posterior_log_prob(qz, z))
-        log_n, conditional = math.log(n_samples), torch.stack(conditionals)
+        log_n, conditional = math.log(len(noise)), torch.stack(conditionals)
         return (
             torch.logsumexp(torch.stack(log_weights), dim=0) - log_n,
             torch.logsumexp(conditional, dim=0) - log_n,
@@ -205,9 +202,8 @@ def _rows(distribution: Distribution, rows: slice) -> Distribution:
     return Normal(distribution.mean[rows], distribution.stddev[rows], validate_args=False)
 
 
-def sample_posterior(qz: Distribution, generator: torch.Generator | None = None) -> Tensor:
-    """Draw from each of a batch of Gaussians, shape ``(n, p)``, with a generator of one's own."""
-    noise = torch.randn(qz.mean.shape, generator=generator, device=qz.mean.device, dtype=qz.mean.dtype)
+def posterior_sample(qz: Distribution, noise: Tensor) -> Tensor:
+    """Turn standard-normal draws, ``(n, p)`` or ``(1, p)``, into a sample of each of ``n`` Gaussians."""
     if isinstance(qz, MultivariateNormal):
         return qz.loc + (qz.scale_tril @ noise.unsqueeze(-1)).squeeze(-1)
     return qz.mean + qz.stddev * noise

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal, Normal
 from torch.nn.functional import softplus
 
+from vmmscvi.priors._parameters import inverse_softplus
+
 Covariance = Literal["full", "diagonal"]
 Architecture = Literal["mlp", "cnn"]
 
@@ -126,6 +128,15 @@ class GaussianHead(nn.Module):
         self.register_buffer("below", torch.tril_indices(n_latent, n_latent, offset=-1), persistent=False)
 
     below: Tensor
+
+    @torch.no_grad()
+    def reset_scale(self, scale: Tensor) -> None:
+        """Make all covariances the same, diagonal, with standard deviations ``(p,)``."""
+        self.linear.weight[self.n_latent :] = 0.0
+        self.linear.bias[self.n_latent :] = 0.0
+        self.linear.bias[self.n_latent : 2 * self.n_latent] = inverse_softplus(
+            (scale - SMALLEST_SCALE).clamp_min(SMALLEST_SCALE)
+        )
 
     def forward(self, hidden: Tensor) -> Distribution:
         """Return Gaussians for ``hidden`` of shape ``(n, n_hidden)``.

@@ -25,7 +25,7 @@ from vmmscvi.priors import entropy
 from vmmscvi.priors import functional as F
 from vmmscvi.vae._data import in_chunks
 from vmmscvi.vae._estimator import LARGEST_SEED, ArrayEstimator, require_integer
-from vmmscvi.vae._module import ArrayVAE, sample_posterior
+from vmmscvi.vae._module import ArrayVAE, posterior_sample
 
 ROWS_AT_A_TIME = 256
 VALUES_AT_A_TIME = 20_000_000
@@ -116,12 +116,19 @@ def surgery_of_module(
         As in :func:`elbo_surgery`.
     """
     generator = torch.Generator(device=x.device).manual_seed(seed)
-    parts = [module.log_likelihoods(rows, n_samples, generator) for rows in in_chunks(x, ROWS_AT_A_TIME)]
+    p = module.prior.n_latent
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(*shape, p, generator=generator, device=x.device)
+
+    parts = [
+        module.log_likelihoods(rows, noise(n_samples, len(rows))) for rows in in_chunks(x, ROWS_AT_A_TIME)
+    ]
     log_p_x, log_p_x_given_x, reconstruction = (torch.cat(part).mean() for part in zip(*parts, strict=True))
     qz = module.encode(x)
     log_posterior, log_marginal, log_prior = [], [], []
     for _ in range(n_rate_samples):
-        z = sample_posterior(qz, generator)
+        z = posterior_sample(qz, noise(len(x)))
         log_posterior.append(-entropy(qz).mean())  # the expectation under q(z|x), exactly
         log_marginal.append(aggregate_log_prob(z, qz).mean())
         log_prior.append(module.prior.log_prob(z).mean())

@@ -17,7 +17,7 @@ from vmmscvi.vae._estimator import ArrayEstimator
 from vmmscvi.vae._fitting import TrainingOptions
 from vmmscvi.vae._joint_mixture import JointGaussianMixture
 from vmmscvi.vae._likelihoods import LikelihoodName
-from vmmscvi.vae._networks import Architecture, Covariance
+from vmmscvi.vae._networks import Architecture, Covariance, GaussianHead
 from vmmscvi.vae._start import LARGEST_SAMPLE, draw_rows, embed_rows
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 N_INITIALIZATIONS = 5
 """Fits of the mixture, of which the best is taken."""
+POSTERIOR_SCALE = 0.1
+"""Posteriors' standard deviations when the prior comes in, in units of the embedding's: the auto-encoder has
+not learned any, and wide ones would erase what it has learned."""
 REGULARIZATION = 1e-4
 """Added to the variances of the mixture's components."""
 
@@ -182,10 +185,13 @@ class PretrainAutoencoder(Callback):
         data = cast("ArrayDataModule", trainer.datamodule)  # type: ignore[attr-defined]
         rows = data.x[draw_rows(data.train_indices, LARGEST_SAMPLE, self.seed)]
         prior = cast("JointGaussianMixture", module.prior)
+        z = embed_rows(module, rows).z
         mixture = GaussianMixture(
             prior.n_components, n_init=N_INITIALIZATIONS, reg_covar=REGULARIZATION, random_state=self.seed
-        ).fit(embed_rows(module, rows).z.double().numpy())
+        ).fit(z.double().numpy())
         device = prior.loc.device
+        head = cast("GaussianHead", module.z_encoder[-1])
+        head.reset_scale((POSTERIOR_SCALE * z.std(dim=0)).to(device))
         prior.assign_parameters(
             _tensor(mixture.weights_, device),
             _tensor(mixture.means_, device),

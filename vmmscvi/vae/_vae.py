@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Literal
+from typing import Literal, get_args
 
 from lightning.pytorch.callbacks import Callback
 from numpy.random import RandomState
@@ -11,13 +11,15 @@ from torch import nn
 
 from vmmscvi.module import PriorName, build_prior
 from vmmscvi.priors import BayesianMixturePrior, Inference, MixturePrior, Prior, WishartScale
-from vmmscvi.train._start import Start, check_start, default_n_warmup_epochs
+from vmmscvi.train._start import check_start, default_n_warmup_epochs
 from vmmscvi.vae._data import ArrayDataModule
 from vmmscvi.vae._estimator import ArrayEstimator, require_positive
 from vmmscvi.vae._fitting import TrainingOptions
 from vmmscvi.vae._likelihoods import LikelihoodName
 from vmmscvi.vae._networks import Architecture, Covariance
 from vmmscvi.vae._start import StartFromEmbeddedRows, draw_rows
+
+ArrayStart = Literal["embedding", "cells"]
 
 
 class VAE(ArrayEstimator):
@@ -115,7 +117,7 @@ class VAE(ArrayEstimator):
         inference: Inference = "MAP-DP",
         responsibilities_in_gradient: bool = True,
         wishart_scale: WishartScale = "half",
-        start: Start = "embedding",
+        start: ArrayStart = "embedding",
         n_effective: float = 1000.0,
         n_warmup_epochs: int | None = None,
         max_epochs: int = 400,
@@ -169,6 +171,8 @@ class VAE(ArrayEstimator):
     def _check_parameters(self, n_rows: int) -> None:
         self._check_common(n_rows)
         require_positive("prior_lr_ratio", self.prior_lr_ratio)
+        if self.start not in get_args(ArrayStart):
+            raise ValueError(f"`start` must be one of {get_args(ArrayStart)}, found {self.start!r}.")
         check_start(self.start, self.n_effective, self.n_warmup_epochs, self.max_epochs)
         if isinstance(self.prior, Prior) and self.prior.n_latent != self.n_latent:
             raise ValueError(
