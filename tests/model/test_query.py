@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from anndata import AnnData
+from scipy import stats
 from torch import Tensor
 
 from vmmscvi import SCVI_VMM
@@ -102,6 +103,47 @@ def test_a_mapped_query_can_be_saved_loaded_and_trained_on(
             model.save(tmp_path / "trained")
     expected, found = clusters_of(reference), clusters_of(model)
     assert all(torch.equal(found[n], expected[n]) for n in ("weights", "loc", "covariance", "log_prob"))
+
+
+def test_probabilities_of_a_query_are_those_under_the_references_components(
+    make_model: Make, query: AnnData
+) -> None:
+    reference = make_model(prior="gmm")
+    reference.train(**TRAINING)
+    prior = reference.module.prior
+    with torch.no_grad():
+        weights, loc = reference.get_cluster_weights(), prior.loc.numpy().copy()
+        covariances = torch.cholesky_inverse(prior.precision_cholesky()).numpy().copy()
+    model = SCVI_VMM.load_query_data(query, reference)
+    model.train(**{**TRAINING, "max_epochs": 2})
+    z = model.get_latent_representation()
+    densities = np.stack(
+        [
+            w * stats.multivariate_normal.pdf(z, m, c)
+            for w, m, c in zip(weights, loc, covariances, strict=True)
+        ]
+    ).T
+    np.testing.assert_allclose(
+        model.get_cluster_probabilities(), densities / densities.sum(1, keepdims=True), atol=1e-3
+    )
+    np.testing.assert_allclose(model.get_prior_log_density(), np.log(densities.sum(1)), atol=1e-2)
+
+
+def test_genes_that_a_query_lacks_are_filled_in_and_their_order_is_the_references(
+    make_model: Make, query: AnnData
+) -> None:
+    reference = make_model()
+    reference.train(**TRAINING)
+    expected = query.copy()
+    expected.X[:, :3] = 0
+    shuffled = query[:, np.random.default_rng(0).permutation(np.arange(3, 100))].copy()
+    SCVI_VMM.prepare_query_anndata(shuffled, reference)
+    assert list(shuffled.var_names) == list(query.var_names)
+    found = []
+    for adata in (shuffled, expected):
+        adata.obs["batch"] = "batch0"
+        found.append(reference.get_cluster_probabilities(adata))
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 @pytest.mark.parametrize("prior", ["vmm", "gmm"])

@@ -42,6 +42,10 @@ class TrainingMixin(UnsupervisedTrainingMixin):
     has_trained_networks_: bool = False
     """Whether the networks come from a trained scVI, so that they need no warm-up."""
 
+    if TYPE_CHECKING:
+
+        def _remember_reference(self) -> None: ...
+
     def train(
         self,
         max_epochs: int | None = None,
@@ -166,6 +170,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             raise
         else:
             self.has_fitted_prior_ = self.module.prior.is_started
+            self._remember_reference()
         finally:
             self._number_epochs_of_prior(n_logged)
 
@@ -218,6 +223,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         if self.is_trained_:
             self.has_fitted_prior_ = self.module.prior.is_started
             self.module.cache_centers()
+        if restored:
+            self._remember_reference()
 
     def _check_data(self, train_size: float | None) -> None:
         """Everything that can be known to fail, before training starts."""
