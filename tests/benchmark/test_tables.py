@@ -126,7 +126,7 @@ class TestContent:
     def test_a_prior_without_clusters_of_its_own_has_no_row(self, data: ReportData) -> None:
         assert not [row for row in clustering_table(data).rows if "N(0, I)" in row.labels]
 
-    @pytest.mark.parametrize("status", ["failed", "not run", "unfinished"])
+    @pytest.mark.parametrize("status", ["failed", "not run", "unfinished", "skipped"])
     def test_a_method_without_scores_is_shown_with_the_reason(
         self, rows: list[dict[str, object]], status: str
     ) -> None:
@@ -273,6 +273,11 @@ class TestLatex:
         bare = re.sub(r"\\[{}]", "", latex)
         assert r"\resizebox{\textwidth}" in latex
         assert bare.count("{") == bare.count("}")
+
+    def test_negative_numbers_have_a_minus_sign(self) -> None:
+        column = Column("ELBO", "elbo_validation", digits=1)
+        row = Row(("VMM",), (Cell(Summary(-221.5, 2.0, 2), 2),))
+        assert r"$-$221.5 $\pm$ 2.0" in to_latex(Table("t", "t", ("Method",), (column,), (row,)))
 
     def test_bold_and_marks(self, awkward: Table) -> None:
         latex = to_latex(awkward)

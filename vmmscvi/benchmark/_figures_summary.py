@@ -23,7 +23,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
 
 MAX_COLUMNS = 4
 PANEL_WIDTH = 2.1
-ROW_HEIGHT = 0.3
+ROW_HEIGHT = 0.36
 
 CLUSTERING_STYLES = {
     _schema.OWN: ("own clusters", COLORS[0], "o", True),
@@ -55,7 +55,7 @@ def clusterings_figure(data: ReportData, measure: str, title: str) -> Figure | N
         return None
     n_methods = max(len(data.methods(name)) for name in datasets)
     figure, panels = _panels(len(datasets), height=0.75 + ROW_HEIGHT * n_methods)
-    offsets = np.linspace(-0.26, 0.26, len(CLUSTERING_STYLES))
+    offsets = np.linspace(-0.25, 0.25, len(CLUSTERING_STYLES))
     for i, (ax, dataset) in enumerate(zip(panels, datasets, strict=True)):
         methods = data.methods(dataset)
         for row, method in enumerate(methods):
@@ -63,8 +63,8 @@ def clusterings_figure(data: ReportData, measure: str, title: str) -> Figure | N
                 _, color, marker, filled = style
                 values = data.trials(dataset, method, clustering, measure).dropna().to_numpy()
                 face = color if filled else "none"
-                y = row + offset + _spread(len(values), 0.1)
-                ax.scatter(values, y, s=16, marker=marker, facecolor=face, edgecolor=color, linewidth=0.8)
+                y = row + offset + _spread(len(values), 0.12)
+                ax.scatter(values, y, s=11, marker=marker, facecolor=face, edgecolor=color, linewidth=0.8)
             if not _any_of(data, dataset, method, CLUSTERING_STYLES, measure):
                 statuses = sorted({run.status for run in data.of(dataset, method)} - {_schema.DONE})
                 note = ", ".join(statuses) or "no clusters"

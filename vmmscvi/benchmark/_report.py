@@ -144,7 +144,7 @@ def _write_figures(
     from rich.console import Console
     from rich.progress import track
 
-    from vmmscvi.plotting._figure import save_figure
+    from vmmscvi.plotting._figure import STYLE, save_figure
 
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
@@ -154,11 +154,12 @@ def _write_figures(
         figure = draw()
         if figure is None:
             continue
-        for suffix in suffixes:
-            path = folder / f"{name}.{suffix}"
-            save_figure(figure, path, name)
-            written.append(path)
+        paths = [folder / f"{name}.{suffix}" for suffix in suffixes]
+        with plt.rc_context(STYLE):  # text as text in PDF
+            for path in paths:
+                save_figure(figure, path, name)
         plt.close(figure)
+        written += paths
     return written, [path for path in written if path.suffix == ".png"]
 
 

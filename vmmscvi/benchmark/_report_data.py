@@ -30,7 +30,7 @@ class Run:
     method: str
     seed: int
     status: str
-    """``"done"``, ``"failed"``, ``"unfinished"`` or ``"not run"``."""
+    """``"done"``, ``"failed"``, ``"skipped"`` (cannot be applied), ``"unfinished"`` or ``"not run"``."""
 
     folder: Path
     error: str = ""

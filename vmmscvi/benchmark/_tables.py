@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vmmscvi.benchmark._report_data import NOT_RUN, UNFINISHED, ReportData
-from vmmscvi.benchmark._schema import DONE, FAILED
+from vmmscvi.benchmark._schema import DONE, FAILED, SKIPPED
 from vmmscvi.benchmark._statistics import Comparison, Summary, compare_with_best, summarize
 
 NO_VALUE = Summary(float("nan"), float("nan"), 0)
@@ -133,7 +133,7 @@ def _trials(data: ReportData, dataset: str, key: RowKey, column: Column) -> pd.S
 
 def _why_empty(statuses: Sequence[str]) -> str:
     """Say why no trial has a value; what is finished without a value has none to have."""
-    for status in (DONE, FAILED, UNFINISHED, NOT_RUN):
+    for status in (DONE, FAILED, SKIPPED, UNFINISHED, NOT_RUN):
         if status in statuses:
             return NOT_APPLICABLE if status == DONE else status
     return NOT_RUN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -189,6 +190,6 @@ def escape_latex(text: str) -> str:
 
 
 def _latex_cell(cell: Cell, column: Column) -> str:
-    text = escape_latex(cell_text(cell, column))
+    text = re.sub(r"^-(?=\d)", "$-$", escape_latex(cell_text(cell, column)))
     # ± is mathematics, which \textbf leaves as it is; digits are what shows
     return rf"\textbf{{{text}}}" if is_bold(cell) else text
