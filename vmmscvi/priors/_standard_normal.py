@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Normal
+from torch.distributions import Distribution, MultivariateNormal, Normal
 from torch.distributions import kl_divergence as analytic_kl_divergence
 
-from vmmscvi.priors._base import Centers, Prior, in_full_precision
+from vmmscvi.priors._base import Centers, Prior, entropy, in_full_precision
 from vmmscvi.priors.functional import LOG_TWO_PI
 
 
@@ -27,10 +27,13 @@ class StandardNormalPrior(Prior):
 
     @in_full_precision
     def kl_divergence(self, qz: Distribution, z: Tensor, centers: Centers | None = None) -> Tensor:
-        """Compute the closed form for ``Normal`` posteriors, as scVI; else the estimate of :class:`Prior`."""
+        """Compute the closed form for Gaussian posteriors, as scVI; else the estimate of :class:`Prior`."""
         if isinstance(qz, Normal):
             standard = Normal(torch.zeros_like(qz.loc), torch.ones_like(qz.scale))
             return analytic_kl_divergence(qz, standard).sum(-1)
+        if isinstance(qz, MultivariateNormal):
+            cross_entropy = 0.5 * (qz.mean.square() + qz.variance + LOG_TWO_PI).sum(-1)
+            return cross_entropy - entropy(qz)
         return super().kl_divergence(qz, z, centers)
 
     def sample(self, n_samples: int, generator: torch.Generator | None = None) -> Tensor:

@@ -86,9 +86,9 @@ def _require_same_settings(cell: CellSettings, out: Path, overwrite: bool) -> No
     if record is None or overwrite:
         return
     wanted, found = cell.as_dict(), record["settings"]
-    different = sorted(name for name in wanted if wanted[name] != found.get(name))
+    different = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
     if different:
-        changes = ", ".join(f"{name} {found.get(name)} -> {wanted[name]}" for name in different)
+        changes = ", ".join(f"{name} {found.get(name)} -> {wanted.get(name)}" for name in different)
         raise ValueError(
             f"`out` has {cell.folder(out).relative_to(out)} with other settings ({changes}): name another "
             "folder, or overwrite."

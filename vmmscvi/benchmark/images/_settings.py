@@ -29,6 +29,10 @@ HIDDEN = MappingProxyType(
     {"digits": (256, 256), "mnist": (500, 500, 2000), "fashion_mnist": (500, 500, 2000)}
 )
 """Widths of the encoder's layers, the decoder's mirror them: the paper's, and smaller ones for 64 pixels."""
+USED_BY = MappingProxyType(
+    {"prior_lr_ratio": ("vmm", "gmm"), "n_components": ("vmm", "vmm_embedding", "gmm", "vampprior")}
+)
+"""Settings that not all methods use."""
 N_CLASSES = 10
 PRETRAIN_SHARE = 3
 """VaDE's auto-encoder is trained for one epoch in so many."""
@@ -79,5 +83,6 @@ class CellSettings:
         return out / self.dataset / self.method / f"batch{self.batch_size}" / f"seed{self.seed}"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything, as it is written to a file."""
-        return asdict(self)
+        """Return everything that makes a difference for the method, as it is written to a file."""
+        unused = {name for name, methods in USED_BY.items() if self.method not in methods}
+        return {name: value for name, value in asdict(self).items() if name not in unused}
