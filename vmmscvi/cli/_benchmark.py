@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from vmmscvi.cli import _benchmark_images
 from vmmscvi.cli._errors import TRAINING_FAILED, as_command_error, errors_in_one_line
 
 app = typer.Typer(
     help="Compare methods on datasets over several seeds: run, tune, report.", no_args_is_help=True
 )
+app.add_typer(_benchmark_images.app)
 
 Config = Annotated[
     Path | None,
