@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vmmscvi.benchmark import _schema
 from vmmscvi.benchmark._report_data import ReportData
+from vmmscvi.plotting._embedding import LETTER_WIDTH
 from vmmscvi.plotting._figure import open_axes, styled
 from vmmscvi.plotting._palette import COLORS, category_colors
 
@@ -108,7 +109,7 @@ def numbers_figure(data: ReportData) -> Figure | None:
         return None
     methods = list(dict.fromkeys(method for name in datasets for method in data.methods(name)))
     figure, axes = plt.subplots(
-        1, 2, figsize=(7.2, 1.1 + 0.55 * len(datasets)), sharex=True, sharey=True, squeeze=False
+        1, 2, figsize=(6.0, 1.1 + 0.55 * len(datasets)), sharex=True, sharey=True, squeeze=False
     )
     looks = _method_looks(methods)
     offsets = np.linspace(-0.3, 0.3, len(methods)) if len(methods) > 1 else np.zeros(1)
@@ -132,7 +133,10 @@ def numbers_figure(data: ReportData) -> Figure | None:
     ax.set_yticks(np.arange(len(datasets)), [f"{name} ({data.sizes[name]['n_types']})" for name in datasets])
     ax.set_ylim(len(datasets) - 0.5, -0.5)
     _log2_ticks(ax)
-    _method_legend(figure, looks)
+    drawn = {
+        m for m in methods for name in datasets if _any_of(data, name, m, clusterings, _schema.N_CLUSTERS)
+    }
+    _method_legend(figure, looks, drawn)
     return figure
 
 
@@ -153,12 +157,14 @@ def integration_figure(data: ReportData) -> Figure | None:
     methods = list(dict.fromkeys(method for name in datasets for method in data.methods(name)))
     looks = _method_looks(methods)
     figure, panels = _panels(len(datasets), height=2.3)
+    drawn = set()
     for i, (ax, dataset) in enumerate(zip(panels, datasets, strict=True)):
         for method in data.methods(dataset):
             color, marker = looks[method]
             both = pd.DataFrame({m: data.trials(dataset, method, "", m) for m in measures}).dropna()
             if both.empty:
                 continue
+            drawn.add(method)
             x, y = both[measures[0]], both[measures[1]]
             ax.scatter(x, y, s=8, color=color, marker=marker, alpha=0.45, linewidth=0)
             ax.scatter(
@@ -176,10 +182,10 @@ def integration_figure(data: ReportData) -> Figure | None:
         if i % MAX_COLUMNS == 0:
             ax.set_ylabel("bio conservation")
         ax.margins(0.12)
-        ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_locator(MaxNLocator(3))
         ax.yaxis.set_major_locator(MaxNLocator(5))
         open_axes(ax)
-    _method_legend(figure, looks)
+    _method_legend(figure, looks, drawn)
     return figure
 
 
@@ -223,12 +229,25 @@ def _method_looks(methods: Sequence[str]) -> dict[str, tuple[str, str]]:
     return {method: (colors[method], MARKERS[i % len(MARKERS)]) for i, method in enumerate(methods)}
 
 
-def _method_legend(figure: Figure, looks: dict[str, tuple[str, str]]) -> None:
+def _method_legend(figure: Figure, looks: dict[str, tuple[str, str]], drawn: Container[str]) -> None:
+    """Name methods below a figure, also those of which there is nothing to see."""
     handles = [
-        Line2D([], [], linestyle="", marker=marker, markersize=6, color=color, label=method)
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=marker,
+            markersize=6,
+            color=color,
+            label=method if method in drawn else f"{method} (no scores)",
+        )
         for method, (color, marker) in looks.items()
     ]
-    figure.legend(handles=handles, loc="outside right center", fontsize="small")
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    room = figure.get_figwidth() / (0.4 + LETTER_WIDTH * longest)
+    n_columns = int(np.clip(room, 1, len(handles)))
+    figure.legend(handles=handles, loc="outside lower center", ncols=n_columns, fontsize="small")
+    figure.set_figheight(figure.get_figheight() + 0.22 * -(-len(handles) // n_columns))
 
 
 def _log2_ticks(ax: Axes) -> None:
