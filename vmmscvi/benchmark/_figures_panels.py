@@ -60,7 +60,8 @@ def embedding_figure(data: ReportData, dataset: str) -> Figure | None:
     for ax in figure.axes:  # layouts fill their panels: without frames, rows would run into each other
         ax.spines[:].set_visible(True)
         ax.spines[:].set_color("0.8")
-    figure.suptitle(f"{dataset}, {' and '.join(sorted(kinds))}")
+    only = f", {next(iter(chosen))}" if len(chosen) == 1 else ""  # a single row has no name of its own
+    figure.suptitle(f"{dataset}{only}, {' and '.join(sorted(kinds))}")
     return figure
 
 
