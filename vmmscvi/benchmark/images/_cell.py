@@ -134,7 +134,7 @@ def predictive_samples(
 def noise_scale(model: VAE | VaDE) -> float:
     """Learned standard deviation of a pixel."""
     likelihood = cast("GaussianLikelihood", model.module_.likelihood)
-    return float(likelihood.log_scale.exp())
+    return float(likelihood.log_scale.detach().exp())
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

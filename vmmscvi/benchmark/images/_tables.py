@@ -66,8 +66,9 @@ def read_cells(results: Path) -> pd.DataFrame:
     if not rows:
         raise ValueError(f"`results` must be a folder that a run wrote; {results} holds no complete cell.")
     table = pd.DataFrame(rows)
-    order = {name: i for i, name in enumerate(TITLES)}
-    return table.sort_values(["dataset", "batch_size", "method", "seed"], key=lambda c: c.replace(order))
+    order = table["method"].map({name: i for i, name in enumerate(TITLES)})
+    sorted_rows = table.assign(order=order).sort_values(["dataset", "batch_size", "order", "seed"])
+    return sorted_rows.drop(columns="order")
 
 
 def read_reference(folder: Path) -> pd.DataFrame:
@@ -90,7 +91,7 @@ def read_reference(folder: Path) -> pd.DataFrame:
     if not parts:
         raise ValueError(f"`reference` must hold table1*.csv or table2*.csv, found neither in {folder}.")
     paper = pd.concat(parts, ignore_index=True)
-    paper["method"] = paper["method"].replace(PAPER_METHODS)
+    paper["method"] = paper["method"].map(PAPER_METHODS)
     return paper.groupby(["dataset", "method"], as_index=False).first()
 
 
