@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -230,12 +229,6 @@ def test_arguments_that_cannot_work_are_refused_before_training(
         model.train(**{**quick_training, **arguments}, callbacks=[watch])
     assert not model.is_trained and model.history is None and not watch.at_start
     assert_same(watch.copied(model.module), before)
-
-
-def test_several_processes_are_refused() -> None:
-    trainer: Any = SimpleNamespace(world_size=2)
-    with pytest.raises(ValueError, match=r"needs a single process, found 2: pass `start='cells'`"):
-        StartFromEmbedding(1, 10.0).on_fit_start(trainer, SimpleNamespace())  # type: ignore[arg-type]
 
 
 def test_callbacks_of_the_user_come_before_the_start(make_model: Make, quick_training: Training) -> None:

@@ -44,6 +44,8 @@ class InitializePseudoInputs(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fill the pseudo-inputs, unless an earlier training has."""
         module = cast("VMMVAE", pl_module.module)
+        if not module.prior.is_started:  # then weights of a warm-up have been loaded
+            raise ValueError("`ckpt_path` is a training in its warm-up: pass the `start` that it had.")
         if module.pseudo_inputs is None or bool(module.pseudo_inputs.is_initialized):
             return
         n_components = module.pseudo_inputs.n_components

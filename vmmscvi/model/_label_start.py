@@ -151,9 +151,9 @@ class StartFromLabels(StartFromEmbedding):
             free_energy=float("nan"),
         )
 
-    def announce(self, trainer: pl.Trainer, mixture: CoarsenedMixture) -> None:
+    def note_start(self, trainer: pl.Trainer, n_components: int) -> None:
         """Tell the model which label each component started from."""
-        super().announce(trainer, mixture)
+        super().note_start(trainer, n_components)
         model: Any = getattr(trainer, "_model", None)
         if model is not None:
             model.start_labels_ = list(self.names)

@@ -16,7 +16,6 @@ from torch.nn.functional import one_hot
 from vmmscvi.model._initialization import dense
 from vmmscvi.module import PseudoCells
 from vmmscvi.module._prior_owner import evaluation_mode
-from vmmscvi.priors import CoarsenedMixture
 from vmmscvi.train._start import StartFromClusters
 
 if TYPE_CHECKING:
@@ -55,12 +54,13 @@ class StartFromEmbedding(StartFromClusters):
         pseudo_inputs = cast("PseudoInputs", module.pseudo_inputs)
         pseudo_inputs.fill(_mean_cells(sample, shares, pseudo_inputs, module.n_batch))
 
-    def announce(self, trainer: pl.Trainer, mixture: CoarsenedMixture) -> None:
-        """Tell the model, whose saved arguments describe the module, and the log."""
-        super().announce(trainer, mixture)
+    def note_start(self, trainer: pl.Trainer, n_components: int) -> None:
+        """Tell the model, whose saved arguments describe the module."""
+        super().note_start(trainer, n_components)
         model: Any = getattr(trainer, "_model", None)
         if model is not None:
-            model.init_params_["non_kwargs"]["n_components"] = len(mixture.weights)
+            model.init_params_["non_kwargs"]["n_components"] = n_components
+            model.has_fitted_prior_ = True
 
 
 class Sample(NamedTuple):

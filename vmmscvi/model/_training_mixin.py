@@ -20,6 +20,14 @@ from vmmscvi.model._start import StartFromEmbedding
 from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
 from vmmscvi.priors import BayesianMixturePrior
 from vmmscvi.train import RestoreBestEpoch
+from vmmscvi.train._arguments import (
+    check_trainer_arguments,
+    early_stopping_of,
+    is_ddp,
+    merge_trainer_config,
+    n_processes,
+    take_clipping,
+)
 from vmmscvi.train._start import Start, check_start, default_n_warmup_epochs
 
 if TYPE_CHECKING:
@@ -44,6 +52,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
 
     if TYPE_CHECKING:
 
+        @property
+        def minified_data_type(self) -> str | None: ...
         def _remember_reference(self) -> None: ...
 
     def train(
@@ -110,17 +120,25 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             Further arguments of :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`; they win over ``lr`` and
             ``prior_lr_ratio``.
         **kwargs
-            Further arguments of :meth:`scvi.model.SCVI.train` and of the Trainer.
+            Further arguments of :meth:`scvi.model.SCVI.train` and of the Trainer, ``ckpt_path`` of a
+            checkpoint to resume from among them.
 
         Raises
         ------
         ValueError
             If the data are not raw counts, have empty cells, batches of one cell, covariates that are not
             finite, or fewer cells than components; if a learning rate or ``n_effective`` is not positive,
-            ``start`` is unknown, or the warm-up is not shorter than the training.
+            ``start`` is unknown, or the warm-up is not shorter than the training; if an argument of the
+            Trainer cannot be had with two optimizers.
+        FileNotFoundError
+            If there is no checkpoint at ``ckpt_path``.
         NonFiniteTrainingError
             If a loss becomes NaN or infinite. The best epoch's weights are kept, and the model can be used.
         """
+        kwargs = merge_trainer_config(kwargs.pop("trainer_config", None), kwargs)
+        plan_kwargs = merge_kwargs(kwargs.pop("plan_config", None), plan_kwargs, name="plan")
+        plan_kwargs = {**take_clipping(kwargs), **plan_kwargs}
+        check_trainer_arguments(kwargs, accelerator, batch_size)
         if kwargs.get("datamodule") is None:
             self._check_data(train_size)
         n_obs = self._n_obs(kwargs.get("datamodule"))
@@ -131,19 +149,29 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             n_warmup_epochs = 0
         elif n_warmup_epochs is None:
             n_train = int((0.9 if train_size is None else train_size) * (n_obs or 0))
-            n_warmup_epochs = default_n_warmup_epochs(n_train, batch_size, max_epochs)
+            n_together = batch_size * n_processes(kwargs, accelerator, devices)
+            n_warmup_epochs = default_n_warmup_epochs(n_train, n_together, max_epochs)
         starter = self._starter(start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)
         n_warmup_epochs = getattr(starter, "n_warmup_epochs", 0)
-        kwargs.setdefault("early_stopping_warmup_epochs", n_warmup_epochs)
+        # scvi-tools counts validations, not epochs
+        n_validations = n_warmup_epochs // (kwargs.get("check_val_every_n_epoch") or 1)
+        n_waiting = kwargs.get("early_stopping_warmup_epochs") or 0
+        kwargs["early_stopping_warmup_epochs"] = max(n_waiting, n_validations)
         best_epoch = RestoreBestEpoch(
             first_epoch=n_warmup_epochs,
             monitor=kwargs.get("early_stopping_monitor", "elbo_validation"),
             mode=kwargs.get("early_stopping_mode", "min"),
         )
         callbacks = [*(kwargs.pop("callbacks", None) or []), starter]
-        plan_kwargs = merge_kwargs(kwargs.pop("plan_config", None), plan_kwargs, name="plan")
+        if early_stopping:
+            callbacks.append(best_epoch)
+            if is_ddp(kwargs.get("strategy")):
+                callbacks.append(early_stopping_of(kwargs, early_stopping_patience))
         earlier = (self.history_ or {}) if self.is_trained_ else {}
         n_logged = {name: len(table) for name, table in earlier.items()}
+        had_fitted_prior = self.has_fitted_prior_
+        # what checkpoints that are models are to say of the prior; a start from clusters comes later
+        self.has_fitted_prior_ = isinstance(starter, InitializePseudoInputs)
         # after a training or a load the module is in evaluation mode, and Lightning trains it as it finds it
         self.module.train()
         try:
@@ -162,10 +190,11 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                     "hyperprior_n_obs": n_effective if start != "cells" else None,
                     **plan_kwargs,
                 },
-                callbacks=[*callbacks, best_epoch] if early_stopping else callbacks,
+                callbacks=callbacks,
                 **kwargs,
             )
         except BaseException:  # an interruption by the user is a SystemExit by the time it gets here
+            self.has_fitted_prior_ = had_fitted_prior
             self._settle(restored=best_epoch.best_epoch is not None)
             raise
         else:
@@ -228,6 +257,10 @@ class TrainingMixin(UnsupervisedTrainingMixin):
 
     def _check_data(self, train_size: float | None) -> None:
         """Everything that can be known to fail, before training starts."""
+        if self.minified_data_type is not None:
+            raise ValueError(
+                "The model's data are minified: they cannot be trained on. Load the model with the full counts."
+            )
         check_counts(self.adata_manager, require_counts=self.module.gene_likelihood != "normal")
         check_batches(self.adata_manager)
         check_covariates(self.adata_manager)

@@ -6,8 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from lightning.pytorch.accelerators import Accelerator, MPSAccelerator
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+from scvi.train._callbacks import LoudEarlyStopping
 from scvi.train._config import merge_kwargs
 
 ARGUMENTS_OF_TRAIN = ("max_epochs", "accelerator", "devices", "early_stopping", "early_stopping_patience")
@@ -43,6 +45,54 @@ def take_clipping(trainer_kwargs: dict[str, Any]) -> dict[str, Any]:
     """
     found = {name: trainer_kwargs.pop(name, None) for name in CLIPPING}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def n_processes(trainer_kwargs: Mapping[str, Any], accelerator: str | Accelerator, devices: Any) -> int:
+    """Count the processes that are going to train; each has a minibatch of its own.
+
+    Parameters
+    ----------
+    trainer_kwargs
+        Arguments of the Trainer.
+    accelerator, devices
+        As in :meth:`scvi.model.SCVI.train`.
+    """
+    if not is_ddp(trainer_kwargs.get("strategy")):
+        return 1
+    if isinstance(devices, str) and "," in devices:
+        devices = [device for device in devices.split(",") if device.strip()]
+    if isinstance(devices, list | tuple):
+        n_devices = len(devices)
+    elif str(devices) in ("auto", "-1"):
+        n_devices = 1 if accelerator == "cpu" else max(1, torch.cuda.device_count())
+    else:
+        n_devices = int(devices)
+    return n_devices * int(trainer_kwargs.get("num_nodes") or 1)
+
+
+def is_ddp(strategy: str | Strategy | None) -> bool:
+    """Whether a strategy replicates the model in several processes."""
+    return "ddp" in strategy if isinstance(strategy, str) else isinstance(strategy, DDPStrategy)
+
+
+def early_stopping_of(trainer_kwargs: dict[str, Any], patience: int) -> LoudEarlyStopping:
+    """Make the early stopping that scvi-tools leaves out where there are several processes.
+
+    Parameters
+    ----------
+    trainer_kwargs
+        Arguments of the Trainer; changed, so that there is a validation in every epoch.
+    patience
+        Epochs without improvement after which training stops.
+    """
+    trainer_kwargs["check_val_every_n_epoch"] = trainer_kwargs.get("check_val_every_n_epoch") or 1
+    return LoudEarlyStopping(
+        monitor=trainer_kwargs.get("early_stopping_monitor", "elbo_validation"),
+        min_delta=trainer_kwargs.get("early_stopping_min_delta", 0.0),
+        patience=patience,
+        mode=trainer_kwargs.get("early_stopping_mode", "min"),
+        warmup_epochs=trainer_kwargs.get("early_stopping_warmup_epochs", 0),
+    )
 
 
 def check_trainer_arguments(

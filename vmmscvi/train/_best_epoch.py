@@ -65,6 +65,10 @@ class RestoreBestEpoch(Callback):
         """Restore the best epoch's weights."""
         self._restore(pl_module)
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Restore the best epoch's weights where a checkpoint of a finished training left nothing to do."""
+        self._restore(pl_module)
+
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
@@ -82,12 +86,17 @@ class RestoreBestEpoch(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint has to remember."""
-        return {"score": self.best_score, "epoch": self.best_epoch, "weights": self._best_state}
+        return {
+            "score": self.best_score,
+            "epoch": self.best_epoch,
+            "weights": self._best_state,
+            "first_epoch": self.first_epoch,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint stopped."""
         self.best_score, self.best_epoch = state_dict["score"], state_dict["epoch"]
-        self._best_state = state_dict["weights"]
+        self._best_state, self.first_epoch = state_dict["weights"], state_dict["first_epoch"]
 
 
 def _module(pl_module: pl.LightningModule) -> nn.Module:

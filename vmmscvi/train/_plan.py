@@ -11,8 +11,17 @@ from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_clos
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from vmmscvi.train._distributed import (
+    average_gradients,
+    is_distributed,
+    leave_prior_to_plan,
+    require_same_split,
+    share,
+    union,
+)
 from vmmscvi.train._epoch_logging import LogsOncePerEpoch
 from vmmscvi.train._finite import non_finite_explained, require_finite
+from vmmscvi.train._resume import STATE, restore_progress, restore_split, training_state
 
 if TYPE_CHECKING:
     from scvi.module.base import BaseModuleClass
@@ -121,6 +130,8 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         self.gradient_clip_algorithm = gradient_clip_algorithm
         self.automatic_optimization = False
         self._utilized: set[int] = set()
+        self._n_obs_step: int | None = None
+        self._resumed_from: dict[str, Any] | None = None
 
     # -- the two steps ---------------------------------------------------------------------------------------
 
@@ -145,6 +156,7 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
             require_finite(loss_output, self.module, self.current_epoch)
             self._step(optimizer, loss_output.loss)
         self._encoded = encoded if self.reuse_encoding else None
+        self._n_obs_step = loss_output.n_obs_minibatch * self.trainer.world_size
         self.log_losses(loss_output, "train")
         loss: Tensor = loss_output.loss.detach()
         return loss
@@ -155,17 +167,24 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         with held(parameters_of(self.trainer.optimizers[0])):
             with non_finite_explained(self.module, self.current_epoch):
                 encoded, self._encoded = self._encoded, None
-                prior_loss, assigned = self.module.empirical_bayes_loss(batch, self.hyperprior_n_obs, encoded)
+                # hyper-priors are weighed against the minibatch of all processes together
+                n_obs = self.hyperprior_n_obs or self._n_obs_step
+                prior_loss, assigned = self.module.empirical_bayes_loss(batch, n_obs, encoded)
             require_finite(prior_loss, self.module, self.current_epoch)
-            self._step(optimizer, prior_loss.loss)
+            self._step(optimizer, prior_loss.loss, averages_gradients=False)
         self._utilized.update(assigned.unique().tolist())
         self.sum_for_mean("prior_loss", prior_loss.loss, len(assigned), "train")
 
-    def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
+    def _step(self, optimizer: LightningOptimizer, loss: Tensor, averages_gradients: bool = True) -> None:
         optimizer.zero_grad()
         # Lightning autocasts the whole training step; gradients are in the precision of the forward pass
         with torch.autocast(self.device.type, enabled=False):
-            self.manual_backward(loss)
+            if averages_gradients or not is_distributed():
+                self.manual_backward(loss)
+            else:  # as `manual_backward`, without a word to DDP, which does not know the prior's parameters
+                precision = self.trainer.precision_plugin
+                precision.pre_backward(loss, self).backward()
+                average_gradients(parameters_of(optimizer.optimizer))
         optimizer.step()
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -224,6 +243,34 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         ]
         return optimizers, schedulers
 
+    # -- resuming --------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning leaves out, so that a resumed training is the same training."""
+        checkpoint[STATE] = training_state(self.trainer)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the split, which callbacks look at before training starts, and keep the rest for then."""
+        self._resumed_from = checkpoint.get(STATE)
+        if self._resumed_from is not None:
+            restore_split(self.trainer, self._resumed_from)
+
+    def setup(self, stage: str) -> None:
+        """Prepare for several processes."""
+        if self.trainer.world_size > 1:
+            leave_prior_to_plan(self, self.module.prior, self.module.prior_parameters())
+
+    def on_fit_start(self) -> None:
+        """Let all processes start from the same; restore random states, history and early stopping."""
+        require_same_split(self.trainer)
+        share(self.module)
+        if self._resumed_from is not None:
+            restore_progress(self.trainer, self._resumed_from)
+
+    def on_fit_end(self) -> None:
+        """Store the centres of a finished training that was resumed: nothing has been trained."""
+        self.module.cache_centers()
+
     # -- epochs ----------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
@@ -234,8 +281,9 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
     def on_train_epoch_end(self) -> None:
         """Log the state of the prior, step the schedulers, and clean the optimizers' state."""
         self.log_epoch("train")
-        if self._utilized:
-            self.log("n_utilized_clusters", float(len(self._utilized)), prog_bar=True)
+        utilized = union(self._utilized)
+        if utilized:
+            self.log("n_utilized_clusters", float(len(utilized)), prog_bar=True)
             self.log("alpha", self.module.prior.alpha.detach())
         if "validation" not in self.lr_scheduler_metric:
             self._step_schedulers()
@@ -245,10 +293,12 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
     def on_validation_epoch_start(self) -> None:
         """Store the centres, so that whatever is kept of this epoch can be used without training on."""
         self.start_epoch("validation")
+        share(self.module, buffers_only=True)
         self.module.cache_centers()
 
     def on_train_end(self) -> None:
         """Store the centres of the final weights; callbacks, which may restore a better epoch, come first."""
+        share(self.module, buffers_only=True)
         self.module.cache_centers()
 
     def on_validation_epoch_end(self) -> None:

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from vmmscvi.priors import CoarsenedMixture, fit_coarsened_mixture
+from vmmscvi.train._distributed import share, shared
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -97,6 +98,7 @@ class StartFromClusters(Callback, ABC):
         super().__init__()
         self.n_warmup_epochs = n_warmup_epochs
         self.n_effective = n_effective
+        self._resumed = False
 
     @property
     @abstractmethod
@@ -121,18 +123,24 @@ class StartFromClusters(Callback, ABC):
             seed=self.seed,
         )
 
-    def announce(self, trainer: pl.Trainer, mixture: CoarsenedMixture) -> None:
-        """Tell the log how many clusters there are."""
-        logger.info("The prior starts from %s clusters of the embedding.", len(mixture.weights))
+    def note_start(self, trainer: pl.Trainer, n_components: int) -> None:
+        """Tell whoever describes the module that its prior has started, and with how many components."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Switch to N(0, I)."""
-        if trainer.world_size > 1:
-            raise ValueError(
-                f"A start from the embedding needs a single process, found {trainer.world_size}: "
-                "pass `start='cells'`."
-            )
-        _module(pl_module).prior.is_started = False
+        prior = _module(pl_module).prior
+        if self._resumed and prior.is_started:
+            self.note_start(trainer, prior.n_components)
+        else:
+            prior.is_started = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint has to remember; whether the prior has started is saved with the prior."""
+        return {"n_warmup_epochs": self.n_warmup_epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a checkpoint stopped: in the warm-up or after it."""
+        self.n_warmup_epochs, self._resumed = state_dict["n_warmup_epochs"], True
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the prior when the warm-up is over."""
@@ -147,6 +155,20 @@ class StartFromClusters(Callback, ABC):
             self._start(trainer, module)
 
     def _start(self, trainer: pl.Trainer, module: Any) -> None:
+        if trainer.is_global_zero:
+            self._start_here(trainer, module)
+        n_components = shared(module.prior.n_components)
+        if not trainer.is_global_zero:
+            for owner in _owners(module):
+                owner.resize(n_components)
+            module.prior.is_started = True
+        for owner in _owners(module):
+            share(owner)
+        logger.info("The prior starts from %s clusters of the embedding.", n_components)
+        self.note_start(trainer, n_components)
+
+    def _start_here(self, trainer: pl.Trainer, module: Any) -> None:
+        """Find the clusters; of several processes, one does, with training observations of all of them."""
         with torch.random.fork_rng(devices=[]):  # the sample must not change the order of the minibatches
             sample = self.embed(trainer, module)
         n_effective = min(self.n_effective, len(sample.z))
@@ -155,7 +177,10 @@ class StartFromClusters(Callback, ABC):
         if module.pseudo_inputs is not None:
             self.fill_pseudo_inputs(module, sample, shares)
         module.prior.start_from(mixture, n_effective, shares @ sample.variance)
-        self.announce(trainer, mixture)
+
+
+def _owners(module: Any) -> list[Any]:
+    return [owner for owner in (module.prior, module.pseudo_inputs) if owner is not None]
 
 
 def _module(pl_module: pl.LightningModule) -> Any:

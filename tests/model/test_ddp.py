@@ -1,0 +1,174 @@
+"""Two processes that train together train the model that one process would have trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = """
+import json, os, sys, warnings
+from pathlib import Path
+
+import numpy as np
+import scvi
+import torch
+
+from vmmscvi import SCVI_VMM
+from vmmscvi.data import simulate_counts
+from vmmscvi.train import ResumableCheckpoint
+
+warnings.filterwarnings("ignore")
+torch.set_num_threads(1)
+folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
+rank = int(os.environ.get("LOCAL_RANK", 0))
+scvi.settings.seed = None if options.pop("no_seed", False) else 0
+if options.pop("without_noise", False):  # or else every process draws its own
+    torch.distributions.Normal.rsample = lambda self, sample_shape=(): self.loc.expand(
+        torch.Size(sample_shape) + self.loc.shape
+    )
+adata = simulate_counts(n_cells=320, n_genes=60, n_types=4, n_batches=2, seed=0)
+SCVI_VMM.setup_anndata(adata, batch_key="batch")
+model = SCVI_VMM(adata, **{"n_components": 8, "n_hidden": 16, "n_latent": 4, **options.pop("model", {})})
+callbacks = []
+if options.pop("checkpoint", False):
+    callbacks.append(ResumableCheckpoint(folder / "run.ckpt"))
+if options.pop("resume", False):
+    options["ckpt_path"] = folder / "run.ckpt"
+if rank == 1 and options["start"] != "cells":
+    # clusters are found in the first process
+    from vmmscvi.train import _start
+
+    _start.fit_coarsened_mixture = None
+options = {"batch_size": 72, "callbacks": callbacks, **options}
+model.train(accelerator="cpu", enable_progress_bar=False, **options)
+history = {k: v.to_numpy(float).ravel() for k, v in (model.history or {}).items()}
+np.savez(
+    folder / f"rank{rank}.npz",
+    n_steps=model.trainer.global_step,
+    clusters=model.get_cluster_probabilities().to_numpy(),
+    train=model.train_indices,
+    **{f"state/{k}": v.numpy() for k, v in model.module.state_dict().items() if "extra_state" not in k},
+    **{f"history/{k}": v for k, v in history.items()},
+)
+if rank == 0 and options.get("strategy"):
+    model.save(folder / "model", overwrite=True)
+"""
+
+TOGETHER = {"strategy": "ddp_find_unused_parameters_true", "devices": 2}
+NO_CHANCE = {  # nothing that depends on how cells are divided into two minibatches
+    "without_noise": True,
+    "model": {"dropout_rate": 0.0, "use_batch_norm": "none", "use_layer_norm": "both"},
+}
+
+
+def run(folder: Path, options: dict[str, Any], fails: bool = False) -> str:
+    folder.mkdir(exist_ok=True)
+    script = folder / "script.py"
+    script.write_text(SCRIPT)
+    environment = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "WORLD_SIZE", "NODE_RANK")}
+    result = subprocess.run(
+        [sys.executable, str(script), str(folder), json.dumps(options)],
+        env={**environment, "GLOO_SOCKET_IFNAME": "lo", "MASTER_ADDR": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert (result.returncode != 0) is fails, result.stderr[-3000:]
+    return result.stderr
+
+
+def results(folder: Path, rank: int = 0) -> dict[str, np.ndarray]:
+    with np.load(folder / f"rank{rank}.npz") as content:
+        return dict(content)
+
+
+def assert_same_on_both(folder: Path) -> dict[str, np.ndarray]:
+    first, second = results(folder, 0), results(folder, 1)
+    for name in first:
+        if not name.startswith("history/"):
+            np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    return first
+
+
+@pytest.mark.parametrize("start", ["cells", "embedding"])
+@pytest.mark.parametrize("prior", ["vmm", "gmm", "vampprior"])
+def test_two_processes_train_what_one_would_have(tmp_path: Path, start: str, prior: str) -> None:
+    if (start, prior) == ("embedding", "vampprior"):
+        pytest.skip("a VampPrior starts from cells")
+    options: dict[str, Any] = {
+        "start": start,
+        "early_stopping": False,
+        "check_val_every_n_epoch": 1,
+        **NO_CHANCE,
+    }
+    if start == "cells":
+        options |= {"max_epochs": 6}
+    else:  # until clusters can be told apart
+        options |= {"max_epochs": 45, "n_warmup_epochs": 40, "lr": 5e-3}
+    options["model"] = {**options["model"], "prior": prior}
+    run(tmp_path / "one", {**options, "batch_size": 288})
+    run(tmp_path / "two", {**options, **TOGETHER, "batch_size": 144})
+    one, two = results(tmp_path / "one"), assert_same_on_both(tmp_path / "two")
+    assert one["n_steps"] == two["n_steps"] == options["max_epochs"]
+    assert one["clusters"].shape[1] > 1
+    np.testing.assert_array_equal(one["train"], two["train"])
+    for name in ("elbo_train", "elbo_validation", "train_loss", "prior_loss", "n_utilized_clusters", "alpha"):
+        if f"history/{name}" in one:
+            np.testing.assert_allclose(
+                two[f"history/{name}"], one[f"history/{name}"], rtol=1e-3, err_msg=name
+            )
+    for name, value in one.items():
+        if name.startswith("state/"):
+            assert two[name].shape == value.shape, name
+            np.testing.assert_allclose(two[name], value, rtol=2e-2, atol=2e-3, err_msg=name)
+
+
+def test_the_strength_of_the_prior_does_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"max_epochs": 1, "start": "cells", "early_stopping": False, **NO_CHANCE}
+    run(tmp_path / "one", {**options, "batch_size": 288})
+    run(tmp_path / "two", {**options, **TOGETHER, "batch_size": 144})
+    one, two = results(tmp_path / "one"), results(tmp_path / "two")
+    # hyper-priors weighed against half of the cells would be twice as strong, and the loss another
+    np.testing.assert_allclose(two["history/prior_loss"], one["history/prior_loss"], rtol=1e-4)
+
+
+def test_early_stopping_stops_all_processes_and_restores_the_best_epoch(tmp_path: Path) -> None:
+    options = {"max_epochs": 30, "start": "embedding", "n_warmup_epochs": 2, "early_stopping_patience": 2}
+    run(tmp_path, {**options, **TOGETHER, "early_stopping_min_delta": 1e9})
+    history = assert_same_on_both(tmp_path)["history/elbo_validation"]
+    assert len(history) == 2 + 1 + 2
+    from vmmscvi import SCVI_VMM
+    from vmmscvi.data import simulate_counts
+
+    adata = simulate_counts(n_cells=320, n_genes=60, n_types=4, n_batches=2, seed=0)
+    SCVI_VMM.setup_anndata(adata, batch_key="batch")
+    model = SCVI_VMM.load(tmp_path / "model", adata=adata)
+    np.testing.assert_allclose(
+        model.get_cluster_probabilities(), results(tmp_path)["clusters"], rtol=1e-4, atol=1e-6
+    )
+    values = [float(model.get_elbo(indices=model.validation_indices)) for _ in range(30)]
+    assert abs(np.mean(values)) == pytest.approx(history[2:].min(), abs=5 * np.std(values))
+
+
+def test_processes_can_be_resumed(tmp_path: Path) -> None:
+    options = {"max_epochs": 5, "start": "embedding", "n_warmup_epochs": 2, **TOGETHER}
+    run(tmp_path / "whole", options)
+    run(tmp_path / "part", {**options, "max_epochs": 3, "checkpoint": True})
+    run(tmp_path / "part", {**options, "resume": True})
+    whole, part = assert_same_on_both(tmp_path / "whole"), assert_same_on_both(tmp_path / "part")
+    for name, value in whole.items():
+        np.testing.assert_array_equal(part[name], value, err_msg=name)
+
+
+def test_processes_that_split_the_cells_differently_are_refused(tmp_path: Path) -> None:
+    options = {"max_epochs": 2, "start": "cells", "no_seed": True, **TOGETHER}
+    assert "Processes have split the cells differently" in run(tmp_path, options, fails=True)
