@@ -47,7 +47,8 @@ MIN_COUNTS = 3
 def load_cortex(folder: Path, layer: str | None = None) -> AnnData:
     """Load 3,005 cells of mouse cortex and hippocampus, seven types, one batch.
 
-    From [Zeisel2015]_. Known from the authors' code: ``scvi.data.cortex``, the 558 most variable genes (Seurat v3), one batch.
+    From [Zeisel2015]_. Known from the authors' code: ``scvi.data.cortex``, the 558 most variable genes
+    (Seurat v3), one batch.
 
     Parameters
     ----------
@@ -75,8 +76,8 @@ def load_cortex(folder: Path, layer: str | None = None) -> AnnData:
 def load_pbmc(folder: Path, layer: str | None = None) -> AnnData:
     """Load 12 thousand blood cells, nine types, two batches (PBMC 4k and 8k of 10x Genomics).
 
-    As in [Lopez2018]_. Known from the authors' code: ``scvi.data.pbmc_dataset`` with all of its genes; types are
-    ``obs["str_labels"]``.
+    As in [Lopez2018]_. Known from the authors' code: ``scvi.data.pbmc_dataset`` with all of its genes; types
+    are ``obs["str_labels"]``.
 
     Parameters
     ----------
