@@ -211,7 +211,10 @@ class ClusteringMixin:
             torch.manual_seed(seed)
             z = prior.sample(n, component=index) if isinstance(prior, MixturePrior) else prior.sample(n)
             z = z.to(device)
-            library = tensors[REGISTRY_KEYS.X_KEY].sum(1, keepdim=True).log()
+            # minified data have no counts, but their totals
+            library = tensors.get(REGISTRY_KEYS.OBSERVED_LIB_SIZE)
+            library = tensors[REGISTRY_KEYS.X_KEY].sum(1, keepdim=True) if library is None else library
+            library = library.log()
             if library_size is not None:
                 library = torch.full_like(library, float(np.log(library_size)))
             inputs = self.module._get_generative_input(
