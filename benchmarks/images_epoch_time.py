@@ -24,9 +24,9 @@ MODELS: dict[str, dict[str, Any]] = {
     BASELINE: {"prior": "standard_normal"},
     "GMM, K = 100": {"prior": "gmm"},
     "VMM, K = 100": {"prior": "vmm"},
-    "VMM, K = 100, encoding reused": {"prior": "vmm", "reuse_encoding": True},
+    "VMM, K = 100, encoded anew": {"prior": "vmm", "reuse_encoding": False},
     "VMM, K = 15": {"prior": "vmm", "n_components": 15},
-    "VMM, K = 15, encoding reused": {"prior": "vmm", "n_components": 15, "reuse_encoding": True},
+    "VMM, K = 15, encoded anew": {"prior": "vmm", "n_components": 15, "reuse_encoding": False},
 }
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
 from vmmscvi.train import NonFiniteTrainingError
 from vmmscvi.vae._data import ArrayDataModule, split_rows
@@ -97,3 +98,21 @@ def test_pseudo_inputs_start_from_training_rows(make_vae, blobs) -> None:
     training = blobs.x[model.train_indices_]
     matches = [np.flatnonzero((training == row.numpy()).all(1)) for row in starts[0]]
     assert all(len(m) == 1 for m in matches) and len({int(m[0]) for m in matches}) == 6
+
+
+@pytest.mark.parametrize(
+    ("dropout", "asked", "expected"), [(0, None, True), (1, None, False), (0, False, False)]
+)
+def test_encodings_are_reused_where_dropout_does_not_blur_them(
+    make_vae, blobs, dropout, asked, expected
+) -> None:
+    seen: list[bool] = []
+
+    class Note(Callback):
+        def on_fit_start(self, trainer, pl_module) -> None:
+            seen.append(pl_module.reuse_encoding)
+
+    layers = [nn.Linear(6, 8), nn.Dropout(0.1)] if dropout else [nn.Linear(6, 8)]
+    model = make_vae(encoder=nn.Sequential(*layers), reuse_encoding=asked, callbacks=[Note()], max_epochs=2)
+    model.fit(blobs.x)
+    assert seen == [expected]

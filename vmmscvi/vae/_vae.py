@@ -62,7 +62,12 @@ class VAE(ArrayEstimator):
         Learning rate of the networks.
     prior_lr_ratio
         Learning rate of the prior as a multiple of ``lr``.
-    reuse_encoding, gradient_clip_val
+    reuse_encoding
+        Whether the prior is fitted to the latent positions that the networks' step has sampled, instead of
+        encoding the rows again; see :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`. By default (``None``)
+        where that differs by no more than one step of the encoder: where it has neither dropout nor batch
+        normalisation.
+    gradient_clip_val
         See :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`.
     validation_fraction
         Share of rows that are held out to monitor training.
@@ -124,7 +129,7 @@ class VAE(ArrayEstimator):
         batch_size: int = 256,
         lr: float = 1e-3,
         prior_lr_ratio: float = 5.0,
-        reuse_encoding: bool = False,
+        reuse_encoding: bool | None = None,
         gradient_clip_val: float | None = None,
         validation_fraction: float = 0.1,
         early_stopping: bool = True,
@@ -197,12 +202,13 @@ class VAE(ArrayEstimator):
         if not from_embedding:
             self._draw_pseudo_inputs(data, seed)
         n_warmup = self._n_warmup_epochs(len(data.train_indices)) if from_embedding else 0
+        reuse = self.reuse_encoding
         options = TrainingOptions(
             max_epochs=self.max_epochs,
             lr=self.lr,
             prior_lr_ratio=self.prior_lr_ratio,
             hyperprior_n_obs=self.n_effective if from_embedding else None,
-            reuse_encoding=self.reuse_encoding,
+            reuse_encoding=self.module_.rows_are_independent if reuse is None else reuse,
             gradient_clip_val=self.gradient_clip_val,
             early_stopping=self.early_stopping,
             patience=self.patience,

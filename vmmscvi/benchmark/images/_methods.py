@@ -77,7 +77,8 @@ def build_estimator(
     if method == "vade":
         n_pretrain = max(1, settings.max_epochs // PRETRAIN_SHARE)
         return VaDE(N_CLASSES, n_pretrain_epochs=min(n_pretrain, 100), **common)
-    common["n_components"] = settings.n_components
+    # the paper encodes a minibatch anew for the prior's step
+    common |= {"n_components": settings.n_components, "reuse_encoding": False}
     if method == "vmm_embedding":
         return VAE("vmm", start="embedding", **common)
     return VAE(method, start="cells", wishart_scale="paper", prior_lr_ratio=settings.prior_lr_ratio, **common)
