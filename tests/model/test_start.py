@@ -208,7 +208,7 @@ def test_cells_are_sampled_where_there_are_many(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"start": "clusters"}, r"`start` must be one of \('embedding', 'cells', 'labels'\), found 'clusters'"),
+        ({"start": "clusters"}, r"`start` must be one of \('embedding', 'cells', .*\), found 'clusters'"),
         ({"n_effective": 0}, "`n_effective` must be positive, found 0"),
         ({"n_effective": -5.0}, "`n_effective` must be positive, found -5.0"),
         ({"n_effective": float("nan")}, "`n_effective` must be positive, found nan"),

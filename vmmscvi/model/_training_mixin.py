@@ -259,7 +259,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         """Everything that can be known to fail, before training starts."""
         if self.minified_data_type is not None:
             raise ValueError(
-                "The model's data are minified: they cannot be trained on. Load the model with the full counts."
+                "The model's data are minified: they cannot be trained on. Load the model with full counts."
             )
         check_counts(self.adata_manager, require_counts=self.module.gene_likelihood != "normal")
         check_batches(self.adata_manager)
