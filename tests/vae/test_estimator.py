@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import normalized_mutual_info_score
@@ -60,7 +61,7 @@ def test_a_pipeline_scales_embeds_and_predicts(make_vae, blobs) -> None:
 
 
 def test_clusters_of_blobs_are_found_from_the_embedding(make_vae, blobs) -> None:
-    model = make_vae(n_components=20, max_epochs=60, n_warmup_epochs=30, lr=5e-3)
+    model = make_vae(n_components=20, start="embedding", max_epochs=60, n_warmup_epochs=30, lr=5e-3)
     assert normalized_mutual_info_score(blobs.labels, model.fit_predict(blobs.x)) > 0.9
 
 
@@ -114,8 +115,24 @@ def test_decoding_inverts_embedding_up_to_noise(make_vae, blobs) -> None:
     assert np.mean((decoded - blobs.x) ** 2) < 0.1 * blobs.x.var()
 
 
+@pytest.mark.parametrize(("start", "scale", "ratio"), [("cells", "paper", 1.0), ("embedding", "half", 5.0)])
+def test_scale_and_learning_rate_of_the_prior_go_with_its_start(make_vae, blobs, start, scale, ratio) -> None:
+    plans: list[float] = []
+
+    class Note(Callback):
+        def on_fit_start(self, trainer, pl_module) -> None:
+            plans.append(pl_module.prior_lr_ratio)
+
+    model = make_vae(start=start, callbacks=[Note()]).fit(blobs.x)
+    assert model.module_.prior.wishart_scale == scale and plans == [ratio]
+    asked = make_vae(start=start, callbacks=[Note()], wishart_scale=0.3, prior_lr_ratio=2.0).fit(blobs.x)
+    assert asked.module_.prior.wishart_scale == 0.3 and plans[1:] == [2.0]
+
+
 def test_samples_come_from_the_component_that_is_asked_for(make_vae, blobs) -> None:
-    model = make_vae(n_components=20, max_epochs=60, n_warmup_epochs=30, lr=5e-3).fit(blobs.x)
+    model = make_vae(n_components=20, start="embedding", max_epochs=60, n_warmup_epochs=30, lr=5e-3).fit(
+        blobs.x
+    )
     heaviest = int(model.cluster_weights().argmax())
     rows, components = model.sample(30, component=heaviest, noise=False)
     assert (components == heaviest).all()
@@ -139,7 +156,7 @@ def test_bernoulli_samples_are_zeros_and_ones(make_vae, blobs) -> None:
         ({"n_latent": 2.5}, "`n_latent` must be a positive integer, found 2.5"),
         ({"lr": -1.0}, "`lr` must be a positive number, found -1.0"),
         ({"start": "labels"}, "`start` must be one of"),
-        ({"n_warmup_epochs": 9}, "`n_warmup_epochs` must be at least 0"),
+        ({"start": "embedding", "n_warmup_epochs": 9}, "`n_warmup_epochs` must be at least 0"),
         ({"validation_fraction": 1.0}, "`validation_fraction` must be at least 0"),
         ({"encoder": "rnn"}, "`encoder` must be 'mlp', 'cnn' or a torch Module, found 'rnn'"),
         ({"encoder": "cnn"}, "`image_shape` must be"),

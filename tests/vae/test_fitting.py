@@ -52,7 +52,7 @@ def test_training_stops_early_and_the_best_epoch_is_restored(make_vae, blobs) ->
 
 
 def test_the_warm_up_does_not_count_for_early_stopping(make_vae, blobs) -> None:
-    model = make_vae(max_epochs=8, n_warmup_epochs=5, patience=1).fit(blobs.x)
+    model = make_vae(start="embedding", max_epochs=8, n_warmup_epochs=5, patience=1).fit(blobs.x)
     assert len(model.history_) > 5
     assert model.module_.prior.is_started
     assert model.history_["n_utilized_clusters"].isna().sum() == 5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from lightning.pytorch.callbacks import Callback
 from numpy.random import RandomState
@@ -19,7 +19,13 @@ from vmmscvi.vae._likelihoods import LikelihoodName
 from vmmscvi.vae._networks import Architecture, Covariance
 from vmmscvi.vae._start import StartFromEmbeddedRows, draw_rows
 
-ArrayStart = Literal["embedding", "cells"]
+ArrayStart = Literal["cells", "embedding"]
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "cells": {"wishart_scale": "paper", "prior_lr_ratio": 1.0},
+    "embedding": {"wishart_scale": "half", "prior_lr_ratio": 5.0},
+}
+"""What goes with a start: the paper's values, and those of :class:`vmmscvi.SCVI_VMM`."""
 
 
 class VAE(ArrayEstimator):
@@ -44,12 +50,16 @@ class VAE(ArrayEstimator):
         ``"gaussian"`` (default) with one learned variance, or ``"bernoulli"`` for values between 0 and 1.
     covariance
         Whether posteriors have ``"full"`` (default) or ``"diagonal"`` covariances.
-    inference, responsibilities_in_gradient, wishart_scale
+    inference, responsibilities_in_gradient
         See :class:`vmmscvi.priors.BayesianMixturePrior`.
+    wishart_scale
+        See :class:`vmmscvi.priors.BayesianMixturePrior`; by default ``"paper"``, and ``"half"`` with
+        ``start="embedding"``.
     start
-        How a Gaussian-mixture prior starts: ``"embedding"`` (default), from clusters that are found after a
-        warm-up under N(0, I), or ``"cells"``, from randomly drawn rows, as in the paper. As in
-        :meth:`vmmscvi.SCVI_VMM.train`.
+        How a Gaussian-mixture prior starts: ``"cells"`` (default), from randomly drawn rows, as in the paper;
+        or ``"embedding"``, from clusters that are found after a warm-up under N(0, I), as
+        :meth:`vmmscvi.SCVI_VMM.train` does by default. Images of digits overlap in the embedding of such a
+        warm-up, and the clusters found are far too few; see the benchmark on images.
     n_effective
         With ``start="embedding"``: number of rows that the data count as.
     n_warmup_epochs
@@ -61,7 +71,7 @@ class VAE(ArrayEstimator):
     lr
         Learning rate of the networks.
     prior_lr_ratio
-        Learning rate of the prior as a multiple of ``lr``.
+        Learning rate of the prior as a multiple of ``lr``; by default 1, and 5 with ``start="embedding"``.
     reuse_encoding
         Whether the prior is fitted to the latent positions that the networks' step has sampled, instead of
         encoding the rows again; see :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`. By default (``None``)
@@ -121,14 +131,14 @@ class VAE(ArrayEstimator):
         covariance: Covariance = "full",
         inference: Inference = "MAP-DP",
         responsibilities_in_gradient: bool = True,
-        wishart_scale: WishartScale = "half",
-        start: ArrayStart = "embedding",
+        wishart_scale: WishartScale | None = None,
+        start: ArrayStart = "cells",
         n_effective: float = 1000.0,
         n_warmup_epochs: int | None = None,
         max_epochs: int = 400,
         batch_size: int = 256,
         lr: float = 1e-3,
-        prior_lr_ratio: float = 5.0,
+        prior_lr_ratio: float | None = None,
         reuse_encoding: bool | None = None,
         gradient_clip_val: float | None = None,
         validation_fraction: float = 0.1,
@@ -175,7 +185,8 @@ class VAE(ArrayEstimator):
 
     def _check_parameters(self, n_rows: int) -> None:
         self._check_common(n_rows)
-        require_positive("prior_lr_ratio", self.prior_lr_ratio)
+        if self.prior_lr_ratio is not None:
+            require_positive("prior_lr_ratio", self.prior_lr_ratio)
         if self.start not in get_args(ArrayStart):
             raise ValueError(f"`start` must be one of {get_args(ArrayStart)}, found {self.start!r}.")
         check_start(self.start, self.n_effective, self.n_warmup_epochs, self.max_epochs)
@@ -193,7 +204,7 @@ class VAE(ArrayEstimator):
             self.n_latent,
             self.inference,
             self.responsibilities_in_gradient,
-            self.wishart_scale,
+            self._default(self.wishart_scale, "wishart_scale"),
         )
 
     def _prepare(self, data: ArrayDataModule, seed: int) -> tuple[list[Callback], TrainingOptions]:
@@ -206,7 +217,7 @@ class VAE(ArrayEstimator):
         options = TrainingOptions(
             max_epochs=self.max_epochs,
             lr=self.lr,
-            prior_lr_ratio=self.prior_lr_ratio,
+            prior_lr_ratio=self._default(self.prior_lr_ratio, "prior_lr_ratio"),
             hyperprior_n_obs=self.n_effective if from_embedding else None,
             reuse_encoding=self.module_.rows_are_independent if reuse is None else reuse,
             gradient_clip_val=self.gradient_clip_val,
@@ -221,6 +232,10 @@ class VAE(ArrayEstimator):
         )
         starter = StartFromEmbeddedRows(n_warmup, self.n_effective, seed)
         return [starter] if from_embedding else [], options
+
+    def _default(self, value: Any, name: str) -> Any:
+        """Return a parameter, or what goes with the start where it is not given."""
+        return DEFAULTS[self.start][name] if value is None else value
 
     def _n_warmup_epochs(self, n_train: int) -> int:
         if self.n_warmup_epochs is not None:
