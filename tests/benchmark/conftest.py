@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vmmscvi.benchmark import BenchmarkRun, _runner, run
+from vmmscvi.benchmark import BenchmarkRun, _scheduler, run
 from vmmscvi.benchmark._pools import Outcome
 from vmmscvi.benchmark._worker import Task, perform
 
@@ -60,7 +60,7 @@ class InlinePool:
 def inline(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
     """Let benchmarks run in this process; returns the tasks that have been performed."""
     pool = InlinePool()
-    monkeypatch.setattr(_runner, "LocalPool", lambda jobs, threads: pool)
+    monkeypatch.setattr(_scheduler, "LocalPool", lambda jobs, threads: pool)
     return pool.performed
 
 

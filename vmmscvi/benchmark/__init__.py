@@ -12,20 +12,23 @@ if TYPE_CHECKING:
     from vmmscvi.benchmark._config import load_config
     from vmmscvi.benchmark._datasets import load_dataset
     from vmmscvi.benchmark._datasets_download import DownloadError
-    from vmmscvi.benchmark._runner import BenchmarkRun, collect, run
+    from vmmscvi.benchmark._runner import run
+    from vmmscvi.benchmark._scheduler import BenchmarkRun, collect
     from vmmscvi.benchmark._specs import BenchmarkConfig, DatasetSpec, MethodSpec
+    from vmmscvi.benchmark._tuning import tune
 
 _HOMES = {
     "BenchmarkConfig": "_specs",
-    "BenchmarkRun": "_runner",
+    "BenchmarkRun": "_scheduler",
     "DatasetSpec": "_specs",
     "DownloadError": "_datasets_download",
     "MethodSpec": "_specs",
-    "collect": "_runner",
+    "collect": "_scheduler",
     "load_config": "_config",
     "load_dataset": "_datasets",
     "report": "_report",
     "run": "_runner",
+    "tune": "_tuning",
 }
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "load_dataset",
     "report",
     "run",
+    "tune",
 ]
 
 
