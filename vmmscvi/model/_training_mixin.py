@@ -18,7 +18,7 @@ from vmmscvi.model._initialization import InitializePseudoInputs, check_start_ce
 from vmmscvi.model._label_start import StartFromLabels
 from vmmscvi.model._start import StartFromEmbedding
 from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
-from vmmscvi.priors import BayesianMixturePrior
+from vmmscvi.priors import N_EFFECTIVE, BayesianMixturePrior
 from vmmscvi.train import RestoreBestEpoch
 from vmmscvi.train._arguments import (
     check_trainer_arguments,
@@ -33,6 +33,7 @@ from vmmscvi.train._start import Start, check_start, default_n_warmup_epochs
 if TYPE_CHECKING:
     from vmmscvi.module import VMMVAE
 
+DEFAULT_BATCH_SIZE = 256
 PRIOR_METRICS = {"prior_loss", "n_utilized_clusters", "alpha"}
 """What is logged from the start of a mixture prior on."""
 
@@ -63,11 +64,11 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         devices: int | list[int] | str = "auto",
         train_size: float | None = None,
         validation_size: float | None = None,
-        batch_size: int = 256,
+        batch_size: int = DEFAULT_BATCH_SIZE,
         lr: float = 1e-3,
         prior_lr_ratio: float = 5.0,
         start: Start = "embedding",
-        n_effective: float = 1000.0,
+        n_effective: float = N_EFFECTIVE,
         n_warmup_epochs: int | None = None,
         start_cells: Sequence[int] | np.ndarray | None = None,
         unlabeled_category: str | None = None,
@@ -174,6 +175,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         self.has_fitted_prior_ = isinstance(starter, InitializePseudoInputs)
         # after a training or a load the module is in evaluation mode, and Lightning trains it as it finds it
         self.module.train()
+        is_default_of_module = kwargs.get("datamodule") is not None and batch_size == DEFAULT_BATCH_SIZE
         try:
             super().train(
                 max_epochs=max_epochs,
@@ -181,7 +183,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 devices=devices,
                 train_size=train_size,
                 validation_size=validation_size,
-                batch_size=batch_size,
+                # scvi-tools >= 1.5 sets a data module's, but for this value: its own default
+                batch_size=128 if is_default_of_module else batch_size,
                 early_stopping=early_stopping,
                 early_stopping_patience=early_stopping_patience,
                 plan_kwargs={

@@ -209,7 +209,8 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
     def _fused(self) -> bool:
         # One kernel for all parameters: Adam's many small operations are a fifth of a step on a CPU. Under
         # mixed precision it also unscales the gradient, which is too late for clipping.
-        return self.gradient_clip_val is None
+        # `fused_optimizer` is an argument of scvi-tools since 1.5.
+        return self.gradient_clip_val is None and getattr(self, "fused_optimizer", True)
 
     def _optimizer_creator_fn(self, optimizer_cls: Callable[..., torch.optim.Optimizer]) -> Any:
         return lambda params: optimizer_cls(
@@ -298,6 +299,7 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
 
     def on_train_end(self) -> None:
         """Store the centres of the final weights; callbacks, which may restore a better epoch, come first."""
+        super().on_train_end()
         share(self.module, buffers_only=True)
         self.module.cache_centers()
 
