@@ -10,7 +10,7 @@ from scipy.cluster.hierarchy import fcluster, is_monotonic, is_valid_linkage
 from sklearn.metrics import adjusted_rand_score
 
 from vmmscvi.priors import ClusterTree, cluster_tree, fit_cluster_tree, fit_coarsened_mixture
-from vmmscvi.priors.coarsened import Evidence
+from vmmscvi.priors._evidence import Evidence, Statistics, most_likely_scale
 
 N, P = 3000, 4
 BROAD, FINE = np.repeat(np.arange(3), N // 3), np.repeat(np.arange(6), N // 6)
@@ -61,11 +61,14 @@ def test_parts_of_a_cluster_are_joined_before_clusters_are() -> None:
 def test_the_level_of_a_merge_is_where_the_classification_likelihood_changes_its_mind(
     tree: ClusterTree, side: float
 ) -> None:
-    z, p = torch.as_tensor(nested()), P
+    z = torch.as_tensor(nested())
     at = float(tree.n_effective[-1]) * side
     (left, right), cells = tree.cut(n_clusters=2).cat.categories, tree.cut(n_clusters=2)
     r = torch.as_tensor(np.column_stack((cells == left, cells == right))).double()
-    evidence = Evidence(z, at, 4.0 / (p + 2))
+    groups = [z[torch.as_tensor(BROAD == group)] for group in range(3)]
+    shares = (torch.full((3,), 1 / 3), [g.sum(0) for g in groups], [g.mT @ g for g in groups])
+    counts, first, second = shares[0].double(), torch.stack(shares[1]) / N, torch.stack(shares[2]) / N
+    evidence = Evidence(z, at, most_likely_scale(Statistics(750 * counts, 750 * first, 750 * second)))
     apart = evidence.classification_likelihood(r)
     together = evidence.classification_likelihood(torch.ones(N, 1, dtype=torch.float64))
     # empty components cost nothing, so that the two are comparable

@@ -15,19 +15,18 @@ from scipy.stats import entropy, gamma, multivariate_t, norm, special_ortho_grou
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from vmmscvi.priors import (
     CoarsenedMixture,
     GaussianMixturePrior,
     VampPriorMixture,
+    _evidence,
     coarsened,
     fit_coarsened_mixture,
 )
-from vmmscvi.priors.coarsened import CENTER_CONFIDENCE, CONCENTRATION, TOTAL_CONCENTRATION
+from vmmscvi.priors._evidence import CENTER_CONFIDENCE, CONCENTRATION, TOTAL_CONCENTRATION, Evidence
 from vmmscvi.priors.functional import expected_component_log_prob
-
-Evidence = coarsened.Evidence
-
 
 fit = partial(fit_coarsened_mixture, n_starts=1)
 
@@ -175,7 +174,7 @@ def test_doubling_every_cell_changes_no_free_energy_once_cells_are_more_than_eff
 
 @pytest.mark.parametrize("n_effective", [50.0, 500.0])
 def test_every_sweep_raises_the_free_energy(monkeypatch: pytest.MonkeyPatch, n_effective: float) -> None:
-    monkeypatch.setattr(coarsened, "SMALLEST_COUNT", 0.0)  # to drop a component need not raise it
+    monkeypatch.setattr(_evidence, "SMALLEST_COUNT", 0.0)  # to drop a component need not raise it
     z = torch.as_tensor(clusters(500, 4, 4, 4.0, heavy_tails=True)[0])
     evidence, r = Evidence(z, n_effective, 0.3), coarsened._k_means_assignments(z, 6, seed=0)
     r = 0.8 * r + 0.2 / 6
@@ -267,11 +266,42 @@ def test_the_best_of_several_searches_is_returned(monkeypatch: pytest.MonkeyPatc
         return r
 
     monkeypatch.setattr(coarsened, "_search", watched)
-    mixture = fit(z, n_components=40, n_effective=500, n_starts=5)
+    mixture = fit(z, n_components=40, n_effective=500, wishart_scale_factor=4 / 7, n_starts=5)
     evidence = Evidence(torch.as_tensor(z), 500, 4 / 7)
     best = evidence.classification_likelihood(mixture.responsibilities)
     assert len({seed for seed, _ in found}) == 5 and len({round(value, 3) for _, value in found}) > 1
     assert best == pytest.approx(max(value for _, value in found), rel=1e-12)
+
+
+@pytest.mark.parametrize("width", [0.15, 0.4, 0.8])
+def test_the_width_of_clusters_is_learned(width: float) -> None:
+    p, centres = 5, 4 * np.eye(5)
+    z = np.repeat(centres, 600, axis=0) + width * np.random.default_rng(0).normal(size=(3000, p))
+    mixture = fit_coarsened_mixture(z, n_effective=1000)
+    assert len(mixture.weights) == 5
+    assert mixture.wishart_scale_factor * (p + 2) == pytest.approx(width**-2, rel=0.25)
+
+
+def test_the_scale_chosen_is_the_most_likely_one() -> None:
+    cells, labels = clusters(600, 4, 3, 8.0)
+    z, r = 0.7 * torch.as_tensor(cells), one_hot(torch.as_tensor(labels)).double()
+    chosen = _evidence.most_likely_scale(Evidence(z, 300, 1.0).statistics(r))
+
+    def likelihood(scale: float) -> float:
+        return Evidence(z, 300, scale).classification_likelihood(r)
+
+    assert 1 / 5 < chosen < 64 / 5
+    assert all(likelihood(chosen) >= likelihood(chosen * 2.0 ** (i / 4)) for i in (-8, -2, -1, 1, 2, 8))
+
+
+def test_groups_of_few_effective_cells_are_found_where_clusters_are_narrow() -> None:
+    rng = np.random.default_rng(0)
+    sizes, axes = (7000, 1500, 620, 620, 260), np.eye(10)
+    centres = np.stack((*(2 * axes[:3]), 2 * axes[2] + 1.2 * axes[4], -axes.sum(0)))
+    labels = np.repeat(range(5), sizes)
+    z = centres[labels] + 0.12 * rng.normal(size=(10_000, 10))
+    assert adjusted_rand_score(labels, labels_of(fit_coarsened_mixture(z))) > 0.999
+    assert len(fit(z, wishart_scale_factor=4 / 12).weights) < 5  # a wide prior would join two of them
 
 
 def test_components_without_cells_are_dropped_and_no_cell_is_left_without_one() -> None:

@@ -10,7 +10,6 @@ from anndata import AnnData
 from scvi import settings
 
 from vmmscvi.model._clustering_mixin import ClusteringMixin
-from vmmscvi.priors import BayesianMixturePrior
 
 if TYPE_CHECKING:
     from vmmscvi.priors import ClusterTree
@@ -37,8 +36,8 @@ class ClusterTreeMixin(ClusteringMixin):
         adata, indices, batch_size
             Cells that the tree is made for, as in :meth:`get_cluster_probabilities`.
         n_effective
-            How fine the leaves are: number of cells that all the data count as in the search for parts. Ten
-            times the default of :meth:`train`. See :func:`vmmscvi.priors.fit_coarsened_mixture`.
+            How fine the leaves are: number of cells that all the data count as in the search for parts. The
+            default of :meth:`train` is 750. See :func:`vmmscvi.priors.fit_coarsened_mixture`.
         seed
             Seed of the search; ``scvi.settings.seed`` by default.
 
@@ -55,14 +54,12 @@ class ClusterTreeMixin(ClusteringMixin):
         """
         from vmmscvi.priors import fit_cluster_tree
 
-        prior = self._mixture_prior()
+        self._mixture_prior()
         clusters: Any = self.predict(adata, indices, batch_size)
         z = self._latent_tensor(adata, indices, batch_size).cpu().numpy().astype(np.float64)
-        is_bayesian = isinstance(prior, BayesianMixturePrior)
         return fit_cluster_tree(
             z,
             clusters,
             n_effective=n_effective,
-            wishart_scale_factor=prior.wishart_scale_factor if is_bayesian else None,
             seed=(settings.seed or 0) if seed is None else seed,
         )

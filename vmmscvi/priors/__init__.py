@@ -18,9 +18,10 @@ from vmmscvi.priors._standard_normal import StandardNormalPrior
 from vmmscvi.priors._vampprior import VampPrior
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
 from vmmscvi.priors.cluster_tree import ClusterTree, fit_cluster_tree
-from vmmscvi.priors.coarsened import CoarsenedMixture, fit_coarsened_mixture
+from vmmscvi.priors.coarsened import N_EFFECTIVE, CoarsenedMixture, fit_coarsened_mixture
 
 __all__ = [
+    "N_EFFECTIVE",
     "BayesianMixturePrior",
     "Centers",
     "ClusterTree",

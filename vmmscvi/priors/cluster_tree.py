@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vmmscvi.priors.coarsened import Evidence, Statistics, fit_coarsened_mixture, merge_gain
+from vmmscvi.priors._evidence import Evidence, Statistics, merge_gain, most_likely_scale
+from vmmscvi.priors.coarsened import N_EFFECTIVE, fit_coarsened_mixture
 
 LEAVES_PER_CLUSTER = 20
 """Components that the search within a cluster starts from."""
@@ -164,8 +165,10 @@ def fit_cluster_tree(
         Cluster of every cell: categorical of numbers as strings, length ``n_obs``.
     n_effective
         How fine the leaves are: number of cells that all the data count as in the search for parts.
-    wishart_scale_factor, seed
-        As in :func:`vmmscvi.priors.fit_coarsened_mixture`.
+    wishart_scale_factor
+        ``c`` of the Wishart prior on precisions; by default what suits the clusters best.
+    seed
+        Seed of the search for parts.
 
     Raises
     ------
@@ -179,9 +182,12 @@ def fit_cluster_tree(
         )
     if not n_effective > 0:
         raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
-    scale = 4.0 / (z.shape[1] + 2) if wishart_scale_factor is None else wishart_scale_factor
     categories = clusters.astype("category").cat.remove_unused_categories()
     labels = categories.cat.codes.to_numpy()
+    scale = wishart_scale_factor
+    if scale is None:
+        shares = _statistics(z, labels, len(categories.cat.categories))
+        scale = most_likely_scale(Statistics(*(min(N_EFFECTIVE, len(z)) * s for s in shares)))
     leaf_of_cell = np.zeros(len(z), dtype=np.int64)
     leaves: list[str] = []
     parents: list[str] = []

@@ -119,7 +119,6 @@ class StartFromClusters(Callback, ABC):
             sample.z,
             n_components=min(module.prior.n_components, max(1, len(sample.z) // 10)),
             n_effective=n_effective,
-            wishart_scale_factor=module.prior.wishart_scale_factor,
             seed=self.seed,
         )
 

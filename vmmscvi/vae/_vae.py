@@ -10,7 +10,7 @@ from numpy.random import RandomState
 from torch import nn
 
 from vmmscvi.module import PriorName, build_prior
-from vmmscvi.priors import BayesianMixturePrior, Inference, MixturePrior, Prior, WishartScale
+from vmmscvi.priors import N_EFFECTIVE, BayesianMixturePrior, Inference, MixturePrior, Prior, WishartScale
 from vmmscvi.train._start import check_start, default_n_warmup_epochs
 from vmmscvi.vae._data import ArrayDataModule
 from vmmscvi.vae._estimator import ArrayEstimator, require_positive
@@ -133,7 +133,7 @@ class VAE(ArrayEstimator):
         responsibilities_in_gradient: bool = True,
         wishart_scale: WishartScale | None = None,
         start: ArrayStart = "cells",
-        n_effective: float = 1000.0,
+        n_effective: float = N_EFFECTIVE,
         n_warmup_epochs: int | None = None,
         max_epochs: int = 400,
         batch_size: int = 256,

@@ -1,0 +1,158 @@
+"""The conjugate model behind :mod:`vmmscvi.priors.coarsened`, in closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vmmscvi.priors.functional import log_diagonal_sum
+
+CENTER_CONFIDENCE = 0.05
+r""":math:`\kappa_0`: how many cells the prior on a centre counts as."""
+TOTAL_CONCENTRATION = 1.0
+"""The paper's alpha, where it is not inferred."""
+CONCENTRATION = TOTAL_CONCENTRATION / 100
+""":math:`a_0`: Dirichlet parameter of one component; the paper's alpha / K at K = 100."""
+PRECISIONS = 2.0 ** (torch.arange(25, dtype=torch.float64) / 4)
+"""Expected precisions, 1 to 64, that the scale of the Wishart prior is chosen from."""
+SMALLEST_COUNT = 0.5
+"""Components that hold fewer cells, counted by their weight, are dropped."""
+ROWS_AT_A_TIME = 2048
+
+
+class Statistics(NamedTuple):
+    """Weighted sufficient statistics of components.
+
+    Counts ``(K,)``, sums ``(K, p)`` and sums of products ``(K, p, p)``.
+    """
+
+    counts: Tensor
+    first: Tensor
+    second: Tensor
+
+    def merged(self, i: Tensor, j: Tensor) -> Statistics:
+        """Statistics of the unions of components ``i`` and ``j``."""
+        return Statistics(*(s[i] + s[j] for s in self))
+
+    def alive(self) -> Tensor:
+        """Which components hold enough cells to be kept, shape ``(K,)``; at least one does."""
+        return self.counts > min(SMALLEST_COUNT, 0.5 * float(self.counts.mean()))
+
+
+class Evidence:
+    """Closed forms of the conjugate model for one data set: everything that does not change during a fit."""
+
+    def __init__(self, z: Tensor, n_effective: float, wishart_scale_factor: float) -> None:
+        self.z = z
+        self.n_obs, self.p = z.shape
+        self.power = min(1.0, n_effective / self.n_obs)
+        self.df = self.p + 2.0
+        self.wishart_scale_factor = wishart_scale_factor
+        self.scatter = torch.eye(self.p, dtype=z.dtype) / wishart_scale_factor
+
+    def statistics(self, r: Tensor) -> Statistics:
+        """Sufficient statistics of the components, every cell counted by the power of its likelihood."""
+        second = self.z.new_zeros(r.shape[1], self.p, self.p)
+        for rows in self.blocks():
+            second += torch.einsum("nk,np,nq->kpq", r[rows], self.z[rows], self.z[rows])
+        return Statistics(*(self.power * s for s in (r.sum(0), r.mT @ self.z, second)))
+
+    def blocks(self) -> Iterator[slice]:
+        """Rows, so many at a time that temporaries stay small."""
+        for start in range(0, self.n_obs, ROWS_AT_A_TIME):
+            yield slice(start, start + ROWS_AT_A_TIME)
+
+    def posterior(self, s: Statistics) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normal-Wishart posteriors: confidence, centre, degrees of freedom, Cholesky factor of scatter."""
+        confidence = CENTER_CONFIDENCE + s.counts
+        center = s.first / confidence.unsqueeze(-1)
+        scatter = self.scatter + s.second - torch.einsum("k,kp,kq->kpq", confidence, center, center)
+        return confidence, center, self.df + s.counts, torch.linalg.cholesky(scatter)
+
+    def log_marginal(self, s: Statistics) -> Tensor:
+        """Log marginal likelihood of each component's cells, shape ``(K,)``."""
+        confidence, _, df, cholesky = self.posterior(s)
+        prior_log_det = self.p * self.scatter[0, 0].log()
+        return (
+            torch.mvlgamma(df / 2, self.p)
+            - torch.mvlgamma(torch.tensor(self.df / 2, dtype=df.dtype), self.p)
+            + 0.5 * self.df * prior_log_det
+            - df * log_diagonal_sum(cholesky)
+            + 0.5 * self.p * (math.log(CENTER_CONFIDENCE) - confidence.log() - s.counts * math.log(math.pi))
+        )
+
+    def log_assignment(self, counts: Tensor) -> Tensor:
+        """Log Dirichlet-multinomial probability of the counts."""
+        total = torch.tensor(TOTAL_CONCENTRATION, dtype=counts.dtype)
+        empty = torch.lgamma(torch.tensor(CONCENTRATION, dtype=counts.dtype))
+        of_components = (torch.lgamma(CONCENTRATION + counts) - empty).sum()
+        return torch.lgamma(total) - torch.lgamma(total + counts.sum()) + of_components
+
+    def entropy(self, r: Tensor) -> Tensor:
+        """Coarsened entropy of the assignments to each component, shape ``(K,)``."""
+        return -self.power * torch.xlogy(r, r).sum(0)
+
+    def assign(self, s: Statistics) -> Tensor:
+        """Responsibilities that maximise the free energy given posteriors of the components."""
+        confidence, center, df, cholesky = self.posterior(s)
+        identity = torch.eye(self.p, dtype=self.z.dtype).expand_as(cholesky)
+        whitening = torch.linalg.solve_triangular(cholesky, identity, upper=False)
+        offset = torch.linalg.vecdot(whitening, center.unsqueeze(-2))
+        order = torch.arange(self.p, dtype=df.dtype)
+        log_det = torch.digamma((df.unsqueeze(-1) - order) / 2).sum(-1) - 2 * log_diagonal_sum(cholesky)
+        constant = torch.digamma(CONCENTRATION + s.counts) + 0.5 * (log_det - self.p / confidence)
+        r = self.z.new_empty(self.n_obs, len(df))
+        for rows in self.blocks():
+            whitened = (self.z[rows] @ whitening.reshape(-1, self.p).mT).reshape(-1, len(df), self.p)
+            distance = (whitened - offset).square().sum(-1)
+            r[rows] = torch.softmax(constant - 0.5 * df * distance, dim=-1)
+        return r
+
+    def sweep(self, r: Tensor, n_sweeps: int) -> Tensor:
+        """Coordinate ascent on the free energy; components that hold less than half a cell are dropped."""
+        s = self.statistics(r)
+        alive = s.alive()
+        while n_sweeps > 0 or not alive.all():
+            r = self.assign(Statistics(*(statistic[alive] for statistic in s)))
+            s = self.statistics(r)
+            alive = s.alive()
+            n_sweeps -= 1
+        return r
+
+    def classification_likelihood(self, r: Tensor) -> float:
+        """Log joint probability of cells and assignments, parameters integrated out."""
+        s = self.statistics(r)
+        return float(self.log_marginal(s).sum() + self.log_assignment(s.counts))
+
+    def free_energy(self, r: Tensor) -> float:
+        """Lower bound of the coarsened log marginal likelihood that these assignments reach."""
+        return self.classification_likelihood(r) + float(self.entropy(r).sum())
+
+
+def merge_gain(s: Statistics, i: Tensor, j: Tensor, evidence: Evidence) -> Tensor:
+    """Return what the classification likelihood gains by merging components ``i`` and ``j``."""
+    empty = torch.lgamma(torch.tensor(CONCENTRATION, dtype=s.counts.dtype))
+    alone = evidence.log_marginal(s) + torch.lgamma(CONCENTRATION + s.counts) - empty
+    union = s.merged(i, j)
+    together = evidence.log_marginal(union) + torch.lgamma(CONCENTRATION + union.counts) - empty
+    return together - alone[i] - alone[j]
+
+
+def most_likely_scale(s: Statistics) -> float:
+    """Choose ``c`` of the Wishart prior, given what cells the components have.
+
+    Parameters
+    ----------
+    s
+        Statistics of the components, cells counted by the power of their likelihood.
+    """
+    p = s.first.shape[1]
+    nothing = s.first.new_zeros(1, p)
+    scales = (PRECISIONS / (p + 2)).tolist()
+    likelihoods = [float(Evidence(nothing, 1.0, c).log_marginal(s).sum()) for c in scales]
+    return scales[int(np.argmax(likelihoods))]
