@@ -284,7 +284,7 @@ def test_the_width_of_clusters_is_learned(width: float) -> None:
 
 def test_the_scale_chosen_is_the_most_likely_one() -> None:
     cells, labels = clusters(600, 4, 3, 8.0)
-    z, r = 0.7 * torch.as_tensor(cells), one_hot(torch.as_tensor(labels)).double()
+    z, r = 2.0 * torch.as_tensor(cells), one_hot(torch.as_tensor(labels)).double()
     chosen = _evidence.most_likely_scale(Evidence(z, 300, 1.0).statistics(r))
 
     def likelihood(scale: float) -> float:
