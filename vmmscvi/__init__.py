@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vmmscvi import data, model, module, plotting, priors, train
+    from vmmscvi import data, model, module, plotting, priors, train, vae
     from vmmscvi import plotting as pl
     from vmmscvi.model import SCVI_VMM
 
@@ -26,11 +26,14 @@ __all__ = [
     "plotting",
     "priors",
     "train",
+    "vae",
 ]
 
 # Imported on first use: scvi-tools takes seconds, which `vmmscvi --help` or the simulator alone need not
 # wait for.
-_MODULES = {name: f"vmmscvi.{name}" for name in ("data", "model", "module", "plotting", "priors", "train")}
+_MODULES = {
+    name: f"vmmscvi.{name}" for name in ("data", "model", "module", "plotting", "priors", "train", "vae")
+}
 _MODULES["pl"] = "vmmscvi.plotting"
 
 
