@@ -22,7 +22,7 @@ from vmmscvi.benchmark._tables_content import (
     numbers_table,
     stability_table,
 )
-from vmmscvi.benchmark._tables_write import WRITERS, to_markdown
+from vmmscvi.benchmark._tables_write import WRITERS, escape_markdown, to_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -165,7 +165,7 @@ def _write_figures(
 
 def _write_summary(data: ReportData, tables: Sequence[Table], images: Sequence[Path], path: Path) -> Path:
     sizes = [
-        f"| {name} | {size['n_obs']} | {size['n_vars']} | {size['n_batches']} | {size['n_types']} |"
+        "| " + " | ".join([escape_markdown(name), *(str(n) for n in size.values())]) + " |"
         for name, size in data.sizes.items()
     ]
     versions = ", ".join(f"{name} {version}" for name, version in sorted(data.versions.items()))

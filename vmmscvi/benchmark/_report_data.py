@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from vmmscvi.benchmark import _schema, collect
+from vmmscvi.benchmark import _schema
 from vmmscvi.benchmark._files import read_json
 from vmmscvi.benchmark._scheduler import collect
 from vmmscvi.benchmark._specs import slug

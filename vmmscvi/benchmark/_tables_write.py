@@ -56,8 +56,8 @@ def to_markdown(table: Table) -> str:
     lines = [f"### {table.title}", "", _markdown_line(header), _markdown_line(align)]
     for row, labels in _with_repeats_left_out(table):
         cells = [_markdown_cell(cell, column) for column, cell in zip(table.columns, row.cells, strict=True)]
-        lines.append(_markdown_line([*(_escape_markdown(label) for label in labels), *cells]))
-    lines += ["", *(f"{_escape_markdown(note)}  " for note in table.notes)]
+        lines.append(_markdown_line([*(escape_markdown(label) for label in labels), *cells]))
+    lines += ["", *(f"{escape_markdown(note)}  " for note in table.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -148,7 +148,8 @@ def _markdown_line(entries: list[str]) -> str:
     return "| " + " | ".join(entries) + " |"
 
 
-def _escape_markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
+    """Return text that Markdown shows as it is."""
     for character in "\\|*_`<":
         text = text.replace(character, f"\\{character}")
     return text
