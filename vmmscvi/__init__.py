@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vmmscvi import data, model, module, plotting, priors, train, vae
+    from vmmscvi import benchmark, data, model, module, plotting, priors, train, vae
     from vmmscvi import plotting as pl
     from vmmscvi.model import SCVI_VMM
 
@@ -19,6 +19,7 @@ except PackageNotFoundError:  # a source tree that is not installed
 __all__ = [
     "SCVI_VMM",
     "__version__",
+    "benchmark",
     "data",
     "model",
     "module",
@@ -32,7 +33,8 @@ __all__ = [
 # Imported on first use: scvi-tools takes seconds, which `vmmscvi --help` or the simulator alone need not
 # wait for.
 _MODULES = {
-    name: f"vmmscvi.{name}" for name in ("data", "model", "module", "plotting", "priors", "train", "vae")
+    name: f"vmmscvi.{name}"
+    for name in ("benchmark", "data", "model", "module", "plotting", "priors", "train", "vae")
 }
 _MODULES["pl"] = "vmmscvi.plotting"
 
