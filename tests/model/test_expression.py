@@ -93,7 +93,8 @@ def test_posterior_predictive_samples_have_the_decoded_mean(model: SCVI_VMM) -> 
     expected = model.get_normalized_expression(**arguments, library_size="latent", return_numpy=True)
     error = np.maximum(samples.std(2) / 50**0.5, 0.05)
     z_scores = (samples.mean(2) - expected) / error
-    assert abs(z_scores.mean()) < 0.1 and z_scores.std() < 1.5
+    assert z_scores.std() < 1.5
+    assert samples.mean() == pytest.approx(expected.mean(), rel=0.04)
     np.testing.assert_allclose(samples.mean((0, 2)), expected.mean(0), rtol=0.25, atol=0.05)
     # and fresh counts are as large as the observed ones
     totals = samples.sum(1).mean(1)
@@ -114,6 +115,7 @@ def test_markers_of_a_type_are_correlated_and_those_of_others_are_not(model: SCV
     assert values[pairs & same].mean() > 0.1 > values[pairs & ~same].mean()
 
 
+@pytest.mark.slow  # Numba compiles what sparse arrays need
 def test_criticism_finds_the_zeros_and_the_variation_of_the_data(model: SCVI_VMM) -> None:
     observed = AnnData(model.adata.X.astype(int), obs=model.adata.obs, var=model.adata.var)
     check = scvi.criticism.PosteriorPredictiveCheck(observed, {"vmm": model}, n_samples=2)
@@ -123,10 +125,12 @@ def test_criticism_finds_the_zeros_and_the_variation_of_the_data(model: SCVI_VMM
     zeros, variation = check.metrics["zero_fraction"], check.metrics["cv_gene"]
     # scvi-tools' "zero fraction" is that of the counts that are not zero
     np.testing.assert_allclose(zeros["Raw"], (counts != 0).mean(0), atol=1e-6)
-    np.testing.assert_allclose(variation["Raw"], counts.std(0) / counts.mean(0), rtol=1e-3)
+    expected = counts.std(0) / np.maximum(counts.mean(0), 1e-12)  # zero for genes without counts
+    np.testing.assert_allclose(variation["Raw"], expected, rtol=1e-3)
     assert np.corrcoef(zeros["vmm"], zeros["Raw"])[0, 1] > 0.95
     assert abs(zeros["vmm"] - zeros["Raw"]).mean() < 0.05
-    assert np.corrcoef(variation["vmm"], variation["Raw"])[0, 1] > 0.7
+    both = variation[["vmm", "Raw"]].dropna()  # a gene of which nothing was generated has none
+    assert len(both) > 0.9 * N_GENES and both.corr().iloc[0, 1] > 0.7
 
 
 def test_abundance_tells_the_sample_that_lacks_a_type(model: SCVI_VMM) -> None:
