@@ -12,7 +12,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from vmmscvi.cli import _demo, _neighbors
+from vmmscvi import _neighbors
+from vmmscvi.cli import _demo
 from vmmscvi.cli._demo_colors import matched_colors
 from vmmscvi.cli._demo_table import Row, compare, print_table
 from vmmscvi.cli._metrics import agreement, batch_mixing

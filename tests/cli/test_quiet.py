@@ -8,8 +8,8 @@ import warnings
 import pytest
 import torch
 
+from vmmscvi._threads import training_threads_kept
 from vmmscvi.cli._quiet import CHATTY, quiet_libraries
-from vmmscvi.cli._threads import training_threads_kept
 
 
 def test_reports_are_hidden_and_errors_are_not():

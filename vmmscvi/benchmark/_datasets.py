@@ -217,7 +217,7 @@ def _variable_genes(adata: AnnData, n_top_genes: int, batch_key: str | None) -> 
     """Most variable genes by Seurat v3, as the paper and scvi-tools' tutorials choose them."""
     import scanpy as sc
 
-    from vmmscvi.cli._threads import training_threads_kept
+    from vmmscvi._threads import training_threads_kept
 
     if find_spec("skmisc") is None:
         raise ValueError(

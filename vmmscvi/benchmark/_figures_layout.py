@@ -97,6 +97,6 @@ def _mde(pymde: ModuleType, z: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _umap(z: NDArray[np.float32]) -> NDArray[np.float32]:
-    from vmmscvi.cli._neighbors import neighbor_graph, umap
+    from vmmscvi._neighbors import neighbor_graph, umap
 
     return umap(neighbor_graph(z, seed=0), seed=0)

@@ -155,7 +155,7 @@ def report(
 
         chosen = {} if not formats else {"formats": tuple(formats)}
         with as_command_error():
-            files = benchmark.report(results, out, reference=reference, **chosen)
+            files = benchmark.report(results, out, reference=reference, progress=True, **chosen)
         for file in files:
             typer.echo(file)
 

@@ -15,11 +15,11 @@ from anndata import AnnData
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vmmscvi._neighbors import leiden, neighbor_graph, umap
 from vmmscvi.cli._demo_colors import matched_colors
 from vmmscvi.cli._demo_table import Row, as_frame, compare, print_table
 from vmmscvi.cli._errors import as_command_error
 from vmmscvi.cli._h5ad import add_results
-from vmmscvi.cli._neighbors import leiden, neighbor_graph, umap
 from vmmscvi.cli._output import written_whole
 from vmmscvi.cli._quiet import quiet_libraries
 from vmmscvi.cli._results import CLUSTER, UNS, Results, results_of

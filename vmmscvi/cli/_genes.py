@@ -10,7 +10,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from vmmscvi.cli._threads import training_threads_kept
+from vmmscvi._threads import training_threads_kept
 
 
 def highly_variable_genes(

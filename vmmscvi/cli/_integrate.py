@@ -15,11 +15,11 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from vmmscvi import plotting
+from vmmscvi._neighbors import neighbor_graph, umap
 from vmmscvi.cli._errors import CommandError, as_command_error
 from vmmscvi.cli._genes import highly_variable_genes
 from vmmscvi.cli._h5ad import read_h5ad, write_with_results
 from vmmscvi.cli._integrate_options import IntegrateOptions
-from vmmscvi.cli._neighbors import neighbor_graph, umap
 from vmmscvi.cli._output import written_whole
 from vmmscvi.cli._quiet import quiet_libraries
 from vmmscvi.cli._results import CLUSTER, EMBEDDING, LEAF, PROBABILITY, Results, results_of

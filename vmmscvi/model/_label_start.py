@@ -127,10 +127,11 @@ class StartFromLabels(StartFromEmbedding):
         rng = np.random.default_rng(settings.seed or 0)
         share = max(1, n_cells // len(self.names))
         drawn = [c if len(c) <= share else rng.choice(c, share, replace=False) for c in self._of_label]
-        self._labels = np.repeat(np.arange(len(drawn)), [len(cells) for cells in drawn])
+        labels, indices = np.repeat(np.arange(len(drawn)), [len(c) for c in drawn]), np.concatenate(drawn)
+        order = np.argsort(indices)  # files are read in their order, whatever is asked for
+        self._labels, indices = labels[order], indices[order]
 
         def minibatches() -> Iterator[dict[str, Tensor]]:
-            indices = np.concatenate(drawn)
             yield from AnnDataLoader(splitter.adata_manager, indices=indices, batch_size=1024, num_workers=0)
 
         return embed(module, minibatches())
@@ -148,7 +149,6 @@ class StartFromLabels(StartFromEmbedding):
             weights=(n_cells / n_cells.sum()).double(),
             loc=loc,
             covariance=scatter / counts[:, None, None],
-            free_energy=float("nan"),
         )
 
     def note_start(self, trainer: pl.Trainer, n_components: int) -> None:

@@ -153,6 +153,6 @@ def most_likely_scale(s: Statistics) -> float:
     """
     p = s.first.shape[1]
     nothing = s.first.new_zeros(1, p)
-    scales = (PRECISIONS / (p + 2)).tolist()
+    scales: list[float] = (PRECISIONS / (p + 2)).tolist()
     likelihoods = [float(Evidence(nothing, 1.0, c).log_marginal(s).sum()) for c in scales]
     return scales[int(np.argmax(likelihoods))]

@@ -241,9 +241,9 @@ def _join(
     nodes = list(range(len(parents)))
     owners: list[str | None] = list(parents)
     n_leaves, merges, thresholds = len(parents), [], []
-    limit = _thresholds(shares, *torch.triu_indices(n_leaves, n_leaves, offset=1), scale)
+    first, second = torch.triu_indices(n_leaves, n_leaves, offset=1)
     table = np.full((n_leaves, n_leaves), -math.inf)
-    table[np.triu_indices(n_leaves, 1)] = limit
+    table[np.triu_indices(n_leaves, 1)] = _thresholds(shares, first, second, scale)
     table = np.maximum(table, table.T)
     while len(nodes) > 1:
         same = np.array([[a == b for b in owners] for a in owners]) & ~np.eye(len(owners), dtype=bool)

@@ -62,14 +62,16 @@ class CoarsenedMixture(NamedTuple):
         :math:`F(r)`, to compare fits to the same data with the same Wishart prior.
     wishart_scale_factor
         ``c`` of the Wishart prior, given or chosen.
+
+    The last two are NaN where components were not searched for but given, by labels for instance.
     """
 
     responsibilities: Tensor
     weights: Tensor
     loc: Tensor
     covariance: Tensor
-    free_energy: float
-    wishart_scale_factor: float
+    free_energy: float = math.nan
+    wishart_scale_factor: float = math.nan
 
 
 def fit_coarsened_mixture(

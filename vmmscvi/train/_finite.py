@@ -18,8 +18,8 @@ INVALID_PARAMETER = re.compile(r"Expected parameter (\w+) .*? of distribution (\
 
 
 REMEDY = (
-    "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, `gene_likelihood='nb'`, or "
-    "a check of the data for extreme counts."
+    "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, `gene_likelihood='nb'`, "
+    "or a check of the data for extreme counts."
 )
 """What is said where the module has no advice of its own, an attribute ``remedy``."""
 

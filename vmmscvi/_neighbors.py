@@ -10,7 +10,7 @@ import scanpy as sc
 from anndata import AnnData
 from numpy.typing import NDArray
 
-from vmmscvi.cli._threads import training_threads_kept
+from vmmscvi._threads import training_threads_kept
 
 
 def neighbor_graph(embedding: NDArray[np.float32], seed: int) -> AnnData:
