@@ -161,6 +161,24 @@ def test_tables_average_over_seeds_and_show_the_papers_values(results: Path, ref
     assert "N(0, I)" not in set(table["method"])  # it has no clusters
 
 
+def test_the_papers_values_stand_beside_every_dataset_whatever_its_batch_size(
+    reference: Path,
+) -> None:
+    row = {
+        "dataset": "digits",
+        "method": "vmm",
+        "batch_size": 64,
+        "nmi": 0.5,
+        "n_epochs": 1,
+        "cpu_seconds": 1.0,
+    }
+    other = {**row, "dataset": "mnist", "batch_size": 256}
+    path = reference / "table2_image_clustering.csv"
+    path.write_text(path.read_text() + "mnist,10,VMM,100,1±0,0.2±0.0,0.3±0.0,0.4±0.0\n")
+    table = comparison_table(pd.DataFrame([row, row, other]), ("nmi",), read_reference(reference))
+    assert table["from"].tolist() == ["ours", "paper", "ours", "paper"]
+
+
 def test_the_report_has_tables_and_figures(results: Path, reference: Path, tmp_path: Path) -> None:
     files = write_report(results, tmp_path / "report", reference)
     names = {file.name for file in files}

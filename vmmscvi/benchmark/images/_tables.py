@@ -112,6 +112,7 @@ def comparison_table(
     import pandas as pd
 
     rows: list[dict[str, str]] = []
+    usual_batch = cells.groupby("dataset")["batch_size"].agg(lambda sizes: sizes.mode()[0])
     for key, group in cells.groupby(list(KEY), sort=False):
         dataset, method, batch_size = key
         if group[list(measures)].isna().all(axis=None):
@@ -119,7 +120,7 @@ def comparison_table(
         head = {"dataset": str(dataset), "method": TITLES[method], "batch": str(batch_size)}
         values = {name: _mean_and_spread(group[name]) for name in (*measures, *RUN)}
         rows.append({**head, "from": "ours", "seeds": str(len(group)), **values})
-        if reference is not None and batch_size == cells["batch_size"].mode()[0]:
+        if reference is not None and batch_size == usual_batch[dataset]:
             paper = reference[(reference["dataset"] == dataset) & (reference["method"] == method)]
             for _, line in paper.iterrows():
                 printed = {name: _printed(line.get(name)) for name in measures}
