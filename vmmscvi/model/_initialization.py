@@ -70,12 +70,13 @@ class InitializePseudoInputs(Callback):
             check_n_components(n_components, len(splitter.train_idx))
             generator = np.random.default_rng(settings.seed or 0)
             indices = generator.choice(np.asarray(splitter.train_idx), n_components, replace=False)
+        order = np.argsort(indices)  # files are read in their order, whatever is asked for
         loader = AnnDataLoader(
-            splitter.adata_manager, indices=indices, batch_size=n_components, num_workers=0
+            splitter.adata_manager, indices=indices[order], batch_size=n_components, num_workers=0
         )
         with torch.random.fork_rng(devices=[]):  # every loader draws a seed for workers, even without any
             tensors: dict[str, Tensor] = next(iter(loader))
-        return tensors
+        return {name: dense(tensor)[np.argsort(order)] for name, tensor in tensors.items()}
 
 
 def check_start_cells(

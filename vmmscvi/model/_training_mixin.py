@@ -72,7 +72,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         n_warmup_epochs: int | None = None,
         start_cells: Sequence[int] | np.ndarray | None = None,
         unlabeled_category: str | None = None,
-        early_stopping: bool = True,
+        early_stopping: bool | None = None,
         early_stopping_patience: int = 45,
         plan_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
@@ -114,7 +114,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             With ``start="labels"``: label of cells whose type is not known.
         early_stopping
             Whether to stop when the validation ELBO no longer improves, and to restore the best epoch's
-            weights.
+            weights; by default where there are validation cells.
         early_stopping_patience
             Epochs without improvement after which training stops.
         plan_kwargs
@@ -140,8 +140,10 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         plan_kwargs = merge_kwargs(kwargs.pop("plan_config", None), plan_kwargs, name="plan")
         plan_kwargs = {**take_clipping(kwargs), **plan_kwargs}
         check_trainer_arguments(kwargs, accelerator, batch_size)
+        if early_stopping is None:
+            early_stopping = _has_validation_cells(train_size, validation_size, kwargs)
         if kwargs.get("datamodule") is None:
-            self._check_data(train_size)
+            self._check_data(train_size, start)
         n_obs = self._n_obs(kwargs.get("datamodule"))
         max_epochs = _n_epochs(max_epochs, n_obs)
         check_start(start, n_effective, n_warmup_epochs, max_epochs)
@@ -258,7 +260,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         if restored:
             self._remember_reference()
 
-    def _check_data(self, train_size: float | None) -> None:
+    def _check_data(self, train_size: float | None, start: Start) -> None:
         """Everything that can be known to fail, before training starts."""
         if self.minified_data_type is not None:
             raise ValueError(
@@ -268,7 +270,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         check_batches(self.adata_manager)
         check_covariates(self.adata_manager)
         pseudo_inputs = self.module.pseudo_inputs
-        if pseudo_inputs is not None and not bool(pseudo_inputs.is_initialized):
+        # clusters of an embedding, or labels, are as many as they are
+        takes_cells = start == "cells" or not isinstance(self.module.prior, BayesianMixturePrior)
+        if pseudo_inputs is not None and takes_cells and not bool(pseudo_inputs.is_initialized):
             n_train = int(np.ceil((train_size or 0.9) * self.adata.n_obs))
             check_n_components(pseudo_inputs.n_components, n_train)
 
@@ -280,3 +284,15 @@ def _n_epochs(max_epochs: int | None, n_obs: int | None) -> int:
     if n_obs is None:
         raise ValueError("`max_epochs` must be given where `datamodule` has no attribute `n_obs`.")
     return int(get_max_epochs_heuristic(n_obs))
+
+
+def _has_validation_cells(
+    train_size: float | None, validation_size: float | None, kwargs: dict[str, Any]
+) -> bool:
+    """Whether the default, early stopping, is possible. A data module is taken to have validation cells."""
+    external = (kwargs.get("datasplitter_kwargs") or {}).get("external_indexing")
+    if kwargs.get("datamodule") is not None:
+        return True
+    if external is not None:
+        return len(external) > 1 and external[1] is not None and len(external[1]) > 0
+    return train_size != 1.0 and validation_size != 0.0

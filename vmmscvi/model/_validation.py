@@ -32,9 +32,10 @@ def check_keys(adata: AnnData, layer: str | None, columns: Mapping[str, str | Se
     ValueError
         If the layer or a column is missing; names the argument and what there is.
     """
-    if layer is not None and layer not in adata.layers:
+    layers = list(adata.layers.keys())  # of a collection's layers, nothing else can be asked
+    if layer is not None and layer not in layers:
         raise ValueError(
-            f"`layer`: {layer!r} is not in `adata.layers`, which has {list(adata.layers)}. Pass one of them, "
+            f"`layer`: {layer!r} is not in `adata.layers`, which has {layers}. Pass one of them, "
             "or leave `layer` out if the raw counts are in `adata.X`."
         )
     for argument, value in columns.items():

@@ -101,7 +101,6 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         **kwargs: Any,
     ) -> None:
         positive = {
-            "lr": lr,
             "prior_lr_ratio": prior_lr_ratio,
             "hyperprior_n_obs": hyperprior_n_obs,
             "gradient_clip_val": gradient_clip_val,
@@ -109,6 +108,8 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         for name, value in positive.items():
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` must be positive, found {value}.")
+        if not lr >= 0:  # zero trains nothing, as in scvi-tools
+            raise ValueError(f"`lr` must be positive, found {lr}.")
         if gradient_clip_algorithm not in ("norm", "value"):
             raise ValueError(
                 f"`gradient_clip_algorithm` must be 'norm' or 'value', found {gradient_clip_algorithm!r}."
