@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from copy import deepcopy
-from numbers import Real
 from typing import Any, Self, cast
 
 import numpy as np
@@ -24,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from vmmscvi.priors import MixturePrior, Prior
+from vmmscvi.vae._checks import require_image_shape, require_integer, require_positive
 from vmmscvi.vae._data import ArrayDataModule, Indices, in_chunks, split_rows
 from vmmscvi.vae._fitting import TrainingOptions, seeded, train_module
 from vmmscvi.vae._likelihoods import LikelihoodName, build_likelihood
@@ -139,7 +138,7 @@ class ArrayEstimator(TransformerMixin, DensityMixin, BaseEstimator, ABC):
     def _networks(self, n_features: int) -> tuple[nn.Module, nn.Module]:
         encoder, decoder = self.encoder, self.decoder
         if "cnn" in (encoder, decoder):
-            shape = _image_shape(self.image_shape, n_features)
+            shape = require_image_shape(self.image_shape, n_features)
         if encoder == "mlp":
             encoder = mlp_encoder(n_features)
         elif encoder == "cnn":
@@ -317,29 +316,3 @@ class ArrayEstimator(TransformerMixin, DensityMixin, BaseEstimator, ABC):
         tags.non_deterministic = self.random_state is None
         tags.input_tags.positive_only = self.likelihood == "bernoulli"
         return tags
-
-
-def require_integer(name: str, value: Any) -> None:
-    """Raise a ``ValueError`` unless ``value`` is a positive integer."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"`{name}` must be a positive integer, found {value!r}.")
-
-
-def require_positive(name: str, value: Any) -> None:
-    """Raise a ``ValueError`` unless ``value`` is a positive number."""
-    if not isinstance(value, Real) or not 0 < float(value) < math.inf:
-        raise ValueError(f"`{name}` must be a positive number, found {value!r}.")
-
-
-def _image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, int, int]:
-    """Shape of images; one channel and a square if it is not given."""
-    side = math.isqrt(n_features)
-    if image_shape is None and side * side == n_features:
-        return 1, side, side
-    if image_shape is None or len(image_shape) != 3 or math.prod(image_shape) != n_features:
-        raise ValueError(
-            f"`image_shape` must be (channels, height, width) with a product of {n_features}, the number of "
-            f"features; found {image_shape!r}."
-        )
-    n_channels, height, width = image_shape
-    return n_channels, height, width

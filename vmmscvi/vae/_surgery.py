@@ -23,8 +23,9 @@ from torch.distributions import Distribution, MultivariateNormal
 
 from vmmscvi.priors import entropy
 from vmmscvi.priors import functional as F
+from vmmscvi.vae._checks import require_integer
 from vmmscvi.vae._data import in_chunks
-from vmmscvi.vae._estimator import LARGEST_SEED, ArrayEstimator, require_integer
+from vmmscvi.vae._estimator import LARGEST_SEED, ArrayEstimator
 from vmmscvi.vae._module import ArrayVAE, posterior_sample
 
 ROWS_AT_A_TIME = 256

@@ -12,8 +12,9 @@ from torch import nn
 from vmmscvi.module import PriorName, build_prior
 from vmmscvi.priors import N_EFFECTIVE, BayesianMixturePrior, Inference, MixturePrior, Prior, WishartScale
 from vmmscvi.train._start import check_start, default_n_warmup_epochs
+from vmmscvi.vae._checks import require_positive
 from vmmscvi.vae._data import ArrayDataModule
-from vmmscvi.vae._estimator import ArrayEstimator, require_positive
+from vmmscvi.vae._estimator import ArrayEstimator
 from vmmscvi.vae._fitting import TrainingOptions
 from vmmscvi.vae._likelihoods import LikelihoodName
 from vmmscvi.vae._networks import Architecture, Covariance
