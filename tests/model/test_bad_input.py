@@ -123,7 +123,7 @@ def test_fewer_cells_than_components(
     make_model: Make, n_components: int, training: dict[str, Any], found: int
 ) -> None:
     message = rf"`n_components` is {n_components}, but there are only {found} training cells.*at most {found}"
-    assert_refused(make_model(n_components=n_components), message, **training)
+    assert_refused(make_model(n_components=n_components), message, start="cells", **training)
 
 
 def test_fewer_cells_than_components_in_a_split_of_the_user(make_model: Make) -> None:
@@ -151,13 +151,12 @@ def test_a_mixture_without_pseudo_inputs_may_have_more_components_than_cells(
 @pytest.mark.parametrize(
     ("training", "message"),
     [
-        ({"lr": 0.0}, "`lr` must be positive, found 0.0"),
         ({"lr": -1e-3}, "`lr` must be positive, found -0.001"),
-        ({"plan_kwargs": {"lr": 0.0}}, "`lr` must be positive, found 0.0"),
+        ({"plan_kwargs": {"lr": -1.0}}, "`lr` must be positive, found -1.0"),
         ({"prior_lr_ratio": 0.0}, "`prior_lr_ratio` must be positive, found 0.0"),
         ({"plan_kwargs": {"hyperprior_n_obs": 0}}, "`hyperprior_n_obs` must be positive, found 0"),
         ({"train_size": 1.5}, "train_size"),
-        ({"train_size": 1.0}, "Early Stopping with validation monitor with no validation set"),
+        ({"train_size": 1.0, "early_stopping": True}, "Early Stopping with validation monitor with no valid"),
         ({"early_stopping_mode": "up"}, "`mode` must be 'min' or 'max', found 'up'"),
     ],
 )
