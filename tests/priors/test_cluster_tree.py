@@ -78,7 +78,7 @@ def test_the_level_of_a_merge_is_where_the_classification_likelihood_changes_its
 def test_a_cut_by_effective_cells_agrees_with_a_fit_of_as_many() -> None:
     z = nested()
     tree = fit_cluster_tree(z, named(BROAD))
-    for n_effective in (3.0, 2000.0):
+    for n_effective in (100.0, 2000.0):
         fitted = fit_coarsened_mixture(z, n_effective=n_effective).responsibilities.argmax(1)
         assert adjusted_rand_score(tree.cut(n_effective=n_effective), fitted) > 0.98
 

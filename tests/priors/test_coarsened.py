@@ -240,7 +240,7 @@ def test_sweeps_never_lower_the_free_energy_nor_merges_the_classification_likeli
 
     monkeypatch.setattr(Evidence, "sweep", watched_sweep)
     monkeypatch.setattr(coarsened, "_best_merge", watched_merge)
-    mixture = fit(clusters(2000, 6, 5, 5.0, heavy_tails=True)[0], n_components=40, n_effective=1500)
+    mixture = fit(clusters(2000, 6, 5, 5.0, heavy_tails=True)[0], 40, 1500, wishart_scale_factor=4 / 7)
     assert {kind for kind, _, _ in steps} == {"sweep", "merge"}
     for kind, before, after in steps:
         assert after > before - 1e-9 * abs(before), kind
@@ -279,7 +279,7 @@ def test_the_width_of_clusters_is_learned(width: float) -> None:
     z = np.repeat(centres, 600, axis=0) + width * np.random.default_rng(0).normal(size=(3000, p))
     mixture = fit_coarsened_mixture(z, n_effective=1000)
     assert len(mixture.weights) == 5
-    assert mixture.wishart_scale_factor * (p + 2) == pytest.approx(width**-2, rel=0.25)
+    assert mixture.expected_covariance.numpy() == pytest.approx(width**2 * np.eye(p), abs=0.2 * width**2)
 
 
 def test_the_scale_chosen_is_the_most_likely_one() -> None:
@@ -364,8 +364,8 @@ def test_the_answer_does_not_depend_on_where_the_search_starts(
     mixtures = [fit(z, n_components=n) for n in (30, 60, 120)] + [fit(z, seed=seed) for seed in (1, 2, 3)]
     assert {len(mixture.weights) for mixture in mixtures} == {7}
     for mixture in mixtures:
-        assert adjusted_rand_score(labels_of(mixture), labels_of(mixtures[0])) > 0.999
-        assert mixture.free_energy == pytest.approx(mixtures[0].free_energy, rel=1e-5)
+        assert adjusted_rand_score(labels_of(mixture), labels_of(mixtures[0])) > 0.998
+        assert mixture.free_energy == pytest.approx(mixtures[0].free_energy, rel=1e-3)
     assert adjusted_rand_score(labels, labels_of(mixtures[0])) > 0.95
 
 
@@ -373,7 +373,7 @@ def test_the_order_of_cells_does_not_matter(overlapping: tuple[np.ndarray, np.nd
     z, _ = overlapping
     order = np.random.default_rng(0).permutation(len(z))
     straight, shuffled = fit(z), fit(z[order])
-    assert adjusted_rand_score(labels_of(straight)[order], labels_of(shuffled)) > 0.999
+    assert adjusted_rand_score(labels_of(straight)[order], labels_of(shuffled)) > 0.998
     np.testing.assert_allclose(straight.weights, shuffled.weights, atol=1e-3)
 
 
@@ -385,6 +385,16 @@ def test_a_rotation_does_not_matter(overlapping: tuple[np.ndarray, np.ndarray]) 
     np.testing.assert_allclose(straight.loc @ rotation, rotated.loc, atol=0.02)
 
 
+def test_a_linear_map_does_not_matter(overlapping: tuple[np.ndarray, np.ndarray]) -> None:
+    z, _ = overlapping
+    stretched = z @ (np.diag([0.05, 0.3, 1.0, 2.0, 5.0, 0.7]) @ special_ortho_group(6, seed=0).rvs())
+    straight, mapped = fit_coarsened_mixture(z), fit_coarsened_mixture(stretched)
+    assert len(straight.weights) == len(mapped.weights) == 7
+    assert adjusted_rand_score(labels_of(straight), labels_of(mapped)) > 0.998
+    fixed = fit(stretched, wishart_scale_factor=0.5)  # a round prior would not have found them
+    assert adjusted_rand_score(labels_of(straight), labels_of(fixed)) < 0.9
+
+
 def test_more_cells_of_the_same_kind_do_not_find_more_clusters(
     overlapping: tuple[np.ndarray, np.ndarray],
 ) -> None:
@@ -392,7 +402,7 @@ def test_more_cells_of_the_same_kind_do_not_find_more_clusters(
     once, twice = fit(z, n_effective=1000), fit(np.concatenate((z, z)), n_effective=1000)
     assert len(once.weights) == len(twice.weights) == 7
     assert adjusted_rand_score(labels_of(once), labels_of(twice)[: len(z)]) > 0.999
-    assert once.free_energy == pytest.approx(twice.free_energy, rel=1e-4)
+    assert once.free_energy == pytest.approx(twice.free_energy, rel=2e-3)
 
 
 def test_departures_from_a_gaussian_are_not_split_where_so_many_cells_could_not_tell_them() -> None:

@@ -18,8 +18,10 @@ TOTAL_CONCENTRATION = 1.0
 """The paper's alpha, where it is not inferred."""
 CONCENTRATION = TOTAL_CONCENTRATION / 100
 """:math:`a_0`: Dirichlet parameter of one component; the paper's alpha / K at K = 100."""
-PRECISIONS = 2.0 ** (torch.arange(25, dtype=torch.float64) / 4)
-"""Expected precisions, 1 to 64, that the scale of the Wishart prior is chosen from."""
+PRECISIONS = 2.0 ** (torch.arange(-8, 25, dtype=torch.float64) / 4)
+"""Expected precisions, 1/4 to 64, that the scale of the Wishart prior is chosen from."""
+SMALLEST_VARIANCE = 1e-4
+"""Share of the mean variance that clusters have in every direction, be it one in which nothing varies."""
 SMALLEST_COUNT = 0.5
 """Components that hold fewer cells, counted by their weight, are dropped."""
 ROWS_AT_A_TIME = 2048
@@ -156,3 +158,26 @@ def most_likely_scale(s: Statistics) -> float:
     scales: list[float] = (PRECISIONS / (p + 2)).tolist()
     likelihoods = [float(Evidence(nothing, 1.0, c).log_marginal(s).sum()) for c in scales]
     return scales[int(np.argmax(likelihoods))]
+
+
+def whitening_of_clusters(z: Tensor, r: Tensor) -> Tensor:
+    """Linear map after which clusters have, on average, unit variance in every direction and no correlation.
+
+    Parameters
+    ----------
+    z
+        Embedding, shape ``(n, p)``.
+    r
+        Assignments, shape ``(n, K)``.
+
+    Returns
+    -------
+    Matrix of shape ``(p, p)``, to multiply ``z`` with from the right.
+    """
+    counts = r.sum(0).clamp_min(torch.finfo(r.dtype).tiny)
+    loc = (r.mT @ z) / counts.unsqueeze(-1)
+    within = (z.mT @ z - (loc * counts.unsqueeze(-1)).mT @ loc) / len(z)
+    mean_square = float(z.square().mean())
+    floor = SMALLEST_VARIANCE * float(z.var(0, correction=0).mean()) + 1e-8 * mean_square + 1e-30
+    values, vectors = torch.linalg.eigh(within)
+    return vectors * (values.clamp_min(0.0) + floor).rsqrt()

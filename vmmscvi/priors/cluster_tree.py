@@ -18,8 +18,15 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import one_hot
 
-from vmmscvi.priors._evidence import Evidence, Statistics, merge_gain, most_likely_scale
+from vmmscvi.priors._evidence import (
+    Evidence,
+    Statistics,
+    merge_gain,
+    most_likely_scale,
+    whitening_of_clusters,
+)
 from vmmscvi.priors.coarsened import N_EFFECTIVE, fit_coarsened_mixture
 
 LEAVES_PER_CLUSTER = 20
@@ -166,7 +173,8 @@ def fit_cluster_tree(
     n_effective
         How fine the leaves are: number of cells that all the data count as in the search for parts.
     wishart_scale_factor
-        ``c`` of the Wishart prior on precisions; by default what suits the clusters best.
+        ``c`` of a Wishart prior on precisions with scale matrix ``c I``. By default the matrix is learned
+        from the clusters.
     seed
         Seed of the search for parts.
 
@@ -186,7 +194,9 @@ def fit_cluster_tree(
     labels = categories.cat.codes.to_numpy()
     scale = wishart_scale_factor
     if scale is None:
-        shares = _statistics(z, labels, len(categories.cat.categories))
+        n_clusters = len(categories.cat.categories)
+        z = z @ whitening_of_clusters(z, one_hot(torch.as_tensor(labels).long(), n_clusters).double())
+        shares = _statistics(z, labels, n_clusters)
         scale = most_likely_scale(Statistics(*(min(N_EFFECTIVE, len(z)) * s for s in shares)))
     leaf_of_cell = np.zeros(len(z), dtype=np.int64)
     leaves: list[str] = []

@@ -22,8 +22,10 @@ IEEE TPAMI 2000), :math:`F(r) - \omega H(r)`: a mixture that describes a density
 components for one cluster, a mixture of clusters may not. The paper's empirical-Bayes step penalises the
 entropy of the assignments too, as it keeps the responsibilities in the gradient.
 
-How wide clusters are depends on the data: more genes and deeper counts make them narrower. The scale ``c`` of
-the Wishart prior is therefore chosen by the classification likelihood too, from one search to the next.
+How wide clusters are, and in which directions, depends on the data: more genes and deeper counts make them
+narrower, and some directions of an embedding may hardly be used. The scale matrix of the Wishart prior is
+therefore learned too, from one search to the next: its shape is that of the clusters' mean covariance, its
+size what maximises the classification likelihood. A linear map of the embedding changes next to nothing.
 """
 
 from __future__ import annotations
@@ -36,12 +38,10 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from vmmscvi.priors._evidence import Evidence, merge_gain, most_likely_scale
+from vmmscvi.priors._evidence import Evidence, merge_gain, most_likely_scale, whitening_of_clusters
 
 N_EFFECTIVE = 750.0
 """Number of cells that the data count as by default."""
-FIRST_PRECISION = 8.0
-"""The expected precision of the first search: clusters a third as wide as N(0, I)."""
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
 
 
@@ -60,10 +60,10 @@ class CoarsenedMixture(NamedTuple):
         Covariances of the components' cells, shape ``(K, p, p)``.
     free_energy
         :math:`F(r)`, to compare fits to the same data with the same Wishart prior.
-    wishart_scale_factor
-        ``c`` of the Wishart prior, given or chosen.
+    expected_covariance
+        What the Wishart prior, given or learned, expects of the covariance of a cluster, shape ``(p, p)``.
 
-    The last two are NaN where components were not searched for but given, by labels for instance.
+    The last two are NaN and ``None`` where components were not searched for but given, as by labels.
     """
 
     responsibilities: Tensor
@@ -71,7 +71,7 @@ class CoarsenedMixture(NamedTuple):
     loc: Tensor
     covariance: Tensor
     free_energy: float = math.nan
-    wishart_scale_factor: float = math.nan
+    expected_covariance: Tensor | None = None
 
 
 def fit_coarsened_mixture(
@@ -97,8 +97,7 @@ def fit_coarsened_mixture(
         Number of cells that the data count as: what so many cells could not resolve is not split. Rare groups
         need a share of a few cells in so many. More than ``n_obs`` means ``n_obs``.
     wishart_scale_factor
-        ``c`` of the Wishart prior on precisions. By default it is chosen: after each search as what maximises
-        the classification likelihood of its answer, for the next one.
+        ``c`` of a Wishart prior on precisions with scale matrix ``c I``. By default the matrix is learned.
     seed
         Seed of k-means.
     n_starts
@@ -121,24 +120,63 @@ def fit_coarsened_mixture(
             f"`z` must be a finite matrix of shape (n_obs, p), found shape {tuple(z.shape)} with "
             f"{int((~torch.isfinite(z)).sum())} values that are not finite."
         )
-    p = z.shape[1]
-    c = FIRST_PRECISION / (p + 2) if wishart_scale_factor is None else wishart_scale_factor
+    c = 1.0 / (z.shape[1] + 2) if wishart_scale_factor is None else wishart_scale_factor
     if n_components < 1 or n_starts < 1 or not n_effective > 0 or not 0 < c < math.inf:
         raise ValueError(
             "`n_components`, `n_effective`, `wishart_scale_factor` and `n_starts` must be positive, found "
             f"n_components={n_components}, n_effective={n_effective}, wishart_scale_factor={c}, "
             f"n_starts={n_starts}."
         )
-    evidence = Evidence(z, n_effective, c)
-    found = []
-    for start in np.random.default_rng(seed).integers(2**31, size=n_starts):
-        r = _search(evidence, n_components, int(start))
+    seeds = np.random.default_rng(seed).integers(2**31, size=n_starts).tolist()
+    whitening = torch.eye(z.shape[1], dtype=z.dtype)
+    if wishart_scale_factor is None:
+        whitening = whitening_of_clusters(z, _k_means_assignments(z, n_components, seeds[0]))
+    answers: list[_Answer] = []
+    for start in seeds:
+        evidence = Evidence(z @ whitening, n_effective, c)
+        r = _search(evidence, n_components, start)
         if wishart_scale_factor is None:
-            evidence = Evidence(z, n_effective, most_likely_scale(evidence.statistics(r)))
+            c = most_likely_scale(evidence.statistics(r))
+            evidence = Evidence(evidence.z, n_effective, c)
             r = evidence.sweep(r, SWEEPS_AT_START)
-        found.append((evidence.classification_likelihood(r), evidence, r))
-    _, evidence, r = max(found, key=lambda answer: answer[0])
-    return _summary(evidence, r[:, r.sum(0).argsort(descending=True)])
+        answers.append(_Answer(evidence, whitening, r))
+        best = max(answers, key=_Answer.classification_likelihood)
+        if wishart_scale_factor is None:
+            whitening = whitening_of_clusters(z, best.r)
+    return best.mixture(z)
+
+
+class _Answer(NamedTuple):
+    """What one search has found, in coordinates of its own."""
+
+    evidence: Evidence
+    whitening: Tensor
+    r: Tensor
+
+    def log_volume(self) -> float:
+        """Log-determinant of the map to these coordinates, for all cells."""
+        return float(self.evidence.power * self.evidence.n_obs * self.whitening.slogdet().logabsdet)
+
+    def classification_likelihood(self) -> float:
+        """Classification likelihood in the coordinates of the embedding."""
+        return self.evidence.classification_likelihood(self.r) + self.log_volume()
+
+    def mixture(self, z: Tensor) -> CoarsenedMixture:
+        """Describe it in the coordinates of the embedding, the heaviest component first."""
+        r = self.r[:, self.r.sum(0).argsort(descending=True)]
+        counts = r.sum(0)
+        loc = (r.mT @ z) / counts.unsqueeze(-1)
+        s = Evidence(z, self.evidence.n_obs, 1.0).statistics(r)
+        back = torch.linalg.inv(self.whitening)
+        precision = self.evidence.df * self.evidence.wishart_scale_factor
+        return CoarsenedMixture(
+            responsibilities=r,
+            weights=counts / counts.sum(),
+            loc=loc,
+            covariance=s.second / counts[:, None, None] - loc.unsqueeze(-1) * loc.unsqueeze(-2),
+            free_energy=self.evidence.free_energy(self.r) + self.log_volume(),
+            expected_covariance=back.mT @ back / precision,
+        )
 
 
 def _search(evidence: Evidence, n_components: int, seed: int) -> Tensor:
@@ -167,18 +205,3 @@ def _best_merge(evidence: Evidence, r: Tensor) -> Tensor | None:
     merged = r.clone()
     merged[:, i[at]] += merged[:, j[at]]
     return merged[:, torch.arange(n_components) != j[at]]
-
-
-def _summary(evidence: Evidence, r: Tensor) -> CoarsenedMixture:
-    counts = r.sum(0)
-    loc = (r.mT @ evidence.z) / counts.unsqueeze(-1)
-    second = evidence.statistics(r).second / (evidence.power * counts[:, None, None])
-    covariance = second - loc.unsqueeze(-1) * loc.unsqueeze(-2)
-    return CoarsenedMixture(
-        responsibilities=r,
-        weights=counts / counts.sum(),
-        loc=loc,
-        covariance=covariance,
-        free_energy=evidence.free_energy(r),
-        wishart_scale_factor=evidence.wishart_scale_factor,
-    )
