@@ -180,4 +180,5 @@ def whitening_of_clusters(z: Tensor, r: Tensor) -> Tensor:
     mean_square = float(z.square().mean())
     floor = SMALLEST_VARIANCE * float(z.var(0, correction=0).mean()) + 1e-8 * mean_square + 1e-30
     values, vectors = torch.linalg.eigh(within)
-    return vectors * (values.clamp_min(0.0) + floor).rsqrt()
+    whitening: Tensor = vectors * (values.clamp_min(0.0) + floor).rsqrt()
+    return whitening
