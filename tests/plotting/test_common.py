@@ -14,13 +14,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import vmmscvi
+from vmmscvi.priors import ClusterTree
 
 pl = vmmscvi.pl
+
+
+def tree_of_cells() -> ClusterTree:
+    cells = pd.Series(pd.Categorical(["0"] * 3 + ["1"] * 2))
+    return ClusterTree(("0", "1"), ("0", "1"), np.array([[0, 1]]), np.array([50.0]), cells)
+
 
 PLOTS = {
     "embedding": lambda cells, generated, **kwargs: pl.embedding(cells, "vmm_cluster", **kwargs),
     "cluster_weights": lambda cells, generated, **kwargs: pl.cluster_weights(cells, **kwargs),
     "assignment_confidence": lambda cells, generated, **kwargs: pl.assignment_confidence(cells, **kwargs),
+    "cluster_tree": lambda cells, generated, **kwargs: pl.cluster_tree(tree_of_cells(), **kwargs),
     "composition": lambda cells, generated, **kwargs: pl.composition(cells, "batch", **kwargs),
     "training_curve": lambda cells, generated, **kwargs: pl.training_curve(cells, **kwargs),
     "generated_cells": lambda cells, generated, **kwargs: pl.generated_cells(cells, generated, **kwargs),

@@ -365,7 +365,7 @@ def test_the_answer_does_not_depend_on_where_the_search_starts(
     assert {len(mixture.weights) for mixture in mixtures} == {7}
     for mixture in mixtures:
         assert adjusted_rand_score(labels_of(mixture), labels_of(mixtures[0])) > 0.998
-        assert mixture.free_energy == pytest.approx(mixtures[0].free_energy, rel=1e-3)
+        assert mixture.free_energy == pytest.approx(mixtures[0].free_energy, rel=2e-3)
     assert adjusted_rand_score(labels, labels_of(mixtures[0])) > 0.95
 
 

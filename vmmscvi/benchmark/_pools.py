@@ -100,7 +100,7 @@ class LocalPool:
         worker.task = None
         try:
             ending: Ending = worker.connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):  # which of them depends on when it ended
             worker.process.join()
             worker.connection.close()
             self._workers.remove(worker)
