@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
+from scvi import settings
 from scvi.train._callbacks import LoudEarlyStopping
 from scvi.train._logger import SimpleLogger
 
@@ -21,7 +22,7 @@ SPLIT = ("train_idx", "val_idx", "test_idx")
 
 
 def training_state(trainer: pl.Trainer) -> dict[str, Any]:
-    """Collect random states, the split of the data, the history, and the progress of early stopping.
+    """Collect the seed, random states, split of the data, history, and the progress of early stopping.
 
     Parameters
     ----------
@@ -30,6 +31,7 @@ def training_state(trainer: pl.Trainer) -> dict[str, Any]:
     """
     split = {name: getattr(trainer.datamodule, name, None) for name in SPLIT}  # type: ignore[attr-defined]
     return {
+        "seed": settings.seed,
         "random": _of_all_processes(random_state()),
         "split": {name: torch.as_tensor(np.asarray(i)) for name, i in split.items() if i is not None},
         "history": _history(trainer),
@@ -64,7 +66,7 @@ def restore_split(trainer: pl.Trainer, state: dict[str, Any]) -> None:
 
 
 def restore_progress(trainer: pl.Trainer, state: dict[str, Any]) -> None:
-    """Restore random states, history, and the progress of early stopping.
+    """Restore scvi-tools' seed, random states, history, and the progress of early stopping.
 
     Parameters
     ----------
@@ -73,6 +75,8 @@ def restore_progress(trainer: pl.Trainer, state: dict[str, Any]) -> None:
     state
         What :func:`training_state` returned.
     """
+    if state["seed"] is not None:  # the start from the embedding draws cells with it
+        settings.seed = state["seed"]
     processes = state["random"]
     set_random_state(processes[trainer.global_rank % len(processes)])
     if isinstance(trainer.logger, SimpleLogger):
