@@ -150,7 +150,7 @@ def demo(
 ) -> None:
     """Simulate counts of known types, train with N(0, I) and with the VMM, and compare.
 
-    Prints a table, and writes an h5ad and a figure. Takes one to two minutes.
+    Prints a table, and writes an h5ad and a figure. Takes some minutes.
     """
     with errors_in_one_line():
         from vmmscvi.cli._output import require_writable
