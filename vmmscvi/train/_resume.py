@@ -79,7 +79,7 @@ def restore_progress(trainer: pl.Trainer, state: dict[str, Any]) -> None:
         settings.seed = state["seed"]
     processes = state["random"]
     set_random_state(processes[trainer.global_rank % len(processes)])
-    if isinstance(trainer.logger, SimpleLogger):
+    if isinstance(trainer.logger, SimpleLogger) and trainer.is_global_zero:
         trainer.logger.experiment.data.update(
             {name: _table(name, **columns) for name, columns in state["history"].items()}
         )
