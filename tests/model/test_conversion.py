@@ -186,9 +186,14 @@ def test_an_untrained_model_is_not_handed_over(make_model: Make) -> None:
         make_model().to_scvi_model()
 
 
-def test_solo_finds_doublets_with_the_encoder(make_model: Make) -> None:
+def test_solo_classifies_the_embedding_of_cells_and_simulated_doublets(make_model: Make) -> None:
     model = make_model(setup={})
     model.train(**TRAINING)
     solo = scvi.external.SOLO.from_scvi_model(model)
+    assert list(solo.adata.obs["_solo_doub_sim"]) == ["singlet"] * 300 + ["doublet"] * 600
+    totals = np.log(np.asarray(model.adata.X.sum(1)))
+    expected = np.concatenate([model.get_latent_representation(), totals], axis=1)
+    np.testing.assert_allclose(solo.adata.X[:300], expected, atol=1e-5)
+    assert solo.adata.X[300:, -1].mean() > totals.mean() + 0.5  # doublets have the counts of two cells
     solo.train(**{**TRAINING, "max_epochs": 1})
     assert solo.predict().shape == (300, 2)

@@ -104,6 +104,23 @@ def test_what_needs_counts_is_refused(model: SCVI_VMM) -> None:
     assert model.is_trained and len(model.predict()) == 300
 
 
+def test_where_counts_are_kept_likelihoods_are_those_of_the_full_data(model: SCVI_VMM) -> None:
+    def evaluate() -> dict[str, list[float]]:
+        torch.manual_seed(0)
+        return {
+            "elbo": [float(model.get_elbo()) for _ in range(30)],
+            "error": [float(model.get_reconstruction_error()["reconstruction_loss"]) for _ in range(30)],
+        }
+
+    expected = evaluate()
+    minify(model, KINDS[1])
+    for name, found in evaluate().items():
+        noise = (np.var(found) / 30 + np.var(expected[name]) / 30) ** 0.5
+        assert abs(np.mean(found) - np.mean(expected[name])) < 4 * noise, name
+    with pytest.raises(ValueError, match="data are minified: they cannot be trained on"):
+        model.train(**TRAINING)
+
+
 def test_a_query_is_mapped_into_a_model_whose_data_are_minified(model: SCVI_VMM) -> None:
     full = model.adata.copy()
     expected = model.get_cluster_probabilities()

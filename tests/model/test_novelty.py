@@ -91,6 +91,19 @@ def test_the_reference_goes_along_to_files_and_queries(
     np.testing.assert_array_equal(loaded.get_novelty_score(), expected)
 
 
+def test_a_query_that_trains_an_unfrozen_prior_takes_the_place_of_the_reference(
+    make_model: Make, query: AnnData
+) -> None:
+    reference = make_model()
+    reference.train(**TRAINING)
+    model = SCVI_VMM.load_query_data(query, reference, unfrozen=True)
+    np.testing.assert_array_equal(model.reference_log_densities_, reference.reference_log_densities_)
+    model.train(**{**TRAINING, "max_epochs": 1})
+    np.testing.assert_array_equal(model.reference_log_densities_, np.sort(model.get_prior_log_density()))
+    # ranks among the 120 cells of the query themselves: one in twenty is above 0.95, whatever they are
+    np.testing.assert_allclose(np.sort(model.get_novelty_score()), np.arange(120) / 120, atol=1e-9)
+
+
 def test_many_cells_are_represented_by_some(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_novelty_mixin, "N_REFERENCE_CELLS", 150)
     model = make_model()

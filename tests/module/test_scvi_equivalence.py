@@ -15,20 +15,30 @@ from vmmscvi import SCVI_VMM
 Make = Callable[..., SCVI_VMM]
 
 LIBRARIES = {"observed library": True, "latent library": False}
+CATEGORIES = {"batch_key": "batch", "categorical_covariate_keys": ["donor", "phase"]}
+COVARIATES = {**CATEGORIES, "continuous_covariate_keys": ["stress"]}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "single batch": {"setup": {}},
+    "covariates": {"setup": COVARIATES},
+    "covariates, encoder without": {"setup": COVARIATES, "encode_covariates": False},
+    "covariates, two layers": {"setup": COVARIATES, "n_layers": 2, "deeply_inject_covariates": False},
+    "batch embedding": {"batch_representation": "embedding"},
+    "size factors": {"setup": {"batch_key": "batch", "size_factor_key": "size_factor"}},
+    "latent library, covariates": {"setup": COVARIATES, "use_observed_lib_size": False},
+    "layer norm": {"use_batch_norm": "none", "use_layer_norm": "both"},
+    "counts as they are": {"log_variational": False},
+}
+LABELS = {"batch_key": "batch", "labels_key": "cell_type"}
 
 
-def scvi_twin(model: SCVI_VMM) -> VAE:
+def scvi_twin(model: SCVI_VMM, setup: dict[str, Any] | None = None, **options: Any) -> VAE:
     """scVI's own module with the same weights."""
     stock = scvi.model.SCVI
-    stock.setup_anndata(model.adata, batch_key="batch")
+    stock.setup_anndata(model.adata, **({"batch_key": "batch"} if setup is None else setup))
     ours = model.module
-    twin = stock(
-        model.adata,
-        n_hidden=ours.n_hidden,
-        n_latent=ours.n_latent,
-        encode_covariates=True,
-        use_observed_lib_size=ours.use_observed_lib_size,
-    ).module
+    sizes = {"n_hidden": ours.n_hidden, "n_latent": ours.n_latent}
+    switches = {"encode_covariates": True, "use_observed_lib_size": ours.use_observed_lib_size}
+    twin = stock(model.adata, **{**sizes, **switches, **options}).module
     weights = ours.state_dict()
     twin.load_state_dict({k: v for k, v in weights.items() if not k.startswith(("prior.", "pseudo_inputs."))})
     return twin
@@ -61,6 +71,37 @@ def test_standard_normal_loss_is_scvis_with_the_same_seed(
         tolerance = {"rtol": 1e-6 if fast and key == "reconstruction_loss" else 0.0, "atol": 0.0}
         torch.testing.assert_close({**found.reconstruction_loss, **found.kl_local}[key], value, **tolerance)
     torch.testing.assert_close(found.loss, expected.loss, rtol=1e-6, atol=0)  # order of summation
+
+
+def assert_same_loss(model: SCVI_VMM, twin: VAE, tensors: dict[str, torch.Tensor]) -> None:
+    found = seeded(model.module.train(), tensors)[2]
+    expected = seeded(twin.train(), tensors)[2]
+    for ours, theirs in (
+        (found.reconstruction_loss, expected.reconstruction_loss),
+        (found.kl_local, expected.kl_local),
+    ):
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-4, msg=name)
+    torch.testing.assert_close(found.loss, expected.loss, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
+def test_standard_normal_loss_is_scvis_with_all_covariates_and_settings(
+    make_model: Make, minibatch: Any, options: dict[str, Any]
+) -> None:
+    model = make_model(prior="standard_normal", **options)
+    assert_same_loss(model, scvi_twin(model, **options), minibatch(model))
+
+
+@pytest.mark.parametrize("gene_likelihood", ["zinb", "nb", "poisson", "normal"])
+@pytest.mark.parametrize("dispersion", ["gene", "gene-batch", "gene-label", "gene-cell"])
+def test_standard_normal_loss_is_scvis_with_every_dispersion_and_likelihood(
+    make_model: Make, minibatch: Any, dispersion: str, gene_likelihood: str
+) -> None:
+    options = {"dispersion": dispersion, "gene_likelihood": gene_likelihood}
+    model = make_model(prior="standard_normal", setup=LABELS, **options)
+    assert_same_loss(model, scvi_twin(model, LABELS, **options), minibatch(model))
 
 
 @pytest.mark.parametrize("observed", LIBRARIES.values(), ids=LIBRARIES.keys())
