@@ -84,6 +84,20 @@ def test_normalized_expression_has_lost_the_batch(model: SCVI_VMM) -> None:
     assert effects[0] < effects[1]
 
 
+def test_decoding_into_another_batch_finds_the_simulators_batch_effects(model: SCVI_VMM) -> None:
+    simulation, obs = model.adata.uns["simulation"], model.adata.obs
+    log_shares = [
+        np.log(model.get_normalized_expression(transform_batch=batch, return_numpy=True))
+        for batch in ("batch0", "batch1")
+    ]
+    expressed = simulation["profiles"].min(0) > 2e-3  # genes with about a count or more in every type
+    assert expressed.sum() > 20
+    for j, name in enumerate(simulation["types"]):
+        found = (log_shares[1] - log_shares[0])[obs["cell_type"] == name].mean(0)
+        expected = simulation["batch_effects"][1, j] - simulation["batch_effects"][0, j]
+        assert np.corrcoef(found[expressed], expected[expressed])[0, 1] > 0.6, name
+
+
 def test_posterior_predictive_samples_have_the_decoded_mean(model: SCVI_VMM) -> None:
     arguments: dict[str, Any] = {"indices": np.arange(30), "n_samples": 50}
     torch.manual_seed(0)
