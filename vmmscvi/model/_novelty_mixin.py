@@ -40,11 +40,12 @@ class NoveltyMixin:
     ) -> pd.Series:
         """Share of the reference cells that fit the clusters better: 0 for typical cells, 1 for novel ones.
 
-        The reference are the cells that the prior was trained on, at most 10,000 of them; for a mapped query
-        those of the reference model. One reference cell in twenty has a score above 0.95: that is the share
-        of false alarms at this threshold, as far as the query differs from the reference in nothing but its
-        types. Types that lie close to known ones in the embedding, or that the encoder takes for a known one,
-        are not found.
+        The reference are the cells of the data that the prior was trained on, validation cells included, at
+        most 10,000 of them; for a mapped query those of the reference model. A query that trains the prior as
+        well (``load_query_data(..., unfrozen=True)``) takes their place. One reference cell in twenty has a
+        score above 0.95: that is the share of false alarms at this threshold, as far as the query differs
+        from the reference in nothing but its types. Types that lie close to known ones in the embedding, or
+        that the encoder takes for a known one, are not found.
 
         Parameters
         ----------
