@@ -175,7 +175,7 @@ def test_bad_training_arguments(make_model: Make, training: dict[str, Any], mess
         ({"pseudo_input_space": "sqrt"}, r"`pseudo_input_space` must be one of .* found 'sqrt'"),
         (
             {"wishart_scale": "prototype"},
-            "`wishart_scale` must be 'half', 'paper', 'reference' or a positive number",
+            "`wishart_scale` must be 'learned', 'half', 'paper', 'reference' or a positive number",
         ),
         ({"wishart_scale": 0.0}, "`wishart_scale` must be .* found 0.0"),
         ({"wishart_scale": float("nan")}, "`wishart_scale` must be .* found nan"),

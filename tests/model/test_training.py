@@ -201,7 +201,7 @@ def test_an_untrained_model_can_be_saved_and_loaded(
     model.save(tmp_path / "model")
     loaded = SCVI_VMM.load(tmp_path / "model", adata=model.adata)
     prior = loaded.module.prior
-    assert (prior.n_components, prior.inference, prior.wishart_scale_factor) == (5, "MLE", 0.7)
+    assert (prior.n_components, prior.inference, prior.wishart_scale) == (5, "MLE", 0.7)
     assert not prior.responsibilities_in_gradient
     loaded.train(**short_training)
     assert loaded.get_cluster_probabilities().shape == (300, 5)

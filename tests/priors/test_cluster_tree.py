@@ -9,8 +9,8 @@ import torch
 from scipy.cluster.hierarchy import fcluster, is_monotonic, is_valid_linkage
 from sklearn.metrics import adjusted_rand_score
 
-from vmmscvi.priors import ClusterTree, cluster_tree, fit_cluster_tree, fit_coarsened_mixture
-from vmmscvi.priors._evidence import Evidence, Statistics, most_likely_scale
+from vmmscvi.priors import N_EFFECTIVE, ClusterTree, cluster_tree, fit_cluster_tree, fit_coarsened_mixture
+from vmmscvi.priors._evidence import Evidence, Statistics, most_likely_wishart
 
 N, P = 3000, 4
 BROAD, FINE = np.repeat(np.arange(3), N // 3), np.repeat(np.arange(6), N // 6)
@@ -68,7 +68,8 @@ def test_the_level_of_a_merge_is_where_the_classification_likelihood_changes_its
     groups = [z[torch.as_tensor(BROAD == group)] for group in range(3)]
     shares = (torch.full((3,), 1 / 3), [g.sum(0) for g in groups], [g.mT @ g for g in groups])
     counts, first, second = shares[0].double(), torch.stack(shares[1]) / N, torch.stack(shares[2]) / N
-    evidence = Evidence(z, at, most_likely_scale(Statistics(750 * counts, 750 * first, 750 * second)))
+    cells = Statistics(*(N_EFFECTIVE * share for share in (counts, first, second)))
+    evidence = Evidence(z, at, most_likely_wishart(cells, (1.0,)))
     apart = evidence.classification_likelihood(r)
     together = evidence.classification_likelihood(torch.ones(N, 1, dtype=torch.float64))
     # empty components cost nothing, so that the two are comparable
@@ -142,3 +143,12 @@ def test_bad_arguments_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         call(tree)
+
+
+@pytest.mark.filterwarnings("error:.*not writable")
+def test_codes_of_pandas_which_are_read_only_are_no_reason_to_warn() -> None:
+    torch.set_warn_always(True)
+    try:
+        fit_cluster_tree(nested(), named(BROAD))
+    finally:
+        torch.set_warn_always(False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,17 +16,18 @@ from scipy.stats import entropy, gamma, multivariate_t, norm, special_ortho_grou
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from vmmscvi.priors import (
+    Centers,
     CoarsenedMixture,
     GaussianMixturePrior,
     VampPriorMixture,
     _evidence,
     coarsened,
     fit_coarsened_mixture,
+    wishart_scale_factor,
 )
-from vmmscvi.priors._evidence import CENTER_CONFIDENCE, CONCENTRATION, TOTAL_CONCENTRATION, Evidence
+from vmmscvi.priors._evidence import CENTER_CONFIDENCE, CONCENTRATION, TOTAL_CONCENTRATION, Evidence, Wishart
 from vmmscvi.priors.functional import expected_component_log_prob
 
 fit = partial(fit_coarsened_mixture, n_starts=1)
@@ -61,11 +63,15 @@ def hard_assignments(n_obs: int, n_components: int, seed: int = 0) -> Tensor:
 # -- closed forms --------------------------------------------------------------------------------------------
 
 
-def log_marginal_by_predictives(cells: np.ndarray, wishart_scale_factor: float) -> float:
+def papers_evidence(z: Tensor, n_effective: float, wishart_scale_factor: float) -> Evidence:
+    return Evidence(z, n_effective, Wishart.of_paper(wishart_scale_factor, z.shape[1]))
+
+
+def log_marginal_by_predictives(cells: np.ndarray, wishart: Wishart) -> float:
     """Chain of Student predictives, the posterior updated cell by cell."""
     p = cells.shape[1]
-    confidence, center, df = CENTER_CONFIDENCE, np.zeros(p), p + 2.0
-    scatter, total = np.eye(p) / wishart_scale_factor, 0.0
+    confidence, center, df = CENTER_CONFIDENCE, np.zeros(p), wishart.df
+    scatter, total = np.eye(p) / wishart.scale_factor, 0.0
     for cell in cells:
         shape = scatter * (confidence + 1) / (confidence * (df - p + 1))
         total += multivariate_t(center, shape, df - p + 1).logpdf(cell)
@@ -85,12 +91,16 @@ def log_probability_by_urn(assigned: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("p", [1, 2, 5])
-@pytest.mark.parametrize("wishart_scale_factor", [0.3, 2.0])
-def test_marginal_likelihood_is_the_chain_of_student_predictives(p: int, wishart_scale_factor: float) -> None:
+@pytest.mark.parametrize("scale_factor", [0.3, 2.0])
+@pytest.mark.parametrize("more_df", [2.0, 2.5, 40.0])
+def test_marginal_likelihood_is_the_chain_of_student_predictives(
+    p: int, scale_factor: float, more_df: float
+) -> None:
+    wishart = Wishart(scale_factor, p + more_df)
     z, _ = clusters(9, 2, p, 3.0)
     r = hard_assignments(9, 2)
-    evidence = Evidence(torch.as_tensor(z), 9, wishart_scale_factor)
-    expected = [log_marginal_by_predictives(z[r[:, j] == 1], wishart_scale_factor) for j in range(2)]
+    evidence = Evidence(torch.as_tensor(z), 9, wishart)
+    expected = [log_marginal_by_predictives(z[r[:, j] == 1], wishart) for j in range(2)]
     np.testing.assert_allclose(evidence.log_marginal(evidence.statistics(r)), expected, rtol=1e-10)
 
 
@@ -99,7 +109,7 @@ def test_marginal_likelihood_of_a_power_of_the_likelihood_is_its_integral(n_effe
     z = np.array([-1.0, -0.2, 0.1, 0.4, 0.5, 0.9, 1.7, 2.5])
     r = random_assignments(8, 2)
     c = 0.7
-    evidence = Evidence(torch.as_tensor(z)[:, None], n_effective, c)
+    evidence = papers_evidence(torch.as_tensor(z)[:, None], n_effective, c)
     found = evidence.log_marginal(evidence.statistics(r))
     # substitutions that make both tails short: a centre that is a sinh, a precision that is an exponential
     s, t = np.linspace(-10, 10, 801)[:, None], np.linspace(-25, 5, 601)
@@ -120,12 +130,14 @@ def test_free_energy_of_hard_assignments_is_the_log_joint_of_cells_and_assignmen
     z, _ = clusters(12, 3, 3, 3.0)
     r, c = hard_assignments(12, 3), 0.4
     expected = log_probability_by_urn(r.argmax(1).numpy())
-    expected += sum(log_marginal_by_predictives(z[r[:, j] == 1], c) for j in range(3))
-    assert Evidence(torch.as_tensor(z), 12, c).free_energy(r) == pytest.approx(expected, rel=1e-10)
+    expected += sum(
+        log_marginal_by_predictives(z[r[:, j] == 1], Wishart.of_paper(c, z.shape[1])) for j in range(3)
+    )
+    assert papers_evidence(torch.as_tensor(z), 12, c).free_energy(r) == pytest.approx(expected, rel=1e-10)
 
 
 def test_probability_of_assignments_obeys_the_urns_recursion_for_fractional_counts_too() -> None:
-    evidence = Evidence(torch.zeros(1, 1, dtype=torch.float64), 1, 1.0)
+    evidence = papers_evidence(torch.zeros(1, 1, dtype=torch.float64), 1, 1.0)
     counts = torch.tensor([2.3, 0.6, 4.05], dtype=torch.float64)
     for j in range(3):
         more = counts + torch.nn.functional.one_hot(torch.tensor(j), 3)
@@ -137,7 +149,7 @@ def test_probability_of_assignments_obeys_the_urns_recursion_for_fractional_coun
 
 def test_entropy_is_that_of_scipy_times_the_power() -> None:
     r = random_assignments(20, 4, sharpness=3.0)
-    evidence = Evidence(torch.zeros(20, 1, dtype=torch.float64), 5, 1.0)
+    evidence = papers_evidence(torch.zeros(20, 1, dtype=torch.float64), 5, 1.0)
     expected = 5 / 20 * entropy(r.numpy(), axis=1).sum()
     assert float(evidence.entropy(r).sum()) == pytest.approx(expected, rel=1e-10)
     assert float(evidence.entropy(hard_assignments(20, 4)).sum()) == 0
@@ -147,11 +159,13 @@ def test_entropy_is_that_of_scipy_times_the_power() -> None:
 def test_free_energy_is_a_lower_bound_of_the_sum_over_all_assignments(seed: int) -> None:
     z, _ = clusters(6, 2, 2, 4.0, seed=seed)
     c = 0.5
-    evidence = Evidence(torch.as_tensor(z), 6, c)
+    evidence = papers_evidence(torch.as_tensor(z), 6, c)
     joint = []
     for code in range(2**6):
         assigned = np.array([(code >> i) & 1 for i in range(6)])
-        parts = [log_marginal_by_predictives(z[assigned == j], c) for j in range(2)]
+        parts = [
+            log_marginal_by_predictives(z[assigned == j], Wishart.of_paper(c, z.shape[1])) for j in range(2)
+        ]
         joint.append(log_probability_by_urn(assigned) + sum(parts))
     exact = logsumexp(joint)
     for sharpness in (0.3, 1.0, 3.0, 10.0):
@@ -163,8 +177,8 @@ def test_free_energy_is_a_lower_bound_of_the_sum_over_all_assignments(seed: int)
 def test_doubling_every_cell_changes_no_free_energy_once_cells_are_more_than_effective() -> None:
     z = torch.as_tensor(clusters(200, 3, 3, 4.0)[0])
     r = random_assignments(200, 4)
-    once = Evidence(z, 100, 0.4).free_energy(r)
-    assert Evidence(torch.cat((z, z)), 100, 0.4).free_energy(torch.cat((r, r))) == pytest.approx(
+    once = papers_evidence(z, 100, 0.4).free_energy(r)
+    assert papers_evidence(torch.cat((z, z)), 100, 0.4).free_energy(torch.cat((r, r))) == pytest.approx(
         once, rel=1e-12
     )
 
@@ -176,7 +190,7 @@ def test_doubling_every_cell_changes_no_free_energy_once_cells_are_more_than_eff
 def test_every_sweep_raises_the_free_energy(monkeypatch: pytest.MonkeyPatch, n_effective: float) -> None:
     monkeypatch.setattr(_evidence, "SMALLEST_COUNT", 0.0)  # to drop a component need not raise it
     z = torch.as_tensor(clusters(500, 4, 4, 4.0, heavy_tails=True)[0])
-    evidence, r = Evidence(z, n_effective, 0.3), coarsened._k_means_assignments(z, 6, seed=0)
+    evidence, r = papers_evidence(z, n_effective, 0.3), coarsened._k_means_assignments(z, 6, seed=0)
     r = 0.8 * r + 0.2 / 6
     energies = [evidence.free_energy(r)]
     for _ in range(60):
@@ -189,7 +203,7 @@ def test_every_sweep_raises_the_free_energy(monkeypatch: pytest.MonkeyPatch, n_e
 
 def test_assignments_that_no_sweep_changes_are_a_maximum_of_the_free_energy() -> None:
     z = torch.as_tensor(clusters(40, 2, 2, 6.0)[0])
-    evidence = Evidence(z, 20, 0.5)
+    evidence = papers_evidence(z, 20, 0.5)
     r = evidence.sweep(coarsened._k_means_assignments(z, 2, seed=0), 500)
     assert r.shape[1] == 2
     best = evidence.free_energy(r)
@@ -200,7 +214,7 @@ def test_assignments_that_no_sweep_changes_are_a_maximum_of_the_free_energy() ->
 
 def test_the_merge_that_raises_the_classification_likelihood_most_is_found() -> None:
     z = torch.as_tensor(clusters(400, 3, 3, 5.0)[0])
-    evidence = Evidence(z, 200, 0.3)
+    evidence = papers_evidence(z, 200, 0.3)
     r = evidence.sweep(coarsened._k_means_assignments(z, 9, seed=0), 5)
     n_merges = 0
     while True:
@@ -267,7 +281,7 @@ def test_the_best_of_several_searches_is_returned(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(coarsened, "_search", watched)
     mixture = fit(z, n_components=40, n_effective=500, wishart_scale_factor=4 / 7, n_starts=5)
-    evidence = Evidence(torch.as_tensor(z), 500, 4 / 7)
+    evidence = papers_evidence(torch.as_tensor(z), 500, 4 / 7)
     best = evidence.classification_likelihood(mixture.responsibilities)
     assert len({seed for seed, _ in found}) == 5 and len({round(value, 3) for _, value in found}) > 1
     assert best == pytest.approx(max(value for _, value in found), rel=1e-12)
@@ -282,16 +296,23 @@ def test_the_width_of_clusters_is_learned(width: float) -> None:
     assert mixture.expected_covariance.numpy() == pytest.approx(width**2 * np.eye(p), abs=0.2 * width**2)
 
 
-def test_the_scale_chosen_is_the_most_likely_one() -> None:
-    cells, labels = clusters(600, 4, 3, 8.0)
-    z, r = 2.0 * torch.as_tensor(cells), one_hot(torch.as_tensor(labels)).double()
-    chosen = _evidence.most_likely_scale(Evidence(z, 300, 1.0).statistics(r))
+def test_the_wishart_prior_chosen_is_the_most_likely_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    widths = torch.tensor([0.4, 0.5, 0.6, 0.5, 0.5, 0.4], dtype=torch.float64).repeat_interleave(100)
+    centres = 8.0 * torch.randn(6, 3, generator=generator, dtype=torch.float64).repeat_interleave(100, 0)
+    z = centres + widths[:, None] * torch.randn(600, 3, generator=generator, dtype=torch.float64)
+    r = torch.eye(6, dtype=torch.float64).repeat_interleave(100, 0)
+    chosen = _evidence.most_likely_wishart(Evidence(z, 300, Wishart(1.0, 5.0)).statistics(r))
 
-    def likelihood(scale: float) -> float:
-        return Evidence(z, 300, scale).classification_likelihood(r)
+    def likelihood(scale: float, more: float) -> float:
+        df = 4 + (chosen.df - 4) * more
+        other = Wishart(scale * chosen.expected_precision / df, df)
+        return Evidence(z, 300, other).classification_likelihood(r)
 
-    assert 1 / 5 < chosen < 64 / 5
-    assert all(likelihood(chosen) >= likelihood(chosen * 2.0 ** (i / 4)) for i in (-8, -2, -1, 1, 2, 8))
+    best = likelihood(1.0, 1.0)
+    assert 3 < chosen.expected_precision < 6 and 8 < chosen.df < 200, "clusters are alike, but not the same"
+    assert all(best >= likelihood(2.0 ** (i / 4), 1.0) for i in (-8, -2, -1, 1, 2, 8))
+    assert all(best >= likelihood(1.0, 2.0 ** (i / 2)) for i in (-4, -1, 1, 4))
 
 
 def test_groups_of_few_effective_cells_are_found_where_clusters_are_narrow() -> None:
@@ -309,7 +330,7 @@ def test_components_without_cells_are_dropped_and_no_cell_is_left_without_one() 
     z[:990] += torch.randn(990, 1, generator=torch.Generator().manual_seed(0))
     r = torch.zeros(1000, 3, dtype=torch.float64)
     r[:990, 0], r[990:, 1] = 1.0, 1.0  # ten cells count as 0.2, and nothing else is near them
-    result = Evidence(z, 20, 0.3).sweep(r, 1)
+    result = papers_evidence(z, 20, 0.3).sweep(r, 1)
     assert result.shape == (1000, 1)
     assert torch.equal(result, torch.ones(1000, 1, dtype=torch.float64))
 
@@ -319,7 +340,7 @@ def test_a_component_that_is_emptied_by_the_last_sweep_is_dropped_too() -> None:
     r = torch.zeros(300, 2, dtype=torch.float64)
     r[:, 1] = 0.002  # six tenths of a cell, which belong to the other component as well
     r[:, 0] = 1 - r[:, 1]
-    evidence = Evidence(z, 300, 0.3)
+    evidence = papers_evidence(z, 300, 0.3)
     assert evidence.statistics(r).alive().all()
     result = evidence.sweep(r, 1)
     assert evidence.statistics(result).alive().all() and result.shape == (300, 1)
@@ -512,12 +533,19 @@ def test_bad_arguments_are_named(call: Callable[[], CoarsenedMixture], message: 
 # -- a prior that starts from it -----------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[GaussianMixturePrior, VampPriorMixture])
+@pytest.fixture(
+    params=[
+        (prior_class, scale)
+        for prior_class in (GaussianMixturePrior, VampPriorMixture)
+        for scale in ("paper", "learned")
+    ]
+)
 def started(request: pytest.FixtureRequest) -> Iterator[tuple]:
     z, _ = clusters(600, 4, 3, distance=8.0)
     mixture = fit(z)
     variance = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)) + 0.1
-    prior = request.param(10, 3)
+    prior_class, wishart_scale = request.param
+    prior = prior_class(10, 3, wishart_scale=wishart_scale)
     prior.is_started = False
     parameters = dict(prior.named_parameters())
     prior.start_from(mixture, 600.0, variance)
@@ -528,7 +556,6 @@ def test_a_prior_takes_over_number_weights_and_centres(started: tuple) -> None:
     prior, mixture, _, _, parameters = started
     assert prior.n_components == 4 and prior.is_started
     torch.testing.assert_close(prior.weights, mixture.weights.float())
-    assert prior.wishart_scale_factor == type(prior)(4, 3).wishart_scale_factor
     if isinstance(prior, GaussianMixturePrior):
         torch.testing.assert_close(prior.loc.detach(), mixture.loc.float())
     assert {p.dtype for p in prior.parameters()} == {torch.float32}
@@ -536,15 +563,30 @@ def test_a_prior_takes_over_number_weights_and_centres(started: tuple) -> None:
     assert all(parameters[name] is p for name, p in prior.named_parameters())
 
 
+def test_the_wishart_prior_is_round_or_as_wide_as_clusters_are(started: tuple) -> None:
+    prior, mixture, _, variance, _ = started
+    root = prior.wishart_scatter_root.double()
+    df = float(prior.wishart_df)
+    mode = (df - 4) * torch.linalg.inv(root @ root.mT)
+    assert df == (mixture.wishart_df if prior.wishart_scale == "learned" else 5)
+    if prior.wishart_scale == "learned":
+        spread = torch.diag((mixture.weights[:, None] * variance).sum(0))
+        expected = torch.linalg.inv(mixture.expected_covariance + spread)
+    else:
+        expected = wishart_scale_factor(prior.wishart_scale, 4, 3) * torch.eye(3, dtype=torch.float64)
+    torch.testing.assert_close(mode, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_precisions_maximise_the_empirical_bayes_objective_for_the_assignments(started: tuple) -> None:
     prior, mixture, z, variance, _ = started
+    root = prior.wishart_scatter_root.double()
 
     def objective(cholesky: Tensor) -> Tensor:
         # posteriors spread around their means: that is the expectation over centres, read backwards
         log_prob = expected_component_log_prob(z, mixture.loc, variance.sqrt(), cholesky)
         wishart = torch.distributions.Wishart(
-            torch.tensor(5.0, dtype=z.dtype),
-            torch.eye(3, dtype=z.dtype) * prior.wishart_scale_factor,
+            prior.wishart_df.double(),
+            torch.linalg.inv(root @ root.mT),
             validate_args=False,
         )
         return (mixture.responsibilities * log_prob).sum() + wishart.log_prob(cholesky @ cholesky.mT).sum()
@@ -557,3 +599,29 @@ def test_precisions_maximise_the_empirical_bayes_objective_for_the_assignments(s
     for _ in range(10):
         other = best + 0.05 * torch.randn(best.shape, generator=generator, dtype=best.dtype).tril()
         assert objective(other) < objective(best)
+
+
+@pytest.mark.parametrize("prior_class", [GaussianMixturePrior, VampPriorMixture])
+@pytest.mark.parametrize("asked", [None, True, False])
+def test_components_that_were_found_are_fitted_by_textbook_em_unless_asked_otherwise(
+    prior_class: type, asked: bool | None
+) -> None:
+    z, _ = clusters(300, 2, 3, distance=2.5)
+    prior = prior_class(10, 3, responsibilities_in_gradient=asked)
+    assert not prior.has_found_components
+    prior.start_from(
+        fit_coarsened_mixture(z, 2, wishart_scale_factor=1.0, n_starts=1), 300.0, torch.ones(2, 3)
+    )
+    loaded = prior_class(10, 3, responsibilities_in_gradient=asked)
+    loaded.load_state_dict(prior.state_dict())
+
+    def slope(prior: Any, in_gradient: bool | None) -> Tensor:
+        prior.responsibilities_in_gradient = in_gradient
+        centers = Centers(torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])[: prior.n_components], None)
+        loss = prior.empirical_bayes_loss(torch.as_tensor(z).float(), centers).loss
+        return torch.autograd.grad(loss, prior.precision_cholesky.parameters(), allow_unused=True)[0]
+
+    for trained in (prior, loaded):
+        default = slope(trained, asked)
+        torch.testing.assert_close(default, slope(trained, bool(asked)))
+        assert not torch.allclose(default, slope(trained, not asked))

@@ -47,7 +47,7 @@ def latent_values(prior: GaussianMixturePrior, mu: Tensor) -> dict[str, Tensor]:
 
 
 def conditioned(prior: GaussianMixturePrior, values: dict[str, Tensor], z: Tensor) -> Callable[[], Tensor]:
-    arguments = (N_OBS, K, P, prior.wishart_scale_factor, z)
+    arguments = (N_OBS, K, P, float(prior.wishart_scatter_root[0, 0]) ** -2, z)
     return lambda: poutine.condition(generative_model, data=values)(*arguments)
 
 

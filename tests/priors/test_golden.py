@@ -44,7 +44,10 @@ def evaluate(golden: dict[str, Tensor]) -> dict[str, Tensor]:
     predictive = F.predictive_component_log_prob(z, loc, scale, precision_cholesky)
     point = F.expected_component_log_prob(z, loc, None, precision_cholesky)
     posterior = F.center_component_log_prob(z, loc, scale)
-    factors = {name: wishart_scale_factor(name, *loc.shape) for name in ("paper", "reference")}
+    identity = torch.eye(loc.shape[1], dtype=loc.dtype)
+    roots = {
+        name: identity / wishart_scale_factor(name, *loc.shape) ** 0.5 for name in ("paper", "reference")
+    }
     return {
         "expected_log_prob_z_given_c": expected,
         "predictive_log_prob_z_given_c": predictive,
@@ -52,10 +55,8 @@ def evaluate(golden: dict[str, Tensor]) -> dict[str, Tensor]:
         "responsibilities": F.responsibilities(expected, pi_logits),
         "log_prior_pi": F.log_prior_mixing(pi_logits, inverse_alpha),
         "log_prior_mu": F.log_prior_centers(loc, scale),
-        "log_prior_precision_paper_scale": F.log_prior_precision(precision_cholesky, factors["paper"]),
-        "log_prior_precision_reference_scale": F.log_prior_precision(
-            precision_cholesky, factors["reference"]
-        ),
+        "log_prior_precision_paper_scale": F.log_prior_precision(precision_cholesky, roots["paper"]),
+        "log_prior_precision_reference_scale": F.log_prior_precision(precision_cholesky, roots["reference"]),
         "log_prior_inverse_alpha": F.log_prior_inverse_alpha(inverse_alpha),
         "gmm_log_prob_z_given_c": point,
         "gmm_log_prob_z": F.mixture_log_prob(point, pi_logits),

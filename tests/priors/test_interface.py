@@ -113,7 +113,7 @@ def test_a_state_with_another_number_of_components_is_taken_over(
     parameters = dict(other.named_parameters())
     other.load_state_dict(prior.state_dict())
     assert other.n_components == K
-    assert other.wishart_scale_factor == prior.wishart_scale_factor
+    assert torch.equal(other.wishart_scatter_root, prior.wishart_scatter_root)
     assert torch.equal(other.log_prob(mixture.z), prior.log_prob(mixture.z))
     assert torch.equal(other.log_hyperprior(), prior.log_hyperprior())
     # the same objects: an optimizer that has been told of them goes on with them
@@ -227,6 +227,6 @@ def test_a_point_cannot_be_cached_as_an_encoded_pseudo_input() -> None:
 @pytest.mark.parametrize("scale", ["papers", 0.0, -1.0, float("nan"), float("inf")])
 def test_bad_wishart_scales_are_refused(scale: str | float) -> None:
     with pytest.raises(
-        ValueError, match="`wishart_scale` must be 'half', 'paper', 'reference' or a positive"
+        ValueError, match="`wishart_scale` must be 'learned', 'half', 'paper', 'reference' or a"
     ):
         wishart_scale_factor(scale, K, P)

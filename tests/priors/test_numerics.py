@@ -55,12 +55,12 @@ def test_mixture_functions_pass_gradcheck(draw_mixture: Callable) -> None:
 def test_hyperpriors_pass_gradcheck(draw_mixture: Callable, spread: str) -> None:
     mixture = draw_mixture(3, 2, spread)
     tau = leaf(torch.tensor(0.4, dtype=torch.float64))
-    factor = leaf(torch.tensor(0.7, dtype=torch.float64))
+    root = leaf(torch.tensor([[0.7, 0.0], [0.4, 1.2]], dtype=torch.float64))
     assert gradcheck(F.log_prior_inverse_alpha, (tau,))
     assert gradcheck(F.log_prior_mixing, (leaf(mixture.pi_logits), tau))
     assert gradcheck(
-        lambda cholesky, factor: F.log_prior_precision(cholesky.tril(), factor),
-        (leaf(mixture.precision_cholesky), factor),
+        lambda cholesky, root: F.log_prior_precision(cholesky.tril(), root.tril()),
+        (leaf(mixture.precision_cholesky), root),
     )
     if mixture.scale is None:
         assert gradcheck(lambda loc: F.log_prior_centers(loc, None), (leaf(mixture.loc),))

@@ -80,8 +80,8 @@ class SCVI_VMM(TrainingMixin, ClusterTreeMixin, NoveltyMixin, ImportanceWeightsM
         gene_likelihood: Literal["zinb", "nb", "poisson", "normal"] = "zinb",
         use_observed_lib_size: bool = True,
         encode_covariates: bool = True,
-        responsibilities_in_gradient: bool = True,
-        wishart_scale: WishartScale = "half",
+        responsibilities_in_gradient: bool | None = None,
+        wishart_scale: WishartScale = "learned",
         pseudo_input_space: PseudoInputSpace = "log1p",
         **kwargs: Any,
     ) -> None:

@@ -22,7 +22,7 @@ def build_prior(
     n_components: int,
     n_latent: int,
     inference: Inference = "MAP-DP",
-    responsibilities_in_gradient: bool = True,
+    responsibilities_in_gradient: bool | None = None,
     wishart_scale: WishartScale = "paper",
 ) -> Prior:
     """Build a prior by its name; the arguments that it has no use for are ignored.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,11 +20,30 @@ CONCENTRATION = TOTAL_CONCENTRATION / 100
 """:math:`a_0`: Dirichlet parameter of one component; the paper's alpha / K at K = 100."""
 PRECISIONS = 2.0 ** (torch.arange(-8, 25, dtype=torch.float64) / 4)
 """Expected precisions, 1/4 to 64, that the scale of the Wishart prior is chosen from."""
+EXCESS_DEGREES = tuple(2.0 ** (np.arange(0, 23) / 2))
+"""Degrees of freedom beyond p + 1, 1 to 2048: how many cells the prior on a covariance may count as."""
 SMALLEST_VARIANCE = 1e-4
 """Share of the mean variance that clusters have in every direction, be it one in which nothing varies."""
 SMALLEST_COUNT = 0.5
 """Components that hold fewer cells, counted by their weight, are dropped."""
 ROWS_AT_A_TIME = 2048
+
+
+class Wishart(NamedTuple):
+    """A Wishart prior on precisions with scale matrix ``c I``: ``c``, and its degrees of freedom."""
+
+    scale_factor: float
+    df: float
+
+    @classmethod
+    def of_paper(cls, scale_factor: float, p: int) -> Wishart:
+        """With ``p + 2`` degrees of freedom, as in the paper: it counts as one cell."""
+        return cls(scale_factor, p + 2.0)
+
+    @property
+    def expected_precision(self) -> float:
+        """Diagonal of the mean."""
+        return self.df * self.scale_factor
 
 
 class Statistics(NamedTuple):
@@ -49,13 +68,12 @@ class Statistics(NamedTuple):
 class Evidence:
     """Closed forms of the conjugate model for one data set: everything that does not change during a fit."""
 
-    def __init__(self, z: Tensor, n_effective: float, wishart_scale_factor: float) -> None:
+    def __init__(self, z: Tensor, n_effective: float, wishart: Wishart) -> None:
         self.z = z
         self.n_obs, self.p = z.shape
         self.power = min(1.0, n_effective / self.n_obs)
-        self.df = self.p + 2.0
-        self.wishart_scale_factor = wishart_scale_factor
-        self.scatter = torch.eye(self.p, dtype=z.dtype) / wishart_scale_factor
+        self.wishart = wishart
+        self.scatter = torch.eye(self.p, dtype=z.dtype) / wishart.scale_factor
 
     def statistics(self, r: Tensor) -> Statistics:
         """Sufficient statistics of the components, every cell counted by the power of its likelihood."""
@@ -74,7 +92,7 @@ class Evidence:
         confidence = CENTER_CONFIDENCE + s.counts
         center = s.first / confidence.unsqueeze(-1)
         scatter = self.scatter + s.second - torch.einsum("k,kp,kq->kpq", confidence, center, center)
-        return confidence, center, self.df + s.counts, torch.linalg.cholesky(scatter)
+        return confidence, center, self.wishart.df + s.counts, torch.linalg.cholesky(scatter)
 
     def log_marginal(self, s: Statistics) -> Tensor:
         """Log marginal likelihood of each component's cells, shape ``(K,)``."""
@@ -82,8 +100,8 @@ class Evidence:
         prior_log_det = self.p * self.scatter[0, 0].log()
         return (
             torch.mvlgamma(df / 2, self.p)
-            - torch.mvlgamma(torch.tensor(self.df / 2, dtype=df.dtype), self.p)
-            + 0.5 * self.df * prior_log_det
+            - torch.mvlgamma(torch.tensor(self.wishart.df / 2, dtype=df.dtype), self.p)
+            + 0.5 * self.wishart.df * prior_log_det
             - df * log_diagonal_sum(cholesky)
             + 0.5 * self.p * (math.log(CENTER_CONFIDENCE) - confidence.log() - s.counts * math.log(math.pi))
         )
@@ -145,19 +163,22 @@ def merge_gain(s: Statistics, i: Tensor, j: Tensor, evidence: Evidence) -> Tenso
     return together - alone[i] - alone[j]
 
 
-def most_likely_scale(s: Statistics) -> float:
-    """Choose ``c`` of the Wishart prior, given what cells the components have.
+def most_likely_wishart(s: Statistics, excess_degrees: Sequence[float] = EXCESS_DEGREES) -> Wishart:
+    """Choose the Wishart prior, given what cells the components have.
 
     Parameters
     ----------
     s
         Statistics of the components, cells counted by the power of their likelihood.
+    excess_degrees
+        Degrees of freedom beyond ``p + 1`` to choose from.
     """
     p = s.first.shape[1]
     nothing = s.first.new_zeros(1, p)
-    scales: list[float] = (PRECISIONS / (p + 2)).tolist()
-    likelihoods = [float(Evidence(nothing, 1.0, c).log_marginal(s).sum()) for c in scales]
-    return scales[int(np.argmax(likelihoods))]
+    degrees = [p + 1.0 + excess for excess in excess_degrees]
+    choices = [Wishart(precision / df, df) for df in degrees for precision in PRECISIONS.tolist()]
+    likelihoods = [float(Evidence(nothing, 1.0, choice).log_marginal(s).sum()) for choice in choices]
+    return choices[int(np.argmax(likelihoods))]
 
 
 def whitening_of_clusters(z: Tensor, r: Tensor) -> Tensor:

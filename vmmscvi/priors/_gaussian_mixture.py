@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -54,10 +55,13 @@ class BayesianMixturePrior(MixturePrior):
     responsibilities_in_gradient
         Whether the empirical-Bayes objective is differentiated through the responsibilities. Textbook EM
         holds them constant; inside the gradient they add a penalty on the entropy of the assignments, which
-        finds far better clusters (default).
+        removes components that overlap. By default (``None``) yes, but no after :meth:`start_from`: then the
+        number of clusters has been decided, and the penalty would join those whose posteriors are wide.
     wishart_scale
         Scale ``c`` of the Wishart: ``"half"``, ``"paper"``, ``"reference"`` or a positive number; see
-        :func:`wishart_scale_factor`.
+        :func:`wishart_scale_factor`. ``"learned"``: :meth:`start_from` gives the Wishart the degrees of
+        freedom that were learned from the embedding, and as its mode the inverse of the covariance that
+        clusters have there; ``"half"`` until then.
     """
 
     fitted_by_empirical_bayes = True
@@ -67,7 +71,7 @@ class BayesianMixturePrior(MixturePrior):
         n_components: int,
         n_latent: int,
         inference: Inference = "MAP-DP",
-        responsibilities_in_gradient: bool = True,
+        responsibilities_in_gradient: bool | None = None,
         wishart_scale: WishartScale = "paper",
     ) -> None:
         super().__init__(n_components, n_latent)
@@ -76,7 +80,11 @@ class BayesianMixturePrior(MixturePrior):
         self.inference = inference
         self.responsibilities_in_gradient = responsibilities_in_gradient
         self.wishart_scale = wishart_scale
-        self.wishart_scale_factor = wishart_scale_factor(wishart_scale, n_components, n_latent)
+        self.has_found_components = False
+        self.wishart_scatter_root: Tensor
+        self.register_buffer("wishart_scatter_root", self._round_scatter_root(n_components, n_latent))
+        self.wishart_df: Tensor
+        self.register_buffer("wishart_df", torch.tensor(n_latent + 2.0))
         self.pi_logits = nn.Parameter(torch.zeros(n_components))
         self.precision_cholesky = PrecisionCholesky(n_components, n_latent)
         self.inverse_alpha = PositiveScalar(1.0)
@@ -100,23 +108,47 @@ class BayesianMixturePrior(MixturePrior):
             shape ``(K, p)``.
         """
         self.resize(len(mixture.weights))
-        counts = (n_effective * mixture.weights)[:, None, None]
-        covariance = mixture.covariance + torch.diag_embed(latent_variance.to(mixture.covariance))
-        identity = torch.eye(self.n_latent, dtype=covariance.dtype)
-        covariance = (identity / self.wishart_scale_factor + counts * covariance) / (counts + 1.0)
+        variance = torch.diag_embed(latent_variance.to(mixture.covariance))
+        covariance = mixture.covariance + variance
+        weights = mixture.weights[:, None, None]
+        if self.wishart_scale == "learned":
+            expected = mixture.expected_covariance
+            within = (weights * (mixture.covariance if expected is None else expected)).sum(0)
+            self._learn_wishart(within + (weights * variance).sum(0), mixture.wishart_df)
+        root = self.wishart_scatter_root.to(covariance)
+        counts, prior_counts = n_effective * weights, float(self.wishart_df) - self.n_latent - 1.0
+        covariance = (root @ root.mT + counts * covariance) / (counts + prior_counts)
         self.pi_logits.copy_(mixture.weights.log())
         self.precision_cholesky.assign(torch.linalg.cholesky(torch.cholesky_inverse(
             torch.linalg.cholesky(covariance)
         )))  # fmt: skip
-        self.is_started = True
+        self.is_started = self.has_found_components = True
+
+    def _learn_wishart(self, covariance: Tensor, df: float | None) -> None:
+        """Let the mode of the Wishart prior be the inverse of a covariance."""
+        if df is not None:
+            self.wishart_df.fill_(df)
+        scatter = covariance * (float(self.wishart_df) - self.n_latent - 1.0)
+        self.wishart_scatter_root.copy_(torch.linalg.cholesky(scatter))
 
     @torch.no_grad()
     def resize(self, n_components: int) -> None:
         """Change the number of components; what they were is forgotten."""
         self.n_components = n_components
-        self.wishart_scale_factor = wishart_scale_factor(self.wishart_scale, n_components, self.n_latent)
+        self.wishart_df.fill_(self.n_latent + 2.0)
+        root = self._round_scatter_root(n_components, self.n_latent)
+        self.wishart_scatter_root = root.to(self.wishart_scatter_root)
         self.pi_logits.data = self.pi_logits.new_zeros(n_components)
         self.precision_cholesky.resize(n_components)
+
+    def get_extra_state(self) -> Tensor:
+        """Add whether the components were found by :meth:`start_from`."""
+        return torch.cat((super().get_extra_state(), torch.tensor([self.has_found_components])))
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore what :meth:`get_extra_state` saved."""
+        super().set_extra_state(state[:2])
+        self.has_found_components = bool(state[2])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # training may have changed the number of components that the constructor was told
@@ -124,6 +156,11 @@ class BayesianMixturePrior(MixturePrior):
         if saved is not None and len(saved) != self.n_components:
             self.resize(len(saved))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _round_scatter_root(self, n_components: int, n_latent: int) -> Tensor:
+        """Return the root of the inverse of ``c I``, the Wishart's scale matrix."""
+        scale_factor = wishart_scale_factor(self.wishart_scale, n_components, n_latent)
+        return torch.eye(n_latent) / math.sqrt(scale_factor)
 
     @property
     def alpha(self) -> Tensor:
@@ -156,7 +193,9 @@ class BayesianMixturePrior(MixturePrior):
         log_prob = (
             F.log_prior_mixing(self.pi_logits, inverse_alpha)
             + F.log_prior_centers(*self._centers(centers)).sum()
-            + F.log_prior_precision(self.precision_cholesky(), self.wishart_scale_factor).sum()
+            + F.log_prior_precision(
+                self.precision_cholesky(), self.wishart_scatter_root, self.wishart_df
+            ).sum()
         )
         if self.inference == "MAP-DP":
             log_prob = log_prob + F.log_prior_inverse_alpha(inverse_alpha)
@@ -187,7 +226,8 @@ class BayesianMixturePrior(MixturePrior):
             self.component_log_prob(z, centers, density="expected"), self.pi_logits
         )
         assignment = torch.softmax(log_joint, dim=-1)
-        if not self.responsibilities_in_gradient:
+        in_gradient = self.responsibilities_in_gradient
+        if not (not self.has_found_components if in_gradient is None else in_gradient):
             assignment = assignment.detach()
         expected = (assignment * log_joint.masked_fill(assignment == 0, 0.0)).sum(-1)
         expected_nll = -expected.mean()
@@ -220,7 +260,7 @@ class GaussianMixturePrior(BayesianMixturePrior):
         n_components: int,
         n_latent: int,
         inference: Inference = "MAP-DP",
-        responsibilities_in_gradient: bool = True,
+        responsibilities_in_gradient: bool | None = None,
         wishart_scale: WishartScale = "paper",
     ) -> None:
         super().__init__(n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale)
@@ -258,7 +298,7 @@ class VampPriorMixture(BayesianMixturePrior):
         n_components: int,
         n_latent: int,
         inference: Inference = "MAP-DP",
-        responsibilities_in_gradient: bool = True,
+        responsibilities_in_gradient: bool | None = None,
         wishart_scale: WishartScale = "paper",
     ) -> None:
         super().__init__(n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale)

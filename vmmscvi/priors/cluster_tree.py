@@ -23,8 +23,9 @@ from torch.nn.functional import one_hot
 from vmmscvi.priors._evidence import (
     Evidence,
     Statistics,
+    Wishart,
     merge_gain,
-    most_likely_scale,
+    most_likely_wishart,
     whitening_of_clusters,
 )
 from vmmscvi.priors.coarsened import N_EFFECTIVE, fit_coarsened_mixture
@@ -191,29 +192,33 @@ def fit_cluster_tree(
     if not n_effective > 0:
         raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
     categories = clusters.astype("category").cat.remove_unused_categories()
-    labels = categories.cat.codes.to_numpy()
-    scale = wishart_scale_factor
-    if scale is None:
+    # a copy: pandas' own array is read-only, which PyTorch warns of
+    labels = categories.cat.codes.to_numpy(copy=True)
+    if wishart_scale_factor is not None:
+        wishart = Wishart.of_paper(wishart_scale_factor, z.shape[1])
+    else:
         n_clusters = len(categories.cat.categories)
         z = z @ whitening_of_clusters(z, one_hot(torch.as_tensor(labels).long(), n_clusters).double())
         shares = _statistics(z, labels, n_clusters)
-        scale = most_likely_scale(Statistics(*(min(N_EFFECTIVE, len(z)) * s for s in shares)))
+        # how alike clusters are says little about their parts: the prior stays as vague as the paper's
+        weighed = Statistics(*(min(N_EFFECTIVE, len(z)) * s for s in shares))
+        wishart = most_likely_wishart(weighed, excess_degrees=(1.0,))
     leaf_of_cell = np.zeros(len(z), dtype=np.int64)
     leaves: list[str] = []
     parents: list[str] = []
     for code in sorted(set(labels), key=lambda code: _in_order(str(categories.cat.categories[code]))):
         name, cells = str(categories.cat.categories[code]), np.flatnonzero(labels == code)
-        parts = _parts(z[cells], min(1.0, n_effective / len(z)), scale, seed)
+        parts = _parts(z[cells], min(1.0, n_effective / len(z)), wishart, seed)
         n_parts = int(parts.max()) + 1
         leaf_of_cell[cells] = len(leaves) + parts
         leaves += [name] if n_parts == 1 else [f"{name}.{i}" for i in range(n_parts)]
         parents += [name] * n_parts
-    merges, thresholds = _join(_statistics(z, leaf_of_cell, len(leaves)), parents, scale)
+    merges, thresholds = _join(_statistics(z, leaf_of_cell, len(leaves)), parents, wishart)
     named = pd.Series(pd.Categorical.from_codes(leaf_of_cell, categories=leaves), index=clusters.index)
     return ClusterTree(tuple(leaves), tuple(parents), merges, thresholds, named)
 
 
-def _parts(z: Tensor, power: float, scale: float, seed: int) -> NDArray[np.int64]:
+def _parts(z: Tensor, power: float, wishart: Wishart, seed: int) -> NDArray[np.int64]:
     """Part of every cell of one cluster, numbered by size; all 0 if there are none."""
     n_components = min(LEAVES_PER_CLUSTER, len(z) // 10)
     if n_components < 2:
@@ -222,10 +227,11 @@ def _parts(z: Tensor, power: float, scale: float, seed: int) -> NDArray[np.int64
     if len(z) > LARGEST_SAMPLE:
         sample = z[np.random.default_rng(seed).choice(len(z), LARGEST_SAMPLE, replace=False)]
     n_effective = power * len(sample)
-    r = fit_coarsened_mixture(sample, n_components, n_effective, scale, seed, n_starts=1).responsibilities
+    c, df = wishart
+    r = fit_coarsened_mixture(sample, n_components, n_effective, c, seed, 1, df).responsibilities
     if len(z) > len(sample):
-        statistics = Evidence(sample, n_effective, scale).statistics(r)
-        r = Evidence(z, power * len(z), scale).assign(statistics)
+        statistics = Evidence(sample, n_effective, wishart).statistics(r)
+        r = Evidence(z, power * len(z), wishart).assign(statistics)
     assigned = r.argmax(1).numpy()
     used, parts, counts = np.unique(assigned, return_inverse=True, return_counts=True)
     order = np.argsort(-counts, kind="stable")
@@ -245,7 +251,7 @@ def _statistics(z: Tensor, leaf_of_cell: NDArray[np.int64], n_leaves: int) -> St
 
 
 def _join(
-    shares: Statistics, parents: Sequence[str], scale: float
+    shares: Statistics, parents: Sequence[str], wishart: Wishart
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Join the two groups that need the most cells to be told apart, until there is one."""
     nodes = list(range(len(parents)))
@@ -253,7 +259,7 @@ def _join(
     n_leaves, merges, thresholds = len(parents), [], []
     first, second = torch.triu_indices(n_leaves, n_leaves, offset=1)
     table = np.full((n_leaves, n_leaves), -math.inf)
-    table[np.triu_indices(n_leaves, 1)] = _thresholds(shares, first, second, scale)
+    table[np.triu_indices(n_leaves, 1)] = _thresholds(shares, first, second, wishart)
     table = np.maximum(table, table.T)
     while len(nodes) > 1:
         same = np.array([[a == b for b in owners] for a in owners]) & ~np.eye(len(owners), dtype=bool)
@@ -268,19 +274,19 @@ def _join(
         nodes = [nodes[k] for k in keep] + [n_leaves + len(merges) - 1]
         table = np.pad(table[np.ix_(keep, keep)], (0, 1), constant_values=-math.inf)
         last = torch.full((len(keep),), len(keep))
-        table[-1, :-1] = table[:-1, -1] = _thresholds(shares, torch.arange(len(keep)), last, scale)
+        table[-1, :-1] = table[:-1, -1] = _thresholds(shares, torch.arange(len(keep)), last, wishart)
     never_increasing = np.minimum.accumulate(np.array(thresholds, dtype=float))
     return np.array(merges, dtype=np.int64).reshape(-1, 2), never_increasing
 
 
-def _thresholds(shares: Statistics, i: Tensor, j: Tensor, scale: float) -> NDArray[np.float64]:
+def _thresholds(shares: Statistics, i: Tensor, j: Tensor, wishart: Wishart) -> NDArray[np.float64]:
     """Largest number of effective cells at which merging pays, for every pair."""
     n_steps = round(math.log10(LARGEST_SCALE / SMALLEST_SCALE) * STEPS_PER_DECADE) + 1
     scales = np.geomspace(SMALLEST_SCALE, LARGEST_SCALE, n_steps)
     gains = np.full((n_steps, len(i)), 0.0)
     p = shares.first.shape[1]
     for step, n_effective in enumerate(scales):
-        evidence = Evidence(torch.zeros(1, p, dtype=torch.float64), 1.0, scale)
+        evidence = Evidence(torch.zeros(1, p, dtype=torch.float64), 1.0, wishart)
         gains[step] = merge_gain(Statistics(*(n_effective * s for s in shares)), i, j, evidence).numpy()
     pays = gains > 0
     last = np.where(pays.any(0), n_steps - 1 - pays[::-1].argmax(0), 0)

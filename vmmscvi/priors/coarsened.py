@@ -22,10 +22,13 @@ IEEE TPAMI 2000), :math:`F(r) - \omega H(r)`: a mixture that describes a density
 components for one cluster, a mixture of clusters may not. The paper's empirical-Bayes step penalises the
 entropy of the assignments too, as it keeps the responsibilities in the gradient.
 
-How wide clusters are, and in which directions, depends on the data: more genes and deeper counts make them
-narrower, and some directions of an embedding may hardly be used. The scale matrix of the Wishart prior is
-therefore learned too, from one search to the next: its shape is that of the clusters' mean covariance, its
-size what maximises the classification likelihood. A linear map of the embedding changes next to nothing.
+How wide clusters are, in which directions, and how much they differ in that, depends on the data: more genes
+and deeper counts make them narrower, and some directions of an embedding may hardly be used. The Wishart
+prior is therefore learned too, from one search to the next. The shape of its scale matrix is that of the
+clusters' mean covariance; its size and the degrees of freedom maximise the classification likelihood. Where
+clusters are alike, a further one costs little more than its centre, and many small ones can be told apart;
+where they are not, the prior is as vague as the paper's. A linear map of the embedding changes next to
+nothing.
 """
 
 from __future__ import annotations
@@ -38,9 +41,9 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from vmmscvi.priors._evidence import Evidence, merge_gain, most_likely_scale, whitening_of_clusters
+from vmmscvi.priors._evidence import Evidence, Wishart, merge_gain, most_likely_wishart, whitening_of_clusters
 
-N_EFFECTIVE = 750.0
+N_EFFECTIVE = 600.0
 """Number of cells that the data count as by default."""
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
 
@@ -61,9 +64,12 @@ class CoarsenedMixture(NamedTuple):
     free_energy
         :math:`F(r)`, to compare fits to the same data with the same Wishart prior.
     expected_covariance
-        What the Wishart prior, given or learned, expects of the covariance of a cluster, shape ``(p, p)``.
+        What the Wishart prior, given or learned, expects of the covariance of a cluster, the inverse of its
+        mean, shape ``(p, p)``.
+    wishart_df
+        Degrees of freedom of the Wishart prior: how much alike the covariances are.
 
-    The last two are NaN and ``None`` where components were not searched for but given, as by labels.
+    The last three are NaN and ``None`` where components were not searched for but given, as by labels.
     """
 
     responsibilities: Tensor
@@ -72,6 +78,7 @@ class CoarsenedMixture(NamedTuple):
     covariance: Tensor
     free_energy: float = math.nan
     expected_covariance: Tensor | None = None
+    wishart_df: float | None = None
 
 
 def fit_coarsened_mixture(
@@ -81,6 +88,7 @@ def fit_coarsened_mixture(
     wishart_scale_factor: float | None = None,
     seed: int = 0,
     n_starts: int = 4,
+    wishart_df: float | None = None,
 ) -> CoarsenedMixture:
     """Fit a mixture of Gaussians to an embedding, and find how many components it takes.
 
@@ -97,12 +105,15 @@ def fit_coarsened_mixture(
         Number of cells that the data count as: what so many cells could not resolve is not split. Rare groups
         need a share of a few cells in so many. More than ``n_obs`` means ``n_obs``.
     wishart_scale_factor
-        ``c`` of a Wishart prior on precisions with scale matrix ``c I``. By default the matrix is learned.
+        ``c`` of a Wishart prior on precisions with scale matrix ``c I``. By default matrix and degrees of
+        freedom are learned.
     seed
         Seed of k-means.
     n_starts
         How often the search is run, from another k-means each time; the answer with the best classification
         likelihood is returned. One search may end in a merge too few or too many.
+    wishart_df
+        With ``wishart_scale_factor``: degrees of freedom, more than ``p - 1``; ``p + 2`` by default.
 
     Returns
     -------
@@ -120,28 +131,35 @@ def fit_coarsened_mixture(
             f"`z` must be a finite matrix of shape (n_obs, p), found shape {tuple(z.shape)} with "
             f"{int((~torch.isfinite(z)).sum())} values that are not finite."
         )
-    c = 1.0 / (z.shape[1] + 2) if wishart_scale_factor is None else wishart_scale_factor
+    p = z.shape[1]
+    learns_wishart = wishart_scale_factor is None
+    c = 1.0 / (p + 2) if wishart_scale_factor is None else wishart_scale_factor
     if n_components < 1 or n_starts < 1 or not n_effective > 0 or not 0 < c < math.inf:
         raise ValueError(
             "`n_components`, `n_effective`, `wishart_scale_factor` and `n_starts` must be positive, found "
             f"n_components={n_components}, n_effective={n_effective}, wishart_scale_factor={c}, "
             f"n_starts={n_starts}."
         )
+    if wishart_df is not None and (learns_wishart or not p - 1 < wishart_df < math.inf):
+        raise ValueError(
+            f"`wishart_df` needs `wishart_scale_factor` and must be more than {p - 1}, found {wishart_df}."
+        )
+    wishart = Wishart.of_paper(c, p) if wishart_df is None else Wishart(c, wishart_df)
     seeds = np.random.default_rng(seed).integers(2**31, size=n_starts).tolist()
-    whitening = torch.eye(z.shape[1], dtype=z.dtype)
-    if wishart_scale_factor is None:
+    whitening = torch.eye(p, dtype=z.dtype)
+    if learns_wishart:
         whitening = whitening_of_clusters(z, _k_means_assignments(z, n_components, seeds[0]))
     answers: list[_Answer] = []
     for start in seeds:
-        evidence = Evidence(z @ whitening, n_effective, c)
+        evidence = Evidence(z @ whitening, n_effective, wishart)
         r = _search(evidence, n_components, start)
-        if wishart_scale_factor is None:
-            c = most_likely_scale(evidence.statistics(r))
-            evidence = Evidence(evidence.z, n_effective, c)
+        if learns_wishart:
+            wishart = most_likely_wishart(evidence.statistics(r))
+            evidence = Evidence(evidence.z, n_effective, wishart)
             r = evidence.sweep(r, SWEEPS_AT_START)
         answers.append(_Answer(evidence, whitening, r))
         best = max(answers, key=_Answer.classification_likelihood)
-        if wishart_scale_factor is None:
+        if learns_wishart:
             whitening = whitening_of_clusters(z, best.r)
     return best.mixture(z)
 
@@ -166,16 +184,17 @@ class _Answer(NamedTuple):
         r = self.r[:, self.r.sum(0).argsort(descending=True)]
         counts = r.sum(0)
         loc = (r.mT @ z) / counts.unsqueeze(-1)
-        s = Evidence(z, self.evidence.n_obs, 1.0).statistics(r)
+        wishart = self.evidence.wishart
+        s = Evidence(z, self.evidence.n_obs, wishart).statistics(r)
         back = torch.linalg.inv(self.whitening)
-        precision = self.evidence.df * self.evidence.wishart_scale_factor
         return CoarsenedMixture(
             responsibilities=r,
             weights=counts / counts.sum(),
             loc=loc,
             covariance=s.second / counts[:, None, None] - loc.unsqueeze(-1) * loc.unsqueeze(-2),
             free_energy=self.evidence.free_energy(self.r) + self.log_volume(),
-            expected_covariance=back.mT @ back / precision,
+            expected_covariance=back.mT @ back / wishart.expected_precision,
+            wishart_df=wishart.df,
         )
 
 

@@ -160,7 +160,7 @@ class StartFromClusters(Callback, ABC):
         if not trainer.is_global_zero:
             for owner in _owners(module):
                 owner.resize(n_components)
-            module.prior.is_started = True
+        module.prior.set_extra_state(shared(module.prior.get_extra_state()))
         for owner in _owners(module):
             share(owner)
         logger.info("The prior starts from %s clusters of the embedding.", n_components)

@@ -24,7 +24,7 @@ ArrayStart = Literal["cells", "embedding"]
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "cells": {"wishart_scale": "paper", "prior_lr_ratio": 1.0},
-    "embedding": {"wishart_scale": "half", "prior_lr_ratio": 5.0},
+    "embedding": {"wishart_scale": "learned", "prior_lr_ratio": 5.0},
 }
 """What goes with a start: the paper's values, and those of :class:`vmmscvi.SCVI_VMM`."""
 
@@ -54,7 +54,7 @@ class VAE(ArrayEstimator):
     inference, responsibilities_in_gradient
         See :class:`vmmscvi.priors.BayesianMixturePrior`.
     wishart_scale
-        See :class:`vmmscvi.priors.BayesianMixturePrior`; by default ``"paper"``, and ``"half"`` with
+        See :class:`vmmscvi.priors.BayesianMixturePrior`; by default ``"paper"``, and ``"learned"`` with
         ``start="embedding"``.
     start
         How a Gaussian-mixture prior starts: ``"cells"`` (default), from randomly drawn rows, as in the paper;
@@ -131,7 +131,7 @@ class VAE(ArrayEstimator):
         likelihood: LikelihoodName = "gaussian",
         covariance: Covariance = "full",
         inference: Inference = "MAP-DP",
-        responsibilities_in_gradient: bool = True,
+        responsibilities_in_gradient: bool | None = None,
         wishart_scale: WishartScale | None = None,
         start: ArrayStart = "cells",
         n_effective: float = N_EFFECTIVE,
