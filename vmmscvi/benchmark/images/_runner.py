@@ -18,7 +18,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class RunSummary:
-    """How many cells were run, were there already, and failed."""
+    """What a run has done.
+
+    Attributes
+    ----------
+    n_run, n_kept, n_failed
+        Cells that were run, that were there already, and that failed.
+    """
 
     n_run: int = 0
     n_kept: int = 0
