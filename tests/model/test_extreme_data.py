@@ -26,7 +26,8 @@ TRAINING: dict[str, Any] = {
     "enable_progress_bar": False,
 }
 STARTS = ("embedding", "cells")
-RNG = np.random.default_rng(0)
+
+MakeData = Callable[[np.random.Generator], AnnData]
 
 
 def cells(counts: Any, batches: Any = "a") -> AnnData:
@@ -35,41 +36,43 @@ def cells(counts: Any, batches: Any = "a") -> AnnData:
     return adata
 
 
-def few_genes(n_genes: int, n_cells: int = 60) -> AnnData:
-    return cells(RNG.poisson(3.0, (n_cells, n_genes)) + 1)
+def few_genes(rng: np.random.Generator, n_genes: int, n_cells: int = 60) -> AnnData:
+    return cells(rng.poisson(3.0, (n_cells, n_genes)) + 1)
 
 
-def one_dominant_gene() -> AnnData:
-    counts = RNG.poisson(0.2, (80, 30))
-    counts[:, 0] = RNG.poisson(20_000, 80)
+def one_dominant_gene(rng: np.random.Generator) -> AnnData:
+    counts = rng.poisson(0.2, (80, 30))
+    counts[:, 0] = rng.poisson(20_000, 80)
     return cells(counts)
 
 
-def almost_empty() -> AnnData:
+def almost_empty(rng: np.random.Generator) -> AnnData:
     """99.9% zeros: most cells have one or two counts in 1,000 genes."""
     counts = np.zeros((100, 1000))
-    counts[np.arange(100), RNG.integers(1000, size=100)] = 1
+    counts[np.arange(100), rng.integers(1000, size=100)] = 1
     return cells(counts)
 
 
-def duplicated() -> AnnData:
-    return cells(np.repeat(RNG.poisson(2.0, (3, 25)) + (np.arange(25) == 0), 30, axis=0))
+def duplicated(rng: np.random.Generator) -> AnnData:
+    return cells(np.repeat(rng.poisson(2.0, (3, 25)) + (np.arange(25) == 0), 30, axis=0))
 
 
-SMALL: dict[str, Callable[[], AnnData]] = {
-    "one gene": lambda: few_genes(1),
-    "two genes": lambda: few_genes(2),
-    "thirty cells": lambda: few_genes(20, n_cells=30),
+SMALL: dict[str, MakeData] = {
+    "one gene": lambda rng: few_genes(rng, 1),
+    "two genes": lambda rng: few_genes(rng, 2),
+    "thirty cells": lambda rng: few_genes(rng, 20, n_cells=30),
     "one dominant gene": one_dominant_gene,
     "almost empty": almost_empty,
-    "counts of a million": lambda: cells(RNG.poisson(1e6, (60, 10))),
-    "a million beside zeros": lambda: cells(RNG.poisson(1e6, (60, 10)) * (RNG.random((60, 10)) < 0.3) + 1),
-    "duplicated cells": duplicated,
-    "one cell repeated": lambda: cells(np.tile(RNG.poisson(4.0, 20) + 1, (50, 1))),
-    "a gene without counts": lambda: cells(
-        RNG.poisson(3.0, (60, 10)) * (np.arange(10) > 0) + (np.arange(10) == 1)
+    "counts of a million": lambda rng: cells(rng.poisson(1e6, (60, 10))),
+    "a million beside zeros": lambda rng: cells(
+        rng.poisson(1e6, (60, 10)) * (rng.random((60, 10)) < 0.3) + 1
     ),
-    "twenty batches": lambda: cells(RNG.poisson(3.0, (60, 10)) + 1, np.arange(60) % 20),
+    "duplicated cells": duplicated,
+    "one cell repeated": lambda rng: cells(np.tile(rng.poisson(4.0, 20) + 1, (50, 1))),
+    "a gene without counts": lambda rng: cells(
+        rng.poisson(3.0, (60, 10)) * (np.arange(10) > 0) + (np.arange(10) == 1)
+    ),
+    "twenty batches": lambda rng: cells(rng.poisson(3.0, (60, 10)) + 1, np.arange(60) % 20),
 }
 
 
@@ -86,8 +89,8 @@ def assert_finite(model: SCVI_VMM) -> None:
 
 @pytest.mark.parametrize("start", STARTS)
 @pytest.mark.parametrize("make", SMALL.values(), ids=SMALL.keys())
-def test_extreme_data_train(make: Callable[[], AnnData], start: str) -> None:
-    adata = make()
+def test_extreme_data_train(make: MakeData, start: str) -> None:
+    adata = make(np.random.default_rng(0))
     SCVI_VMM.setup_anndata(adata, batch_key="batch")
     model = SCVI_VMM(adata, n_components=10, n_hidden=16, n_latent=4)
     model.train(**TRAINING, start=start)
@@ -97,7 +100,7 @@ def test_extreme_data_train(make: Callable[[], AnnData], start: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(40, 20_000), (30, 50_000)], ids=["20,000 genes", "50,000 genes"])
 def test_many_genes_and_few_cells_train(shape: tuple[int, int]) -> None:
-    adata = cells(RNG.poisson(0.05, shape))
+    adata = cells(np.random.default_rng(0).poisson(0.05, shape))
     SCVI_VMM.setup_anndata(adata, batch_key="batch")
     model = SCVI_VMM(adata, n_components=10)
     model.train(**TRAINING)
@@ -107,7 +110,9 @@ def test_many_genes_and_few_cells_train(shape: tuple[int, int]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("representation", ["one-hot", "embedding"])
 def test_a_thousand_batches_train(representation: str) -> None:
-    adata = cells(RNG.poisson(2.0, (2000, 20)) + (np.arange(20) == 0), np.arange(2000) % 1000)
+    adata = cells(
+        np.random.default_rng(0).poisson(2.0, (2000, 20)) + (np.arange(20) == 0), np.arange(2000) % 1000
+    )
     SCVI_VMM.setup_anndata(adata, batch_key="batch")
     model = SCVI_VMM(adata, n_components=20, batch_representation=representation)
     model.train(**TRAINING)
@@ -117,13 +122,16 @@ def test_a_thousand_batches_train(representation: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: cells(RNG.poisson(3.0, (21, 10)) + 1, np.arange(21) // 2), "batches of a single cell"),
-        (lambda: cells(RNG.poisson(3.0, (20, 10)) * (np.arange(20) > 0)[:, None]), "cells without any count"),
+        (lambda rng: cells(rng.poisson(3.0, (21, 10)) + 1, np.arange(21) // 2), "batches of a single cell"),
+        (
+            lambda rng: cells(rng.poisson(3.0, (20, 10)) * (np.arange(20) > 0)[:, None]),
+            "cells without any count",
+        ),
     ],
     ids=["a batch of one cell", "an empty cell"],
 )
-def test_data_that_cannot_be_trained_on_are_refused(make: Callable[[], AnnData], message: str) -> None:
-    adata = make()
+def test_data_that_cannot_be_trained_on_are_refused(make: MakeData, message: str) -> None:
+    adata = make(np.random.default_rng(0))
     SCVI_VMM.setup_anndata(adata, batch_key="batch")
     with pytest.raises(ValueError, match=message):
         SCVI_VMM(adata, n_components=10, n_hidden=16).train(**TRAINING)
@@ -187,6 +195,7 @@ def test_any_valid_settings_train(
     model = SCVI_VMM(adata, **options)
     model.train(**{**TRAINING, **training})
     assert all(torch.isfinite(p).all() for p in model.module.parameters())
+    assert all(np.isfinite(table.to_numpy(dtype=float)).all() for table in model.history.values())
     assert np.isfinite(model.get_latent_representation()).all()
     assert np.isfinite(float(model.get_elbo()))
     if options["prior"] in ("vmm", "gmm"):
