@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import anndata
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import vmmscvi
+from vmmscvi.plotting._figure import styled
 from vmmscvi.priors import ClusterTree
 
 pl = vmmscvi.pl
@@ -118,6 +120,12 @@ def test_settings_of_matplotlib_are_left_alone(cells):
     before = dict(plt.rcParams)
     pl.embedding(cells, "batch")
     assert dict(plt.rcParams) == before
+
+
+def test_a_backend_that_the_first_figure_makes_interactive_stays_so(monkeypatch):
+    monkeypatch.setitem(mpl.rcParams, "interactive", False)
+    styled(plt.ion)()  # what the backend of notebooks does when it is loaded
+    assert plt.isinteractive()
 
 
 def test_plots_work_after_a_round_trip_through_a_file(cells, generated, tmp_path):

@@ -29,6 +29,13 @@ def test_curves_are_the_logged_values_by_epoch_from_one(as_frames):
     np.testing.assert_array_equal(found["validation"], (np.arange(1, 61), LOGGED["elbo_validation"]))
 
 
+@pytest.mark.parametrize("as_attribute", [False, True])
+def test_the_table_of_an_estimator_for_arrays_is_taken(as_attribute):
+    table = pd.DataFrame(LOGGED)
+    found = lines(training_curve(SimpleNamespace(history_=table) if as_attribute else table, first_epoch=1))
+    np.testing.assert_array_equal(found["training"], (np.arange(1, 61), LOGGED["elbo_train"]))
+
+
 def test_the_epoch_of_the_best_validation_value_is_marked():
     ax = training_curve(LOGGED)
     ((epoch,), (value,)) = lines(ax)["best: epoch 34"]

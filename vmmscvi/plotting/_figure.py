@@ -7,6 +7,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -38,7 +39,12 @@ def styled(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def with_style(*args: P.args, **kwargs: P.kwargs) -> R:
         with plt.rc_context(STYLE):
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            is_interactive = plt.isinteractive()
+        # the first figure of a notebook turns this on, and the end of the context would turn it off for good:
+        # no later figure would be shown
+        mpl.interactive(is_interactive)
+        return result
 
     return with_style
 

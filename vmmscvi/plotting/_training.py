@@ -28,7 +28,15 @@ class Trained(Protocol):
         """Logged quantities by name, a row for each epoch."""
 
 
-History: TypeAlias = "AnnData | Trained | Mapping[str, pd.DataFrame | ArrayLike]"
+class Fitted(Protocol):
+    """An estimator of :mod:`vmmscvi.vae` that has been fitted."""
+
+    @property
+    def history_(self) -> pd.DataFrame:
+        """Logged quantities as columns, a row for each epoch."""
+
+
+History: TypeAlias = "AnnData | Trained | Fitted | pd.DataFrame | Mapping[str, pd.DataFrame | ArrayLike]"
 
 LABELS: Mapping[str, str] = {
     "elbo": "negative ELBO",
@@ -58,7 +66,8 @@ def training_curve(
     Parameters
     ----------
     history
-        A trained model, its ``history``, or an AnnData whose ``uns["vmmscvi"]["history"]`` holds arrays of
+        A trained model (also :class:`vmmscvi.vae.VAE` and :class:`vmmscvi.vae.VaDE`), its ``history``, or an
+        AnnData whose ``uns["vmmscvi"]["history"]`` holds arrays of
         values by name, an entry for each epoch (NaN where nothing was logged).
     metric
         Name of the quantity; ``"elbo"`` stands for ``"elbo_train"`` and ``"elbo_validation"``, and so on.
@@ -171,8 +180,10 @@ def _logged(history: Any) -> dict[str, pd.Series]:
         if found is None:
             raise ValueError('`adata.uns["vmmscvi"]` has no "history"; pass the trained model instead.')
     else:
-        found = history if isinstance(history, Mapping) else getattr(history, "history", None)
-    logged = {name: _by_epoch(values) for name, values in (found or {}).items()}
+        is_table = isinstance(history, Mapping | pd.DataFrame)
+        found = history if is_table else getattr(history, "history", getattr(history, "history_", None))
+    found = {} if found is None else found
+    logged = {name: _by_epoch(values) for name, values in found.items()}
     logged = {name: values for name, values in logged.items() if not values.empty}
     if not logged:
         raise ValueError(
