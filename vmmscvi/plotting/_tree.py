@@ -53,7 +53,7 @@ def cluster_tree(
 
     Returns
     -------
-    The axes; a leaf in each row, with its name and number of cells.
+    The axes; a leaf in each row, with the colour of its cluster, its name and its number of cells.
 
     Raises
     ------
@@ -98,10 +98,10 @@ def cluster_tree(
         ax.set_yticks([0.0], labels)
         ax.set_xticks([])
     ax.yaxis.tick_right()
-    for text, leaf in zip(ax.get_yticklabels(), order, strict=True):
-        text.set_color(colors[cluster_of_node[leaf]])
-        text.set_fontsize("small")
-    ax.tick_params(axis="y", length=0)
+    for position, leaf in zip(ax.get_yticks(), order, strict=True):
+        # names stay black: a light colour could not be read
+        ax.plot(0, position, "o", color=colors[cluster_of_node[leaf]], markersize=5, clip_on=False, zorder=3)
+    ax.tick_params(axis="y", length=0, labelsize="small")
     ax.set_xlabel("effective cells that tell branches apart")
     open_axes(ax)
     ax.spines["left"].set_visible(False)
