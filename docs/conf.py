@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
 
 project = "vmmscvi"
 author = "the vmmscvi developers"
@@ -31,7 +33,17 @@ nb_execution_mode = "off"
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
 
-# Reference. A class page shows what the class itself defines: scVI's docstrings refer to pages of its own.
+# Notebooks live where users look for them, in tutorials/; Sphinx reads only what is below its own folder.
+# Links that lead to docs/ from there are shorter from here.
+HERE = Path(__file__).parent
+for notebook in HERE.parent.glob("tutorials/*.ipynb"):
+    page = HERE / "tutorials" / notebook.name
+    text = notebook.read_text(encoding="utf-8").replace("](../docs/", "](../")
+    if not page.exists() or page.read_text(encoding="utf-8") != text:
+        page.write_text(text, encoding="utf-8")
+
+# Reference. A class page shows what classes of this package define, also those that a class inherits from.
+# What comes from other libraries is left to their pages: scVI's docstrings refer to pages of its own.
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autodoc_default_options = {"member-order": "bysource"}
@@ -43,6 +55,10 @@ napoleon_google_docstring = False
 napoleon_numpy_docstring = True
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+
+# Our own public names have to resolve; those of others do where their inventories can be had.
+nitpicky = True
+nitpick_ignore_regex = [(r"py:.*", r"(?!vmmscvi\b).*"), (r"py:.*", r"vmmscvi\..*\b_.*")]
 
 # Links into other projects need the network, so they are made where that is sure to be there.
 if os.environ.get("VMMSCVI_DOCS_INTERSPHINX"):
@@ -64,4 +80,38 @@ bibtex_reference_style = "author_year"
 html_theme = "sphinx_book_theme"
 html_title = "vmmscvi"
 html_static_path = ["_static"]
-html_theme_options = {"show_toc_level": 2}
+html_css_files = ["custom.css"]
+html_theme_options = {
+    "navbar_persistent": [],  # the side bar has the search already
+    "show_toc_level": 2,
+}
+
+PUBLIC_ALIASES = {"vmmscvi.SCVI_VMM": "vmmscvi.model.SCVI_VMM", "vmmscvi.pl": "vmmscvi.plotting"}
+
+
+def resolve_alias(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """Let the short names that users type lead to the pages of the modules."""
+    if node.get("refdomain") != "py":
+        return None
+    target = node["reftarget"]
+    for alias, home in PUBLIC_ALIASES.items():
+        if target == alias or target.startswith(f"{alias}."):
+            full = home + target.removeprefix(alias)
+            return env.domains["py"].resolve_xref(
+                env, node["refdoc"], app.builder, node["reftype"], full, node, contnode
+            )
+    return None
+
+
+def is_of_others(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Leave out of a class's page what other libraries have defined."""
+    function = obj.fget if isinstance(obj, property) else getattr(obj, "__func__", obj)
+    home = getattr(function, "__module__", None)
+    is_member = what in ("class", "exception") and callable(function)
+    return True if is_member and home is not None and home.split(".")[0] != project else None
+
+
+def setup(app: Any) -> None:
+    """Register what Sphinx calls."""
+    app.connect("autodoc-skip-member", is_of_others)
+    app.connect("missing-reference", resolve_alias)

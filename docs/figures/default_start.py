@@ -74,7 +74,7 @@ def main() -> None:
     model.train(callbacks=[at_start], max_epochs=334, accelerator="cpu", enable_progress_bar=False)
     start, end = at_start.state, snapshot(model)
     assert start is not None
-    figure, axes = plt.subplots(1, 3, figsize=(8.4, 2.9), rasterized=False)
+    figure, axes = plt.subplots(1, 3, figsize=(6.8, 2.6), sharex=True, sharey=True)
     titles = (
         "1  warm-up:\nembedding under N(0, I)",
         "2  start: clusters\nin this embedding",
@@ -87,9 +87,9 @@ def main() -> None:
         if not is_warm_up:
             ellipses(ax, state)
         ax.set_title(title, loc="left", fontsize=10)
-        ax.set_aspect("equal", adjustable="datalim")
         ax.set_xlabel("$z_1$")
     axes[0].set_ylabel("$z_2$")
+    axes[0].set(xlim=(-2.6, 2.6), ylim=(-2.6, 2.2), aspect="equal")
     figure.savefig(STATIC / "default_start.png", dpi=160, bbox_inches="tight")
     plt.close(figure)
     print("clusters at the start and in the end:", *(len(np.unique(s["clusters"])) for s in (start, end)))

@@ -15,7 +15,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,7 +49,7 @@ VALUES: dict[str, list[Any]] = {
     "n_warmup_minibatches": [30, 150, 400, 750],
     "n_components": [15, 40, 100, 300],
     "prior_lr_ratio": [0.5, 1.0, 5.0, 20.0],
-    "batch_size": [64, 128, 256, 512],
+    "batch_size": [128, 256, 512],
     "wishart_scale": ["learned", "half", "paper"],
 }
 BOTH_STARTS = ("prior_lr_ratio", "batch_size")
@@ -76,9 +76,10 @@ class Run(NamedTuple):
         return (*(str(value) for value in self.settings.values()), self.start, self.seed)
 
 
-def runs(seeds: list[int]) -> Iterator[Run]:
+def runs(seeds: list[int], parameters: Iterable[str] = tuple(VALUES)) -> Iterator[Run]:
     for seed in seeds:
-        for parameter, values in VALUES.items():
+        for parameter in parameters:
+            values = VALUES[parameter]
             for start in ("embedding", "cells") if parameter in BOTH_STARTS else ("embedding",):
                 for value in values:
                     yield Run(parameter, value, start, seed)
@@ -121,7 +122,7 @@ def train(run: Run) -> dict[str, Any]:
     }
 
 
-def run_missing(seeds: list[int]) -> None:
+def run_missing(seeds: list[int], parameters: list[str]) -> None:
     """Train what the table lacks, and add each line as it is known."""
     known = pd.read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     results = {}
@@ -130,7 +131,7 @@ def run_missing(seeds: list[int]) -> None:
         run = Run(row["parameter"], value, row["start"], row["seed"])
         results[run.key] = {name: row[name] for name in list(row)[len(Run._fields) :]}
     n_known = {Run(r["parameter"], str(r["value"]), r["start"], r["seed"]) for r in known}
-    for run in runs(seeds):
+    for run in runs(seeds, parameters):
         if run._replace(value=str(run.value)) in n_known:
             continue
         if run.key not in results:
@@ -181,14 +182,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("what", choices=["run", "draw"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--parameters", nargs="+", choices=list(VALUES), default=list(VALUES))
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logger.setLevel(logging.INFO)
     warnings.filterwarnings("ignore")
     if arguments.what == "run":
-        run_missing(arguments.seeds)
+        run_missing(arguments.seeds, arguments.parameters)
     else:
-        for parameter in VALUES:
+        for parameter in arguments.parameters:
             draw(parameter, pd.read_csv(TABLE, dtype={"value": str}))
 
 

@@ -13,15 +13,15 @@ from matplotlib.axes import Axes
 
 HELD = "0.6"
 BOXES: dict[str, tuple[float, float, str]] = {
-    "cells": (0.0, 1.0, "minibatch\ncounts $x_i$, batch $s_i$"),
-    "encoder": (2.6, 1.0, "encoder\n$q(z_i\\,;x_i,s_i)$"),
-    "latent": (5.0, 1.0, "$z_i$"),
-    "decoder": (7.0, 1.0, "decoder\n$p(x_i\\,|\\,z_i,s_i)$"),
-    "pseudo": (0.0, -1.0, "pseudo-cells\n$u_j$"),
-    "encoder2": (2.6, -1.0, "same encoder\n$q(\\mu_j\\,;u_j)$"),
-    "prior": (5.0, -1.0, "mixture $p(z)$\n$\\pi_j,\\ \\Lambda_j,\\ \\alpha$"),
+    "cells": (0.0, 1.0, "minibatch\ncounts $x_i$\nbatch $s_i$"),
+    "encoder": (2.1, 1.0, "encoder\n$q(z_i\\,;x_i,s_i)$"),
+    "latent": (4.2, 1.0, "$z_i$"),
+    "decoder": (6.2, 1.0, "decoder\n$p(x_i|z_i,s_i)$"),
+    "pseudo": (0.0, -1.0, "pseudo-\ncells\n$u_j$"),
+    "encoder2": (2.1, -1.0, "same encoder\n$q(\\mu_j\\,;u_j)$"),
+    "prior": (4.2, -1.0, "mixture\n$\\pi_j,\\Lambda_j,\\alpha$"),
 }
-WIDTH, HEIGHT = 1.75, 0.95
+HALF_WIDTH = {"cells": 0.66, "latent": 0.28, "pseudo": 0.56, "prior": 0.72, "encoder2": 0.85}
 FLOW = [
     ("cells", "encoder"),
     ("encoder", "latent"),
@@ -63,22 +63,26 @@ def panel(ax: Axes, title: str, goal: str, trained: set[str], color: str, withou
         if {start, end} & without:
             continue
         (x0, y, _), (x1, _, _) = BOXES[start], BOXES[end]
-        half = {"latent": 0.35}
-        arrow(ax, (x0 + half.get(start, WIDTH / 2 + 0.12), y), (x1 - half.get(end, WIDTH / 2 + 0.12), y))
+        gap = 0.08
+        arrow(
+            ax,
+            (x0 + HALF_WIDTH.get(start, 0.8) + gap, y),
+            (x1 - HALF_WIDTH.get(end, 0.8) - gap, y),
+        )
     x = BOXES["latent"][0]
     arrow(ax, (x, 0.62), (x, -0.42), arrowstyle="<|-|>", color=color, lw=1.6)
     ax.text(x + 0.25, 0.12, goal, color=color, fontsize=9.5, va="center")
-    ax.set_title(title, loc="left", fontsize=11, color=color, weight="bold")
-    ax.set_xlim(-1.1, 8.6)
+    ax.set_title(title, loc="left", fontsize=10.5, color=color, weight="bold")
+    ax.set_xlim(-0.75, 7.1)
     ax.set_ylim(-1.75, 1.75)
     ax.axis("off")
 
 
 def main() -> None:
-    figure, (first, second) = plt.subplots(2, 1, figsize=(7.0, 5.6))
+    figure, (first, second) = plt.subplots(2, 1, figsize=(5.6, 5.4))
     panel(
         first,
-        "1  Variational step: networks are trained, the prior is held",
+        "1  Variational step: networks are trained",
         "ELBO: rebuild the counts,\nstay where $p(z)$ is dense",
         {"encoder", "decoder", "encoder2"},
         BLUE,
@@ -86,8 +90,8 @@ def main() -> None:
     )
     panel(
         second,
-        "2  Empirical-Bayes step: the prior is trained, networks are held",
-        "likelihood of $z_i$ under the clusters\n+ hyper-priors",
+        "2  Empirical-Bayes step: the prior is trained",
+        "likelihood of $z_i$ under\nthe clusters + hyper-priors",
         {"pseudo", "prior"},
         VERMILION,
         {"decoder"},
