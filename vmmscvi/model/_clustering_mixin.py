@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,6 +36,7 @@ class ClusteringMixin:
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
+        dataloader: Iterable[dict[str, Tensor]] | None = None,
     ) -> pd.DataFrame:
         r"""Soft cluster assignments: the responsibility of every component for every cell.
 
@@ -47,6 +48,9 @@ class ClusteringMixin:
             Cells to use; all by default.
         batch_size
             Minibatch size of the encoder; ``scvi.settings.batch_size`` by default.
+        dataloader
+            Minibatches instead of ``adata``, of a data module for example; the index is its ``obs_names``,
+            or numbers.
 
         Returns
         -------
@@ -66,13 +70,10 @@ class ClusteringMixin:
         mean :math:`z_i`.
         """
         prior = self._mixture_prior()
-        z = self._latent_tensor(adata, indices, batch_size)
+        z = self._latent_tensor(adata, indices, batch_size, dataloader)
         with torch.inference_mode():
-            chunks = [
-                prior.responsibilities(z[start : start + CELLS_PER_CHUNK]).cpu()
-                for start in range(0, len(z), CELLS_PER_CHUNK)
-            ]
-        names = self._obs_names(adata, indices)
+            chunks = [prior.responsibilities(chunk).cpu() for chunk in z.split(CELLS_PER_CHUNK)]
+        names = self._obs_names(adata, indices, dataloader, len(z))
         return pd.DataFrame(torch.cat(chunks).numpy(), index=names, columns=self.component_names())
 
     def predict(
@@ -81,12 +82,13 @@ class ClusteringMixin:
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
         soft: bool = False,
+        dataloader: Iterable[dict[str, Tensor]] | None = None,
     ) -> pd.Series | pd.DataFrame:
         """Assign every cell to a cluster.
 
         Parameters
         ----------
-        adata, indices, batch_size
+        adata, indices, batch_size, dataloader
             As in :meth:`get_cluster_probabilities`.
         soft
             Whether to return the probabilities instead.
@@ -96,15 +98,16 @@ class ClusteringMixin:
         Categorical Series of component names, index ``obs_names``; its categories are the components that
         occur, in numerical order. With ``soft=True`` the DataFrame of :meth:`get_cluster_probabilities`.
         """
-        probabilities = self.get_cluster_probabilities(adata, indices, batch_size)
         if soft:
-            return probabilities
-        assigned = probabilities.to_numpy().argmax(axis=1)
-        used = np.unique(assigned)
-        clusters = pd.Categorical(
-            probabilities.columns.to_numpy()[assigned], categories=probabilities.columns[used]
-        )
-        return pd.Series(clusters, index=probabilities.index, name="vmm_cluster")
+            return self.get_cluster_probabilities(adata, indices, batch_size, dataloader)
+        prior = self._mixture_prior()
+        z = self._latent_tensor(adata, indices, batch_size, dataloader)
+        with torch.inference_mode():  # not all probabilities at once: K numbers for every cell
+            chunks = [prior.responsibilities(chunk).argmax(1).cpu() for chunk in z.split(CELLS_PER_CHUNK)]
+        used, codes = np.unique(torch.cat(chunks).numpy(), return_inverse=True)
+        clusters = pd.Categorical.from_codes(codes, categories=[str(i) for i in used])
+        names = self._obs_names(adata, indices, dataloader, len(z))
+        return pd.Series(clusters, index=names, name="vmm_cluster")
 
     def get_cluster_weights(self) -> pd.Series:
         """Mixing weights of all components: the share of cells that the prior expects in each.
@@ -131,12 +134,13 @@ class ClusteringMixin:
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
+        dataloader: Iterable[dict[str, Tensor]] | None = None,
     ) -> pd.Series:
         """Log-density of the learned prior at every cell: how well it fits the clusters. Low means novel.
 
         Parameters
         ----------
-        adata, indices, batch_size
+        adata, indices, batch_size, dataloader
             As in :meth:`get_cluster_probabilities`.
 
         Returns
@@ -144,10 +148,12 @@ class ClusteringMixin:
         Series of log-densities at the posterior means, index ``obs_names``. Values compare cells under one
         model, not models with each other.
         """
-        z = self._latent_tensor(adata, indices, batch_size)
+        prior = self._trained_prior()
+        z = self._latent_tensor(adata, indices, batch_size, dataloader)
         with torch.inference_mode():
-            log_density = self._trained_prior().log_prob(z).cpu().numpy()
-        return pd.Series(log_density, index=self._obs_names(adata, indices), name="prior_log_density")
+            log_density = torch.cat([prior.log_prob(chunk).cpu() for chunk in z.split(CELLS_PER_CHUNK)])
+        names = self._obs_names(adata, indices, dataloader, len(z))
+        return pd.Series(log_density.numpy(), index=names, name="prior_log_density")
 
     @torch.inference_mode()
     def sample_prior(
@@ -245,15 +251,32 @@ class ClusteringMixin:
         return prior
 
     def _latent_tensor(
-        self, adata: AnnData | None, indices: Sequence[int] | None, batch_size: int | None
+        self,
+        adata: AnnData | None,
+        indices: Sequence[int] | None,
+        batch_size: int | None,
+        dataloader: Iterable[dict[str, Tensor]] | None = None,
     ) -> Tensor:
         self._trained_prior()
+        if dataloader is not None and indices is not None:
+            raise ValueError("`indices` cannot be chosen from a `dataloader`: make one of these cells.")
+        if dataloader is None and adata is None and self.adata is None:
+            raise ValueError("The model has no data of its own: pass `adata` or `dataloader`.")
         z = self.get_latent_representation(  # type: ignore[attr-defined]
-            adata=adata, indices=indices, batch_size=batch_size
+            adata=adata, indices=indices, batch_size=batch_size, dataloader=dataloader
         )
         return torch.as_tensor(z, device=self.module.device)
 
-    def _obs_names(self, adata: AnnData | None, indices: Sequence[int] | None) -> pd.Index:
+    def _obs_names(
+        self,
+        adata: AnnData | None,
+        indices: Sequence[int] | None,
+        dataloader: Iterable[dict[str, Tensor]] | None = None,
+        n_cells: int = 0,
+    ) -> pd.Index:
+        if dataloader is not None:
+            found: pd.Index = getattr(dataloader, "obs_names", pd.RangeIndex(n_cells))
+            return found
         names = (self.adata if adata is None else adata).obs_names
         return names if indices is None else names[np.asarray(indices)]
 

@@ -28,8 +28,9 @@ class InitializePseudoInputs(Callback):
     """Fill the pseudo-inputs with ``K`` different training cells, never with validation cells.
 
     With scvi-tools' own splitter, cells are drawn uniformly from the training set with a generator of their
-    own, so that the global random state is not consumed. With other data modules they are the first cells
-    that the training loader yields.
+    own, so that the global random state is not consumed; so they are by
+    :class:`vmmscvi.data.StreamedCounts`. With other data modules they are the first cells that the training
+    loader yields.
 
     Parameters
     ----------
@@ -52,6 +53,8 @@ class InitializePseudoInputs(Callback):
         splitter: Any = trainer.datamodule  # type: ignore[attr-defined]
         if getattr(splitter, "train_idx", None) is not None and hasattr(splitter, "adata_manager"):
             tensors = self._drawn_cells(splitter, n_components)
+        elif hasattr(splitter, "sample_dataloader"):
+            tensors = _first_cells(splitter.sample_dataloader(n_components), n_components)
         else:
             logger.warning("Pseudo-inputs start from the training loader's first cells: shuffle the data.")
             tensors = _first_cells(splitter.train_dataloader(), n_components)

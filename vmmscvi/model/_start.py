@@ -84,6 +84,9 @@ def _sampled_minibatches(trainer: pl.Trainer, module: VMMVAE) -> Iterable[dict[s
             indices = np.random.default_rng(settings.seed or 0).choice(indices, n_cells, replace=False)
         yield from AnnDataLoader(splitter.adata_manager, indices=indices, batch_size=1024, num_workers=0)
         return
+    if hasattr(splitter, "sample_dataloader"):
+        yield from splitter.sample_dataloader(n_cells)
+        return
     found = 0
     for tensors in splitter.train_dataloader():
         yield tensors

@@ -152,7 +152,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             n_warmup_epochs = 0
         elif n_warmup_epochs is None:
             n_train = int((0.9 if train_size is None else train_size) * (n_obs or 0))
-            n_together = batch_size * n_processes(kwargs, accelerator, devices)
+            n_cells = getattr(kwargs.get("datamodule"), "batch_size", None) or batch_size
+            n_together = n_cells * n_processes(kwargs, accelerator, devices)
             n_warmup_epochs = default_n_warmup_epochs(n_train, n_together, max_epochs)
         starter = self._starter(start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)
         n_warmup_epochs = getattr(starter, "n_warmup_epochs", 0)
@@ -289,10 +290,10 @@ def _n_epochs(max_epochs: int | None, n_obs: int | None) -> int:
 def _has_validation_cells(
     train_size: float | None, validation_size: float | None, kwargs: dict[str, Any]
 ) -> bool:
-    """Whether the default, early stopping, is possible. A data module is taken to have validation cells."""
+    """Whether the default, early stopping, is possible. A data module has validation cells unless it says."""
     external = (kwargs.get("datasplitter_kwargs") or {}).get("external_indexing")
     if kwargs.get("datamodule") is not None:
-        return True
+        return bool(getattr(kwargs["datamodule"], "n_val", None) != 0)
     if external is not None:
         return len(external) > 1 and external[1] is not None and len(external[1]) > 0
     return train_size != 1.0 and validation_size != 0.0

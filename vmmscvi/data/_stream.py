@@ -1,0 +1,244 @@
+"""Training from counts on disk, in memory that does not grow with the number of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from lightning.pytorch import LightningDataModule
+from scvi import settings
+
+from vmmscvi.data._stream_files import CountFiles, Rows
+from vmmscvi.data._stream_loader import MinibatchLoader
+from vmmscvi.data._stream_registry import register
+
+N_CHECKED = 4096
+"""Cells whose counts are looked at before training; without any count are found all."""
+Part = Literal["all", "train", "validation"]
+
+
+class StreamedCounts(LightningDataModule):
+    """Counts in h5ad files as a data module: minibatches are read while the model trains.
+
+    Consecutive cells are read together, as blocks in random order, into a buffer that is shuffled and cut
+    into minibatches. In memory are the buffer, one minibatch, and a few numbers for every cell (row pointer,
+    batch, covariates).
+
+    Parameters
+    ----------
+    files
+        Path of an h5ad file, or of several with the same genes, whose cells are taken one file after the
+        other. Counts are CSR matrices.
+    layer
+        Layer of raw counts; ``X`` by default.
+    batch_key, labels_key, size_factor_key
+        Columns of ``obs``, as in :meth:`vmmscvi.SCVI_VMM.setup_anndata`.
+    categorical_covariate_keys, continuous_covariate_keys
+        Lists of columns of ``obs``.
+    file_key
+        Name of a column of ``obs`` to be made, which says what file a cell is from (its name without
+        suffix); so that files can be batches, ``file_key="dataset", batch_key="dataset"``.
+    registry
+        Registry of a trained model, ``model.registry_``, whose genes and batches these cells have; for
+        inference on other cells than it was trained on. By default these cells define batches.
+    train_size
+        Share of cells to train on; the others are for validation. Blocks are split, not single cells.
+    batch_size
+        Cells in a minibatch.
+    block_size
+        Number of consecutive cells that stay together in the split, and on the way into the buffer. Fewer
+        mix better where files are sorted, and are slower to read.
+    buffer_size
+        Cells in the buffer: 8 bytes for each of their counts other than zero.
+    seed
+        Seed of split and order; ``scvi.settings.seed`` by default, or 0.
+
+    Raises
+    ------
+    ValueError
+        If a file, layer or column is missing, genes of files differ, counts are not CSR, not raw, or empty
+        for a cell, or a size is out of range.
+
+    Examples
+    --------
+    >>> cells = StreamedCounts(["one.h5ad", "two.h5ad"], batch_key="donor")
+    >>> model = SCVI_VMM(registry=cells.registry)
+    >>> model.train(datamodule=cells, max_epochs=20)
+    >>> z = model.get_latent_representation(dataloader=cells.inference_dataloader())
+    >>> clusters = model.predict(dataloader=cells.inference_dataloader())
+
+    Notes
+    -----
+    Random blocks and a buffer are what scDataset does (D'Ascenzo and Cultrera di Montesano, arXiv
+    2506.01883). One process only: it cannot be distributed.
+    """
+
+    def __init__(
+        self,
+        files: str | PathLike[str] | Sequence[str | PathLike[str]],
+        *,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: list[str] | None = None,
+        continuous_covariate_keys: list[str] | None = None,
+        file_key: str | None = None,
+        registry: dict[str, Any] | None = None,
+        train_size: float = 0.9,
+        batch_size: int = 1024,
+        block_size: int = 32,
+        buffer_size: int = 16_384,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        _check_sizes(train_size, batch_size, block_size, buffer_size)
+        paths = [files] if isinstance(files, str | PathLike) else list(files)
+        self.files = CountFiles([Path(path) for path in paths], layer)
+        self.batch_size, self.block_size, self.buffer_size = batch_size, block_size, buffer_size
+        self.seed: int = (settings.seed or 0) if seed is None else seed
+        columns = {
+            "batch_key": batch_key,
+            "labels_key": labels_key,
+            "size_factor_key": size_factor_key,
+            "categorical_covariate_keys": categorical_covariate_keys,
+            "continuous_covariate_keys": continuous_covariate_keys,
+        }
+        self.registry, self.annotations = register(self.files, columns, file_key, registry)
+        self.train_idx, self.val_idx = self._split(train_size)
+        self._check_counts()
+
+    @property
+    def n_obs(self) -> int:
+        """Number of cells."""
+        return self.files.shape[0]
+
+    @property
+    def n_vars(self) -> int:
+        """Number of genes."""
+        return self.files.shape[1]
+
+    @property
+    def n_val(self) -> int:
+        """Number of validation cells."""
+        return len(self.val_idx)
+
+    @property
+    def var_names(self) -> pd.Index:
+        """Names of the genes."""
+        return self.files.var_names
+
+    @property
+    def obs_names(self) -> pd.Index:
+        """Names of the cells, read when asked for."""
+        return self.files.obs_names()
+
+    def train_dataloader(self) -> MinibatchLoader:
+        """Shuffled minibatches of training cells, every one once; in another order each time.
+
+        Raises
+        ------
+        ValueError
+            If training is distributed.
+        """
+        if self.trainer is not None and self.trainer.world_size > 1:
+            raise ValueError(
+                "`datamodule`: counts are streamed to one process, not to several. Pass `devices=1`."
+            )
+        return self._loader(self.train_idx, self.batch_size, seed=self.seed)
+
+    def val_dataloader(self) -> MinibatchLoader | list[Any]:
+        """Minibatches of validation cells, in the files' order."""
+        return self._loader(self.val_idx, self.batch_size) if self.n_val else []
+
+    def inference_dataloader(self, cells: Part = "all", batch_size: int | None = None) -> MinibatchLoader:
+        """Minibatches in the files' order, for the ``dataloader`` of a trained model's methods.
+
+        Parameters
+        ----------
+        cells
+            ``"all"``, ``"train"`` or ``"validation"``.
+        batch_size
+            Cells in a minibatch; as in training by default.
+
+        Raises
+        ------
+        ValueError
+            If there are no such cells.
+        """
+        parts = {"all": np.arange(self.n_obs), "train": self.train_idx, "validation": self.val_idx}
+        if cells not in parts or not len(parts[cells]):
+            found = [name for name, rows in parts.items() if len(rows)]
+            raise ValueError(f"`cells` must be one of {found}, found {cells!r}.")
+        return self._loader(parts[cells], batch_size or self.batch_size)
+
+    def sample_dataloader(self, n_cells: int) -> MinibatchLoader:
+        """Minibatches of training cells that are drawn uniformly, without replacement: the prior's start.
+
+        Parameters
+        ----------
+        n_cells
+            How many; all, if there are fewer.
+        """
+        rng = np.random.default_rng(self.seed)
+        rows = rng.choice(self.train_idx, min(n_cells, len(self.train_idx)), replace=False)
+        return self._loader(np.sort(rows), self.batch_size)
+
+    def _loader(self, rows: Rows, batch_size: int, seed: int | None = None) -> MinibatchLoader:
+        # what is not shuffled needs no more than a minibatch
+        buffer_size = batch_size if seed is None else self.buffer_size
+        return MinibatchLoader(
+            self.files, self.annotations, rows, batch_size, buffer_size, self.block_size, seed
+        )
+
+    def _split(self, train_size: float) -> tuple[Rows, Rows]:
+        """Training and validation cells, both ascending."""
+        starts = np.arange(0, self.n_obs, self.block_size)
+        n_validation = 0 if train_size == 1 else max(round((1 - train_size) * len(starts)), 1)
+        if n_validation >= len(starts):
+            raise ValueError(
+                f"`block_size` is {self.block_size}: {self.n_obs} cells cannot be split into training and "
+                f"validation cells, with `train_size` {train_size}. Pass fewer cells per block."
+            )
+        is_validation = np.zeros(len(starts), dtype=bool)
+        is_validation[np.random.default_rng(self.seed).permutation(len(starts))[:n_validation]] = True
+        of_cell = np.repeat(is_validation, self.block_size)[: self.n_obs]
+        return np.flatnonzero(~of_cell), np.flatnonzero(of_cell)
+
+    def _check_counts(self) -> None:
+        """Look for empty cells, and in some blocks, spread over the files, for what is no count."""
+        where = "`layer`: `X`" if self.files.layer is None else f"`layer`: {self.files.layer!r}"
+        empty = np.flatnonzero(self.files.n_stored == 0)
+        if len(empty):
+            names = self.obs_names[empty[:5]].tolist()
+            raise ValueError(
+                f"{where} has {len(empty)} cells without any count (for example {names}). Remove them first."
+            )
+        n_blocks = max(min(N_CHECKED, self.n_obs) // self.block_size, 1)
+        firsts = np.linspace(0, max(self.n_obs - self.block_size, 0), n_blocks).astype(np.int64)
+        rows = np.unique(firsts[:, None] + np.arange(min(self.block_size, self.n_obs)))
+        with self.files.open() as counts:
+            values = counts.read(rows).data
+        wrong = values[~(np.isfinite(values) & (values >= 0) & (values == np.round(values)))]
+        if len(wrong):
+            raise ValueError(
+                f"{where} has values that are no counts, {wrong[0]:g} among them. Pass the `layer` of the "
+                "raw counts."
+            )
+
+
+def _check_sizes(train_size: float, batch_size: int, block_size: int, buffer_size: int) -> None:
+    if not 0 < train_size <= 1:
+        raise ValueError(f"`train_size` must be above 0 and at most 1, found {train_size}.")
+    for name, value in {"batch_size": batch_size, "block_size": block_size}.items():
+        if value < 1:
+            raise ValueError(f"`{name}` must be a positive integer, found {value}.")
+    if buffer_size < batch_size:
+        raise ValueError(
+            f"`buffer_size` must be at least `batch_size`, {batch_size}, found {buffer_size}: the buffer is "
+            "cut into minibatches."
+        )

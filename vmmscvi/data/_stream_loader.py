@@ -1,0 +1,97 @@
+"""Minibatches of cells on disk, through a buffer of bounded size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scvi import REGISTRY_KEYS
+from torch import Tensor
+
+from vmmscvi.data._stream_files import CountFiles, Rows
+
+
+class MinibatchLoader:
+    """Minibatches as scvi-tools' modules take them; iterated over once per epoch.
+
+    Parameters
+    ----------
+    files
+        The counts.
+    annotations
+        What else a module is given of every cell, by its name in scvi-tools' registry: arrays of shape
+        ``(n_cells, n_columns)``.
+    rows
+        Cells to load, ascending.
+    batch_size
+        Cells in a minibatch. A single cell that would be left over goes with the one before.
+    buffer_size
+        Cells in memory at a time, rounded down to whole minibatches.
+    block_size
+        Number of consecutive ``rows`` that are kept together when the order is shuffled.
+    seed
+        Seed of the order, which is another in every epoch; without one, cells come as in ``rows``.
+    """
+
+    def __init__(
+        self,
+        files: CountFiles,
+        annotations: Mapping[str, NDArray[Any]],
+        rows: Rows,
+        batch_size: int,
+        buffer_size: int,
+        block_size: int = 1,
+        seed: int | None = None,
+    ) -> None:
+        self.files, self.annotations, self.rows = files, annotations, rows
+        self.batch_size, self.buffer_size = batch_size, buffer_size
+        self.block_size, self.seed = block_size, seed
+        self.epoch = 0
+        """Number of the epoch that comes next."""
+
+    def __len__(self) -> int:
+        return len(self._edges()) - 1
+
+    @property
+    def obs_names(self) -> pd.Index:
+        """Names of the cells, in the order of the files."""
+        names = self.files.obs_names()
+        return names if len(self.rows) == len(names) else names[self.rows]
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        edges = self._edges()
+        n_together = max(self.buffer_size // self.batch_size, 1)
+        rng = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
+        self.epoch += 1
+        order = self.rows if rng is None else self._shuffled(rng)
+        with self.files.open() as counts:
+            for first in range(0, len(edges) - 1, n_together):
+                cuts = edges[first : first + n_together + 1]
+                rows = np.sort(order[cuts[0] : cuts[-1]])
+                buffer = counts.read(rows)
+                places = np.arange(len(rows)) if rng is None else rng.permutation(len(rows))
+                for start, stop in zip(cuts[:-1] - cuts[0], cuts[1:] - cuts[0], strict=True):
+                    chosen = places[start:stop]
+                    yield self._minibatch(buffer[chosen].toarray(), rows[chosen])
+                del buffer  # before the next one is read
+
+    def _edges(self) -> Rows:
+        """Where minibatches start in the order of an epoch, and the last one's end."""
+        edges = np.append(np.arange(0, len(self.rows), self.batch_size), len(self.rows))
+        if len(edges) > 2 and edges[-1] - edges[-2] == 1:  # batch normalisation needs two cells
+            edges = np.delete(edges, -2)
+        return edges
+
+    def _shuffled(self, rng: np.random.Generator) -> Rows:
+        """Blocks of consecutive cells in random order."""
+        starts = rng.permutation(np.arange(0, len(self.rows), self.block_size))
+        places = (starts[:, None] + np.arange(self.block_size)).ravel()
+        return self.rows[places[places < len(self.rows)]]
+
+    def _minibatch(self, counts: NDArray[np.float32], rows: Rows) -> dict[str, Tensor]:
+        others = {name: torch.from_numpy(values[rows]) for name, values in self.annotations.items()}
+        return {REGISTRY_KEYS.X_KEY: torch.from_numpy(counts), **others}

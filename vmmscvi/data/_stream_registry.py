@@ -1,0 +1,146 @@
+"""Batches and covariates of cells on disk, registered as scvi-tools registers those of AnnData."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from numpy.typing import NDArray
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    LayerField,
+    NumericalJointObsField,
+    NumericalObsField,
+)
+
+from vmmscvi.data._stream_files import CountFiles
+
+Columns = Mapping[str, str | list[str] | None]
+
+
+def register(
+    files: CountFiles, columns: Columns, file_key: str | None, registry: dict[str, Any] | None
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Register the cells without their counts.
+
+    Parameters
+    ----------
+    files
+        The cells.
+    columns
+        For every argument that names columns of ``obs``, its value.
+    file_key
+        Name of a column to be made of the files' names.
+    registry
+        Registry of other cells, whose genes, batches and categories these have.
+
+    Returns
+    -------
+    Registry as of ``SCVI_VMM.setup_anndata``, and arrays of shape ``(n_cells, n_columns)`` of codes and
+    covariates, by their names in it.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, a batch is unknown or has one cell, genes are others, or covariates are not
+        finite.
+    """
+    from vmmscvi.model._validation import check_batches, check_covariates
+
+    obs = _read_obs(files, columns, file_key)
+    if registry is not None:
+        _check_genes(files, registry)
+        _check_known(obs, columns, registry)
+    nothing = sp.csr_matrix(files.shape, dtype=np.float32)
+    cells = AnnData(
+        X=nothing if files.layer is None else None,
+        obs=obs,
+        var=pd.DataFrame(index=files.var_names),
+        layers={} if files.layer is None else {files.layer: nothing},
+    )
+    manager = AnnDataManager(
+        fields=[
+            LayerField(REGISTRY_KEYS.X_KEY, files.layer, is_count_data=True),
+            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, columns["batch_key"]),
+            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, columns["labels_key"]),
+            NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, columns["size_factor_key"], required=False),
+            CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, columns["categorical_covariate_keys"]),
+            NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, columns["continuous_covariate_keys"]),
+        ],
+        setup_method_args={
+            "model_name": "SCVI_VMM",
+            "setup_method_name": "setup_anndata",
+            "setup_args": {"layer": files.layer, **columns},
+        },
+    )
+    manager.register_fields(cells, source_registry=registry)
+    if registry is None:
+        check_batches(manager)
+    check_covariates(manager)
+    annotations = {
+        name: _as_columns(manager.get_from_registry(name))
+        for name in manager.data_registry
+        if name != REGISTRY_KEYS.X_KEY
+    }
+    return manager.registry if registry is None else registry, annotations
+
+
+def _read_obs(files: CountFiles, columns: Columns, file_key: str | None) -> pd.DataFrame:
+    """Columns that are asked for, and the one that is made."""
+    obs = files.obs(sorted({name for value in columns.values() for name in _as_list(value)} - {file_key}))
+    if file_key is not None:
+        stems = [path.name.removesuffix(".h5ad") for path in files.paths]
+        if len(set(stems)) < len(stems):
+            raise ValueError(f"`file_key` needs files of different names, found {stems}.")
+        obs[file_key] = pd.Categorical.from_codes(
+            files.file_of(np.arange(len(obs))).astype(np.int32), categories=stems
+        )
+    for argument, value in columns.items():
+        missing = [name for name in _as_list(value) if name not in obs]
+        if missing:
+            raise ValueError(
+                f"`{argument}`: {missing[0]!r} is not a column of `obs` in all files; the first one has "
+                f"{files.obs_columns()[:20]}. Pass the name of a column."
+            )
+    obs.index = obs.index.astype(str)
+    return obs
+
+
+def _check_genes(files: CountFiles, registry: dict[str, Any]) -> None:
+    expected = registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]["column_names"]
+    if not np.array_equal(np.asarray(expected).astype(str), files.var_names.to_numpy().astype(str)):
+        raise ValueError(
+            f"`files` have {files.shape[1]} genes, which are not the {len(expected)} genes of `registry`, or "
+            "in another order."
+        )
+
+
+def _check_known(obs: pd.DataFrame, columns: Columns, registry: dict[str, Any]) -> None:
+    batch_key = columns["batch_key"]
+    if batch_key is None:
+        return
+    known = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]["categorical_mapping"]
+    unknown = sorted(map(str, set(obs[batch_key].unique()) - set(known)))
+    if unknown:
+        raise ValueError(
+            f"`batch_key` {batch_key!r} has batches that the model was not trained with: {unknown[:5]}; it "
+            f"knows {[str(name) for name in known[:20]]}."
+        )
+
+
+def _as_list(value: str | Sequence[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or [])
+
+
+def _as_columns(values: Any) -> NDArray[Any]:
+    """Two-dimensional, of the types that scvi-tools' own loader gives."""
+    table = np.asarray(values)
+    is_code = np.issubdtype(table.dtype, np.integer)
+    return table.reshape(len(table), -1).astype(np.int64 if is_code else np.float32)
