@@ -148,20 +148,16 @@ def test_precisions_start_from_clusters_and_the_posteriors_of_their_cells(
         covariance = covariance.mT @ covariance
     r = mixture.responsibilities / mixture.responsibilities.sum(0)
     spread = torch.diag_embed(r.mT @ torch.as_tensor(variance).double())
-    # the Wishart counts as some cells among those of the cluster, of which there are as many as there are
+    # the Wishart counts as one cell among those of the cluster, of which there are as many as there are
     counts = mixture.responsibilities.sum(0)[:, None, None]
     root = start.module.prior.wishart_scatter_root.double()
-    prior_counts = mixture.wishart_df - 4 - 1
     scatter = root @ root.mT
     # and it is what the clusters' cells have on average
     weights = mixture.weights[:, None, None]
     torch.testing.assert_close(
-        scatter / prior_counts,
-        mixture.expected_covariance + (weights * spread).sum(0),
-        rtol=1e-4,
-        atol=1e-4,
+        scatter, mixture.expected_covariance + (weights * spread).sum(0), rtol=1e-4, atol=1e-4
     )
-    expected = (counts * (mixture.covariance + spread) + scatter) / (counts + prior_counts)
+    expected = (counts * (mixture.covariance + spread) + scatter) / (counts + 1)
     torch.testing.assert_close(covariance, expected, rtol=1e-4, atol=1e-4)
 
 

@@ -37,7 +37,7 @@ class ClusterTreeMixin(ClusteringMixin):
             Cells that the tree is made for, as in :meth:`get_cluster_probabilities`.
         n_effective
             How fine the leaves are: number of cells that all the data count as in the search for parts. The
-            default of :meth:`train` is 600. See :func:`vmmscvi.priors.fit_coarsened_mixture`.
+            default of :meth:`train` is 750. See :func:`vmmscvi.priors.fit_coarsened_mixture`.
         seed
             Seed of the search; ``scvi.settings.seed`` by default.
 

@@ -59,9 +59,10 @@ class BayesianMixturePrior(MixturePrior):
         number of clusters has been decided, and the penalty would join those whose posteriors are wide.
     wishart_scale
         Scale ``c`` of the Wishart: ``"half"``, ``"paper"``, ``"reference"`` or a positive number; see
-        :func:`wishart_scale_factor`. ``"learned"``: :meth:`start_from` gives the Wishart the degrees of
-        freedom that were learned from the embedding, and as its mode the inverse of the covariance that
-        clusters have there; ``"half"`` until then.
+        :func:`wishart_scale_factor`. ``"learned"``: :meth:`start_from` replaces ``c I`` by the inverse of
+        the covariance that clusters in the embedding have on average, which is then the mode; ``"half"``
+        until then. Degrees of freedom are the paper's ``p + 2`` all the same: more of them would make small
+        components as wide as the others, and those die.
     """
 
     fitted_by_empirical_bayes = True
@@ -83,8 +84,6 @@ class BayesianMixturePrior(MixturePrior):
         self.has_found_components = False
         self.wishart_scatter_root: Tensor
         self.register_buffer("wishart_scatter_root", self._round_scatter_root(n_components, n_latent))
-        self.wishart_df: Tensor
-        self.register_buffer("wishart_df", torch.tensor(n_latent + 2.0))
         self.pi_logits = nn.Parameter(torch.zeros(n_components))
         self.precision_cholesky = PrecisionCholesky(n_components, n_latent)
         self.inverse_alpha = PositiveScalar(1.0)
@@ -114,28 +113,20 @@ class BayesianMixturePrior(MixturePrior):
         if self.wishart_scale == "learned":
             expected = mixture.expected_covariance
             within = (weights * (mixture.covariance if expected is None else expected)).sum(0)
-            self._learn_wishart(within + (weights * variance).sum(0), mixture.wishart_df)
+            self.wishart_scatter_root.copy_(torch.linalg.cholesky(within + (weights * variance).sum(0)))
         root = self.wishart_scatter_root.to(covariance)
-        counts, prior_counts = n_effective * weights, float(self.wishart_df) - self.n_latent - 1.0
-        covariance = (root @ root.mT + counts * covariance) / (counts + prior_counts)
+        counts = n_effective * weights
+        covariance = (root @ root.mT + counts * covariance) / (counts + 1.0)
         self.pi_logits.copy_(mixture.weights.log())
         self.precision_cholesky.assign(torch.linalg.cholesky(torch.cholesky_inverse(
             torch.linalg.cholesky(covariance)
         )))  # fmt: skip
         self.is_started = self.has_found_components = True
 
-    def _learn_wishart(self, covariance: Tensor, df: float | None) -> None:
-        """Let the mode of the Wishart prior be the inverse of a covariance."""
-        if df is not None:
-            self.wishart_df.fill_(df)
-        scatter = covariance * (float(self.wishart_df) - self.n_latent - 1.0)
-        self.wishart_scatter_root.copy_(torch.linalg.cholesky(scatter))
-
     @torch.no_grad()
     def resize(self, n_components: int) -> None:
         """Change the number of components; what they were is forgotten."""
         self.n_components = n_components
-        self.wishart_df.fill_(self.n_latent + 2.0)
         root = self._round_scatter_root(n_components, self.n_latent)
         self.wishart_scatter_root = root.to(self.wishart_scatter_root)
         self.pi_logits.data = self.pi_logits.new_zeros(n_components)
@@ -193,9 +184,7 @@ class BayesianMixturePrior(MixturePrior):
         log_prob = (
             F.log_prior_mixing(self.pi_logits, inverse_alpha)
             + F.log_prior_centers(*self._centers(centers)).sum()
-            + F.log_prior_precision(
-                self.precision_cholesky(), self.wishart_scatter_root, self.wishart_df
-            ).sum()
+            + F.log_prior_precision(self.precision_cholesky(), self.wishart_scatter_root).sum()
         )
         if self.inference == "MAP-DP":
             log_prob = log_prob + F.log_prior_inverse_alpha(inverse_alpha)

@@ -43,7 +43,7 @@ from torch import Tensor
 
 from vmmscvi.priors._evidence import Evidence, Wishart, merge_gain, most_likely_wishart, whitening_of_clusters
 
-N_EFFECTIVE = 600.0
+N_EFFECTIVE = 750.0
 """Number of cells that the data count as by default."""
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
 
