@@ -18,7 +18,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-SIMULATED = ("well_separated", "nested_rare", "strong_batch", "single_type", "continuum")
+SIMULATED = ("well_separated", "nested_rare", "strong_batch", "many_types", "single_type", "continuum")
 RESOLUTIONS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
 N_STEPS, BATCH_SIZE = 1000, 256
 

@@ -441,7 +441,13 @@ def test_types_can_be_told_apart_once_strong_batch_effects_are_subtracted():
 
 @pytest.mark.parametrize(
     ("name", "n_types", "n_batches"),
-    [("well_separated", 6, 2), ("strong_batch", 6, 4), ("single_type", 1, 1), ("continuum", 5, 1)],
+    [
+        ("well_separated", 6, 2),
+        ("strong_batch", 6, 4),
+        ("many_types", 40, 3),
+        ("single_type", 1, 1),
+        ("continuum", 5, 1),
+    ],
 )
 def test_presets_have_their_types_and_batches(name, n_types, n_batches):
     adata = simulate_preset(name, n_cells=300, n_genes=200, seed=1)

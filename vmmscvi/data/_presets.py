@@ -36,6 +36,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "batch_effect": 0.6,
             "missing": {"batch1": ["type3"]},
         },
+        "many_types": {"n_cells": 12_000, "n_types": 40},
         "single_type": {"n_types": 1, "n_batches": 1},
         # The first and last state have half a stretch of the path: half the cells keep the density even.
         "continuum": {
@@ -60,6 +61,7 @@ def simulate_preset(name: str, *, seed: int | np.random.Generator = 0, **overrid
           two subtypes, and a type of exactly 0.5% (50 cells).
         - ``"strong_batch"``: six types in four batches that differ more than many types do; one type is
           missing in one batch.
+        - ``"many_types"``: 12,000 cells of forty types of random sizes in three batches.
         - ``"single_type"``: one type, one batch: nothing to cluster.
         - ``"continuum"``: cells spread evenly on a path through five states, one batch: no clusters, but
           structure.
