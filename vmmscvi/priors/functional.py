@@ -230,13 +230,11 @@ def log_prior_centers(loc: Tensor, scale: Tensor | None) -> Tensor:
     return log_prob - 0.5 * scale.flatten(start_dim=1).square().sum(-1)
 
 
-def log_prior_precision(
-    precision_cholesky: Tensor, scatter_root: Tensor, df: float | Tensor | None = None
-) -> Tensor:
-    r"""Log-density of the precisions, :math:`\Lambda_j \sim \mathrm{Wishart}(\nu, V)`.
+def log_prior_precision(precision_cholesky: Tensor, scatter_root: Tensor) -> Tensor:
+    r"""Log-density of the precisions, :math:`\Lambda_j \sim \mathrm{Wishart}(p + 2, V)`.
 
     A density of :math:`\Lambda_j` itself (no Jacobian of the Cholesky factor). Its mean is
-    :math:`\nu V`, its mode :math:`(\nu - p - 1) V`.
+    :math:`(p + 2) V`, its mode :math:`V`.
 
     Parameters
     ----------
@@ -245,23 +243,20 @@ def log_prior_precision(
     scatter_root
         Lower Cholesky factor of :math:`V^{-1}`, shape ``(p, p)``; of the paper's :math:`V = c I` it is
         :math:`c^{-1/2} I`.
-    df
-        Degrees of freedom :math:`\nu > p - 1`; the paper's ``p + 2`` by default.
 
     Returns
     -------
     Tensor of shape ``(K,)``.
     """
     p = precision_cholesky.shape[-1]
-    df = torch.as_tensor(
-        p + 2.0 if df is None else df, dtype=precision_cholesky.dtype, device=precision_cholesky.device
-    )
+    df = p + 2.0
+    half_df = torch.as_tensor(0.5 * df, dtype=precision_cholesky.dtype, device=precision_cholesky.device)
     log_normaliser = (
-        0.5 * df * p * math.log(2.0) - df * log_diagonal_sum(scatter_root) + torch.mvlgamma(0.5 * df, p)
+        0.5 * df * p * math.log(2.0) - df * log_diagonal_sum(scatter_root) + torch.mvlgamma(half_df, p)
     )
     trace = (scatter_root.mT @ precision_cholesky).square().sum((-2, -1))
-    # the exponent of |Lambda| is (df - p - 1) / 2, and log|Lambda| = 2 sum log diag(L)
-    return (df - p - 1.0) * log_diagonal_sum(precision_cholesky) - 0.5 * trace - log_normaliser
+    # the exponent of |Lambda| is (df - p - 1) / 2 = 1/2, and log|Lambda| = 2 sum log diag(L)
+    return log_diagonal_sum(precision_cholesky) - 0.5 * trace - log_normaliser
 
 
 def log_diagonal_sum(triangular: Tensor) -> Tensor:
