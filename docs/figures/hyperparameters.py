@@ -173,7 +173,7 @@ def draw(parameter: str, table: pd.DataFrame) -> None:
     axes[0].axhline(N_TYPES, color="0.6", lw=0.8, ls="--")
     axes[0].set_ylim(bottom=0)
     axes[1].set_ylim(0, 1.02)
-    if parameter in BOTH_STARTS:
+    if rows["start"].nunique() > 1:
         axes[1].legend(loc="lower right")
     saved(figure, STATIC / f"hyperparameter_{parameter}.svg")
 

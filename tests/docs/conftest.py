@@ -22,7 +22,7 @@ from vmmscvi.data import simulate_counts
 from vmmscvi.vae import VAE
 
 N_CELLS = {"counts": 240, "reference": 240, "query": 120}
-N_EPOCHS = 4
+N_EPOCHS = 6
 """What is tested is that examples run, not what they find, but for there being several clusters."""
 
 
