@@ -149,7 +149,7 @@ def run_missing(seeds: list[int], parameters: list[str]) -> None:
 def draw(parameter: str, table: pd.DataFrame) -> None:
     """Draw clusters and agreement against the values of one parameter."""
     rows = table[table["parameter"] == parameter]
-    values = [str(value) for value in VALUES[parameter]]
+    values = [str(value) for value in VALUES[parameter] if str(value) in set(rows["value"])]
     ticks = [value.removesuffix(".0") for value in values]
     figure, axes = axes_pair()
     for ax, column, label in zip(
