@@ -232,7 +232,7 @@ def infer(n_cells: int, arguments: argparse.Namespace) -> Result:
     result |= stopwatch.read("predict")
     stopwatch = Stopwatch()
     with torch.inference_mode():
-        assigned = [model.module.assign(chunk) for chunk in torch.as_tensor(z).split(16_384)]
+        assigned = [model.module.assign(chunk) for chunk in torch.split(torch.as_tensor(z), 16_384)]
     result |= stopwatch.read("labels")
     if not np.array_equal(torch.cat(assigned).numpy(), clusters.to_numpy().astype(int)):
         raise RuntimeError("Labels from the embedding are not those from the counts.")

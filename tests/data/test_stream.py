@@ -16,11 +16,13 @@ import scipy.sparse as sp
 import scvi
 import torch
 from anndata import AnnData
+from lightning.pytorch.callbacks import Callback
 from sklearn.metrics import adjusted_rand_score
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.data import StreamedCounts, simulate_counts
 from vmmscvi.data._stream_files import OpenCounts
+from vmmscvi.train import ResumableCheckpoint
 
 SMALL = {"batch_size": 16, "block_size": 4, "buffer_size": 64}
 
@@ -181,21 +183,29 @@ def test_files_can_be_batches(files: list[Path]) -> None:
 
 
 def test_other_cells_are_coded_as_those_of_the_model(adata: AnnData, files: list[Path]) -> None:
-    reference = StreamedCounts(files, batch_key="batch", **SMALL)
+    setup = {"batch_key": "batch", "labels_key": "cell_type", "categorical_covariate_keys": ["donor"]}
+    registry = StreamedCounts(files, **setup, **SMALL).registry
     second = adata[adata.obs["batch"] == adata.obs["batch"].unique()[1]].copy()
     path = files[0].with_name("second.h5ad")
     second.write_h5ad(path)
-    other = StreamedCounts(path, batch_key="batch", registry=reference.registry, **SMALL)
-    known = list(reference.registry["field_registries"]["batch"]["state_registry"]["categorical_mapping"])
+    other = StreamedCounts(path, registry=registry, **SMALL)
+    assert other.registry is registry
+    known = list(registry["field_registries"]["batch"]["state_registry"]["categorical_mapping"])
     expected = known.index(str(second.obs["batch"].iloc[0]))
     assert set(gathered(other.inference_dataloader())["batch"].ravel()) == {expected}
-    second.obs["batch"] = "elsewhere"
-    second.write_h5ad(path)
-    with pytest.raises(ValueError, match=r"`batch_key` 'batch' has batches .*elsewhere"):
-        StreamedCounts(path, batch_key="batch", registry=reference.registry, **SMALL)
+    for argument, column in {
+        "batch_key": "batch",
+        "labels_key": "cell_type",
+        "categorical_covariate_keys": "donor",
+    }.items():
+        changed = second.copy()
+        changed.obs[column] = "elsewhere"
+        changed.write_h5ad(path)
+        with pytest.raises(ValueError, match=rf"`{argument}`: '{column}' has values .*elsewhere"):
+            StreamedCounts(path, registry=registry, **SMALL)
     second[:, 1:].write_h5ad(path)
     with pytest.raises(ValueError, match="`files` have 99 genes"):
-        StreamedCounts(path, registry=reference.registry, **SMALL)
+        StreamedCounts(path, registry=registry, **SMALL)
 
 
 def no_file(path: Path, adata: AnnData) -> dict[str, Any]:
@@ -344,6 +354,35 @@ def test_training_without_validation_cells_needs_no_early_stopping(
     assert "elbo_validation" not in model.history
     with pytest.raises(ValueError, match="`cells` must be one of"):
         streamed.inference_dataloader("validation")
+
+
+class Kill(Callback):
+    """End the training in the middle of its third epoch."""
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == 2 * trainer.num_training_batches + 3:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
+    files: list[Path], short_training: dict[str, Any], tmp_path: Path
+) -> None:
+    def train(**arguments: Any) -> SCVI_VMM:
+        streamed = StreamedCounts(files, batch_key="batch", **SMALL)
+        model = SCVI_VMM(registry=streamed.registry, n_components=8, n_hidden=16, n_latent=4)
+        training = {**short_training, "start": "embedding", "max_epochs": 4, "n_warmup_epochs": 1}
+        model.train(datamodule=streamed, **training, **arguments)
+        return model
+
+    expected = train()
+    scvi.settings.seed = 0
+    checkpoint = ResumableCheckpoint(tmp_path / "run.ckpt")
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        train(callbacks=[checkpoint, Kill()])
+    scvi.settings.seed = 7
+    resumed = train(ckpt_path=checkpoint.resume_path)
+    for name, value in expected.module.state_dict().items():
+        torch.testing.assert_close(resumed.module.state_dict()[name], value, rtol=0, atol=0, msg=name)
 
 
 def test_clusters_are_as_good_as_in_memory(tmp_path: Path) -> None:

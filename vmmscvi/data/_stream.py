@@ -43,8 +43,8 @@ class StreamedCounts(LightningDataModule):
         Name of a column of ``obs`` to be made, which says what file a cell is from (its name without
         suffix); so that files can be batches, ``file_key="dataset", batch_key="dataset"``.
     registry
-        Registry of a trained model, ``model.registry_``, whose genes and batches these cells have; for
-        inference on other cells than it was trained on. By default these cells define batches.
+        Registry of a trained model, ``model.registry_``, whose genes, batches and categories these cells
+        have, and by default its columns; for inference on other cells than it was trained on.
     train_size
         Share of cells to train on; the others are for validation. Blocks are split, not single cells.
     batch_size
@@ -149,7 +149,18 @@ class StreamedCounts(LightningDataModule):
             raise ValueError(
                 "`datamodule`: counts are streamed to one process, not to several. Pass `devices=1`."
             )
-        return self._loader(self.train_idx, self.batch_size, seed=self.seed)
+        loader = self._loader(self.train_idx, self.batch_size, seed=self.seed)
+        if self.trainer is not None:  # which may resume an interrupted training
+            loader.epoch = self.trainer.current_epoch
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the seed of the order."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the order of cells from a checkpoint."""
+        self.seed = state_dict["seed"]
 
     def val_dataloader(self) -> MinibatchLoader | list[Any]:
         """Minibatches of validation cells, in the files' order."""

@@ -37,7 +37,8 @@ class CountFiles:
         self.paths, self.layer = list(paths), layer
         if not self.paths:
             raise ValueError("`files` is empty: pass the path of at least one h5ad file.")
-        pointers, n_obs = [], []
+        pointers: list[Rows] = []
+        n_obs = []
         for path in self.paths:
             with _open(path) as file:
                 matrix = self._matrix(file, path)
@@ -69,7 +70,7 @@ class CountFiles:
         columns
             Their names.
         """
-        parts = []
+        parts: list[pd.DataFrame] = []
         for path in self.paths:
             with _open(path) as file:
                 found = [name for name in columns if name in file["obs"]]

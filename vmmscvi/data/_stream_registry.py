@@ -39,7 +39,8 @@ def register(
     file_key
         Name of a column to be made of the files' names.
     registry
-        Registry of other cells, whose genes, batches and categories these have.
+        Registry of other cells, whose genes, batches and categories these have, and whose columns are meant
+        where ``columns`` has none.
 
     Returns
     -------
@@ -49,11 +50,13 @@ def register(
     Raises
     ------
     ValueError
-        If a column is missing, a batch is unknown or has one cell, genes are others, or covariates are not
-        finite.
+        If a column is missing, a batch or category is unknown, a batch has one cell, genes are others, or
+        covariates are not finite.
     """
     from vmmscvi.model._validation import check_batches, check_covariates
 
+    if registry is not None:
+        columns = {name: value or registry["setup_args"].get(name) for name, value in columns.items()}
     obs = _read_obs(files, columns, file_key)
     if registry is not None:
         _check_genes(files, registry)
@@ -123,16 +126,23 @@ def _check_genes(files: CountFiles, registry: dict[str, Any]) -> None:
 
 
 def _check_known(obs: pd.DataFrame, columns: Columns, registry: dict[str, Any]) -> None:
-    batch_key = columns["batch_key"]
-    if batch_key is None:
-        return
-    known = registry["field_registries"][REGISTRY_KEYS.BATCH_KEY]["state_registry"]["categorical_mapping"]
-    unknown = sorted(map(str, set(obs[batch_key].unique()) - set(known)))
-    if unknown:
-        raise ValueError(
-            f"`batch_key` {batch_key!r} has batches that the model was not trained with: {unknown[:5]}; it "
-            f"knows {[str(name) for name in known[:20]]}."
-        )
+    """Check that all batches, labels and categories are known."""
+    states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
+    categories = states[REGISTRY_KEYS.CAT_COVS_KEY].get("mapping", {})
+    expected = [("categorical_covariate_keys", name, known) for name, known in categories.items()]
+    for argument, field in {
+        "batch_key": REGISTRY_KEYS.BATCH_KEY,
+        "labels_key": REGISTRY_KEYS.LABELS_KEY,
+    }.items():
+        if columns[argument] is not None:
+            expected.append((argument, columns[argument], states[field]["categorical_mapping"]))
+    for argument, column, known in expected:
+        unknown = sorted(map(str, set(obs[column].unique()) - set(known)))
+        if unknown:
+            raise ValueError(
+                f"`{argument}`: {column!r} has values that the model was not trained with: {unknown[:5]}; it "
+                f"knows {[str(name) for name in known[:20]]}."
+            )
 
 
 def _as_list(value: str | Sequence[str] | None) -> list[str]:

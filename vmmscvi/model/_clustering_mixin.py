@@ -72,7 +72,7 @@ class ClusteringMixin:
         prior = self._mixture_prior()
         z = self._latent_tensor(adata, indices, batch_size, dataloader)
         with torch.inference_mode():
-            chunks = [prior.responsibilities(chunk).cpu() for chunk in z.split(CELLS_PER_CHUNK)]
+            chunks = [prior.responsibilities(chunk).cpu() for chunk in torch.split(z, CELLS_PER_CHUNK)]
         names = self._obs_names(adata, indices, dataloader, len(z))
         return pd.DataFrame(torch.cat(chunks).numpy(), index=names, columns=self.component_names())
 
@@ -103,7 +103,9 @@ class ClusteringMixin:
         prior = self._mixture_prior()
         z = self._latent_tensor(adata, indices, batch_size, dataloader)
         with torch.inference_mode():  # not all probabilities at once: K numbers for every cell
-            chunks = [prior.responsibilities(chunk).argmax(1).cpu() for chunk in z.split(CELLS_PER_CHUNK)]
+            chunks = [
+                prior.responsibilities(chunk).argmax(1).cpu() for chunk in torch.split(z, CELLS_PER_CHUNK)
+            ]
         used, codes = np.unique(torch.cat(chunks).numpy(), return_inverse=True)
         clusters = pd.Categorical.from_codes(codes, categories=[str(i) for i in used])
         names = self._obs_names(adata, indices, dataloader, len(z))
@@ -151,7 +153,9 @@ class ClusteringMixin:
         prior = self._trained_prior()
         z = self._latent_tensor(adata, indices, batch_size, dataloader)
         with torch.inference_mode():
-            log_density = torch.cat([prior.log_prob(chunk).cpu() for chunk in z.split(CELLS_PER_CHUNK)])
+            log_density = torch.cat(
+                [prior.log_prob(chunk).cpu() for chunk in torch.split(z, CELLS_PER_CHUNK)]
+            )
         names = self._obs_names(adata, indices, dataloader, len(z))
         return pd.Series(log_density.numpy(), index=names, name="prior_log_density")
 
