@@ -25,7 +25,7 @@ from typing import Any
 
 PARTS = ("simulate", "train", "infer", "leiden")
 N_GENES, N_TYPES, N_BATCHES = 2000, 20, 4
-COUNTS_PER_CELL = 450
+COUNTS_PER_CELL = 280
 CELLS_PER_CHUNK = 2000
 Result = dict[str, float]
 

@@ -386,24 +386,25 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
 
 
 def test_clusters_are_as_good_as_in_memory(tmp_path: Path) -> None:
-    adata = simulate_counts(n_cells=600, n_genes=200, n_types=4, n_batches=2, seed=1)
+    adata = simulate_counts(
+        n_cells=400, n_genes=100, n_types=4, n_batches=2, marker_log_fold_change=3.0, seed=1
+    )
     adata = adata[np.argsort(adata.obs["cell_type"].astype(str), kind="stable")].copy()  # the hardest order
     adata.write_h5ad(tmp_path / "counts.h5ad")
-    training = {"max_epochs": 60, "lr": 5e-3, "accelerator": "cpu", "enable_progress_bar": False}
-    sizes = {"n_components": 15, "n_hidden": 32, "n_latent": 6}
+    training = {"max_epochs": 20, "lr": 1e-2, "accelerator": "cpu", "enable_progress_bar": False}
+    sizes = {"n_components": 10, "n_hidden": 32, "n_latent": 5}
     scvi.settings.seed = 0
     SCVI_VMM.setup_anndata(adata, batch_key="batch")
     in_memory = SCVI_VMM(adata, **sizes)
-    in_memory.train(**training, batch_size=64)
+    in_memory.train(**training, batch_size=32)
     scvi.settings.seed = 0
     streamed = StreamedCounts(
-        tmp_path / "counts.h5ad", batch_key="batch", batch_size=64, block_size=8, buffer_size=256
+        tmp_path / "counts.h5ad", batch_key="batch", batch_size=32, block_size=8, buffer_size=128
     )
     from_disk = SCVI_VMM(registry=streamed.registry, **sizes)
     from_disk.train(**training, datamodule=streamed)
     found = [in_memory.predict(), from_disk.predict(dataloader=streamed.inference_dataloader())]
-    types = adata.obs["cell_type"]
-    qualities = [adjusted_rand_score(types, clusters) for clusters in found]
-    assert adjusted_rand_score(*found) > 0.7
-    assert qualities[1] > 0.7
+    qualities = [adjusted_rand_score(adata.obs["cell_type"], clusters) for clusters in found]
+    together = adjusted_rand_score(*found)
+    assert min(*qualities, together) > 0.6, (qualities, together)
     assert qualities[1] > qualities[0] - 0.1

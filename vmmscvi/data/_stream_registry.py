@@ -128,7 +128,7 @@ def _check_genes(files: CountFiles, registry: dict[str, Any]) -> None:
 def _check_known(obs: pd.DataFrame, columns: Columns, registry: dict[str, Any]) -> None:
     """Check that all batches, labels and categories are known."""
     states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
-    categories = states[REGISTRY_KEYS.CAT_COVS_KEY].get("mapping", {})
+    categories = states[REGISTRY_KEYS.CAT_COVS_KEY].get(CategoricalJointObsField.MAPPINGS_KEY, {})
     expected = [("categorical_covariate_keys", name, known) for name, known in categories.items()]
     for argument, field in {
         "batch_key": REGISTRY_KEYS.BATCH_KEY,
