@@ -150,8 +150,7 @@ class StreamedCounts(LightningDataModule):
                 "`datamodule`: counts are streamed to one process, not to several. Pass `devices=1`."
             )
         loader = self._loader(self.train_idx, self.batch_size, seed=self.seed)
-        if self.trainer is not None:  # which may resume an interrupted training
-            loader.epoch = self.trainer.current_epoch
+        loader.trainer = self.trainer
         return loader
 
     def state_dict(self) -> dict[str, Any]:

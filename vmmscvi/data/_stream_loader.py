@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,9 @@ from scvi import REGISTRY_KEYS
 from torch import Tensor
 
 from vmmscvi.data._stream_files import CountFiles, Rows
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
 
 
 class MinibatchLoader:
@@ -51,7 +54,8 @@ class MinibatchLoader:
         self.batch_size, self.buffer_size = batch_size, buffer_size
         self.block_size, self.seed = block_size, seed
         self.epoch = 0
-        """Number of the epoch that comes next."""
+        """Number of the epoch that comes next; a trainer knows better, when it resumes a training."""
+        self.trainer: pl.Trainer | None = None
 
     def __len__(self) -> int:
         return len(self._edges()) - 1
@@ -65,7 +69,8 @@ class MinibatchLoader:
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         edges = self._edges()
         n_together = max(self.buffer_size // self.batch_size, 1)
-        rng = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
+        epoch = self.epoch if self.trainer is None else self.trainer.current_epoch
+        rng = None if self.seed is None else np.random.default_rng([self.seed, epoch])
         self.epoch += 1
         order = self.rows if rng is None else self._shuffled(rng)
         with self.files.open() as counts:
