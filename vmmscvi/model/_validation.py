@@ -33,7 +33,7 @@ def check_keys(adata: AnnData, layer: str | None, columns: Mapping[str, str | Se
         If the layer or a column is missing; names the argument and what there is.
     """
     # of a collection's layers, nothing but the keys can be asked; of anndata 0.13 `None`, which is X, is one
-    layers = [key for key in adata.layers.keys() if key is not None]  # noqa: SIM118
+    layers = [key for key in adata.layers.keys() if key is not None]
     if layer is not None and layer not in layers:
         raise ValueError(
             f"`layer`: {layer!r} is not in `adata.layers`, which has {layers}. Pass one of them, "
