@@ -13,6 +13,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
+from vmmscvi._layers import layer_names
 from vmmscvi.benchmark._datasets_download import cache_folder
 from vmmscvi.benchmark._datasets_paper import MIN_COUNTS, PAPER_DATASETS
 from vmmscvi.benchmark._specs import DatasetSpec
@@ -150,8 +151,8 @@ def _standard(
     for argument, key in (("batch_key", batch_key), ("label_key", label_key)):
         if key is not None and key not in adata.obs:
             raise ValueError(f"`{argument}` is {key!r}; expected one of the columns {list(adata.obs)}.")
-    if layer is not None and layer not in adata.layers:
-        raise ValueError(f"`layer` is {layer!r}; expected one of {list(adata.layers)}, or None for X.")
+    if layer is not None and layer not in layer_names(adata):
+        raise ValueError(f"`layer` is {layer!r}; expected one of {layer_names(adata)}, or None for X.")
     counts = sparse.csr_matrix(adata.X if layer is None else adata.layers[layer], dtype=np.float32)
     _check_counts(counts, origin)
     types = adata.obs[label_key]

@@ -7,6 +7,7 @@ or does what we believe to be a slip, the docstring of the loader says so, and w
 from __future__ import annotations
 
 import gzip
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,9 @@ def load_split_seq(folder: Path, layer: str | None = None) -> AnnData:
 
     _no_layer("split_seq", layer)
     with gzip.open(fetch(SPLIT_SEQ_URL, folder, "GSM3017261_150000_CNS_nuclei.mat.gz")) as file:
-        content = loadmat(file)
+        with warnings.catch_warnings():  # SciPy will return sparse arrays, which is as well
+            warnings.filterwarnings("ignore", "The default value for `spmatrix`", DeprecationWarning)
+            content = loadmat(file)
     samples = _stripped(content["sample_type"])
     clusters = _stripped(content["cluster_assignment"])
     obs = pd.DataFrame(

@@ -15,6 +15,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from vmmscvi import plotting
+from vmmscvi._layers import layer_names
 from vmmscvi._neighbors import neighbor_graph, umap
 from vmmscvi.cli._errors import CommandError, as_command_error
 from vmmscvi.cli._genes import highly_variable_genes
@@ -85,8 +86,8 @@ def check_keys(adata: AnnData, options: IntegrateOptions) -> None:
     """
     if 0 in adata.shape:
         raise CommandError(f"{options.source} has {adata.n_obs} cells and {adata.n_vars} genes.")
-    if options.layer is not None and options.layer not in adata.layers:
-        raise CommandError(f"--layer {options.layer} is not there; layers: {_listed(adata.layers)}.")
+    if options.layer is not None and options.layer not in layer_names(adata):
+        raise CommandError(f"--layer {options.layer} is not there; layers: {_listed(layer_names(adata))}.")
     if options.layer is None and adata.X is None:
         raise CommandError(f"{options.source} has no X; name the layer with the raw counts by --layer.")
     for option, keys in (("--batch-key", (options.batch_key,)), ("--color", options.color)):

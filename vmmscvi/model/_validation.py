@@ -12,6 +12,8 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 
+from vmmscvi._layers import layer_names
+
 ROWS_PER_CHUNK = 8192
 
 
@@ -32,8 +34,7 @@ def check_keys(adata: AnnData, layer: str | None, columns: Mapping[str, str | Se
     ValueError
         If the layer or a column is missing; names the argument and what there is.
     """
-    # of a collection's layers, nothing but the keys can be asked; of anndata 0.13 `None`, which is X, is one
-    layers = [key for key in adata.layers.keys() if key is not None]
+    layers = layer_names(adata)
     if layer is not None and layer not in layers:
         raise ValueError(
             f"`layer`: {layer!r} is not in `adata.layers`, which has {layers}. Pass one of them, "

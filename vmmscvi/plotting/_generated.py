@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 from numpy.typing import NDArray
 
+from vmmscvi._layers import layer_names
 from vmmscvi.plotting._access import categories, coordinates, stored_colors
 from vmmscvi.plotting._embedding import bare_axes, group_legend, point_size
 from vmmscvi.plotting._figure import axes_figure, axes_or_new, open_axes, save_figure, styled
@@ -124,8 +125,8 @@ def generated_expression(
     ValueError
         If the layer is missing, or there are fewer than two common genes with counts.
     """
-    if layer is not None and layer not in adata.layers:
-        raise ValueError(f"`layer` is {layer!r}; expected one of `adata.layers`: {list(adata.layers)}.")
+    if layer is not None and layer not in layer_names(adata):
+        raise ValueError(f"`layer` is {layer!r}; expected one of `adata.layers`: {layer_names(adata)}.")
     common = adata.var_names.intersection(generated.var_names, sort=False)
     counts = adata.X if layer is None else adata.layers[layer]
     real = _gene_means(counts)[adata.var_names.get_indexer(common)]
