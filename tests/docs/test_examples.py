@@ -15,6 +15,7 @@ from markdown_it import MarkdownIt
 
 import vmmscvi
 from vmmscvi import SCVI_VMM
+from vmmscvi.data import simulate_counts
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -93,7 +94,10 @@ def test_there_are_examples_in_docstrings() -> None:
 
 
 @pytest.mark.parametrize("example", documented_examples(), ids=lambda example: example.name)
-def test_the_examples_of_a_docstring_run(example: doctest.DocTest, workplace: Path) -> None:
+def test_the_examples_of_a_docstring_run(
+    example: doctest.DocTest, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vmmscvi.data.simulate_counts", simulate_counts)  # what it returns is documented
     adata = anndata.read_h5ad("counts.h5ad")
     example.globs.update(adata=adata, SCVI_VMM=SCVI_VMM)
     if not any("model = " in line.source for line in example.examples):

@@ -65,7 +65,8 @@ class StreamedCounts(LightningDataModule):
 
     Examples
     --------
-    >>> cells = StreamedCounts(["one.h5ad", "two.h5ad"], batch_key="donor")
+    >>> from vmmscvi.data import StreamedCounts
+    >>> cells = StreamedCounts(["counts.h5ad", "query.h5ad"], batch_key="batch")
     >>> model = SCVI_VMM(registry=cells.registry)
     >>> model.train(datamodule=cells, max_epochs=20)
     >>> z = model.get_latent_representation(dataloader=cells.inference_dataloader())
