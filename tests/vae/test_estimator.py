@@ -115,7 +115,9 @@ def test_decoding_inverts_embedding_up_to_noise(make_vae, blobs) -> None:
     assert np.mean((decoded - blobs.x) ** 2) < 0.1 * blobs.x.var()
 
 
-@pytest.mark.parametrize(("start", "scale", "ratio"), [("cells", "paper", 1.0), ("embedding", "learned", 5.0)])
+@pytest.mark.parametrize(
+    ("start", "scale", "ratio"), [("cells", "paper", 1.0), ("embedding", "learned", 5.0)]
+)
 def test_scale_and_learning_rate_of_the_prior_go_with_its_start(make_vae, blobs, start, scale, ratio) -> None:
     plans: list[float] = []
 
