@@ -172,7 +172,7 @@ def open_counts(n_cells: int, arguments: argparse.Namespace) -> Any:
     import scvi
     import torch
 
-    from vmmscvi.data import StreamedCounts
+    from vmmscvi.dataloaders import StreamedCounts
 
     torch.set_num_threads(arguments.threads)
     scvi.settings.verbosity = logging.ERROR

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vmmscvi import benchmark, data, model, module, plotting, priors, train, vae
+    from vmmscvi import benchmark, data, dataloaders, model, module, plotting, priors, train, vae
     from vmmscvi import plotting as pl
     from vmmscvi.model import SCVI_VMM
 
@@ -21,6 +21,7 @@ __all__ = [
     "__version__",
     "benchmark",
     "data",
+    "dataloaders",
     "model",
     "module",
     "pl",
@@ -34,7 +35,17 @@ __all__ = [
 # wait for.
 _MODULES = {
     name: f"vmmscvi.{name}"
-    for name in ("benchmark", "data", "model", "module", "plotting", "priors", "train", "vae")
+    for name in (
+        "benchmark",
+        "data",
+        "dataloaders",
+        "model",
+        "module",
+        "plotting",
+        "priors",
+        "train",
+        "vae",
+    )
 }
 _MODULES["pl"] = "vmmscvi.plotting"
 

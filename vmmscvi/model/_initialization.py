@@ -29,8 +29,8 @@ class InitializePseudoInputs(Callback):
 
     With scvi-tools' own splitter, cells are drawn uniformly from the training set with a generator of their
     own, so that the global random state is not consumed; so they are by
-    :class:`vmmscvi.data.StreamedCounts`. With other data modules they are the first cells that the training
-    loader yields.
+    :class:`vmmscvi.dataloaders.StreamedCounts`. With other data modules they are the first cells that the
+    training loader yields.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""Batches and covariates of cells on disk, registered as scvi-tools registers those of AnnData."""
+"""Batches and covariates of cells on disk, registered as those of an AnnData."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -11,22 +11,28 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
-from scvi.data import AnnDataManager
-from scvi.data.fields import (
-    CategoricalJointObsField,
-    CategoricalObsField,
-    LayerField,
-    NumericalJointObsField,
-    NumericalObsField,
-)
+from scvi.data.fields import CategoricalJointObsField
 
-from vmmscvi.data._stream_files import CountFiles
+from vmmscvi.dataloaders._count_files import CountFiles
+from vmmscvi.model import SCVI_VMM
+from vmmscvi.model._validation import check_batches, check_covariates
 
-Columns = Mapping[str, str | list[str] | None]
+
+class ObsColumns(TypedDict, total=False):
+    """Columns of ``obs``, as :meth:`vmmscvi.SCVI_VMM.setup_anndata` names them."""
+
+    batch_key: str | None
+    labels_key: str | None
+    size_factor_key: str | None
+    categorical_covariate_keys: list[str] | None
+    continuous_covariate_keys: list[str] | None
+
+
+Columns = Mapping[str, Any]
 
 
 def register(
-    files: CountFiles, columns: Columns, file_key: str | None, registry: dict[str, Any] | None
+    files: CountFiles, columns: ObsColumns, file_key: str | None, registry: dict[str, Any] | None
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Register the cells without their counts.
 
@@ -35,7 +41,7 @@ def register(
     files
         The cells.
     columns
-        For every argument that names columns of ``obs``, its value.
+        Columns of ``obs``.
     file_key
         Name of a column to be made of the files' names.
     registry
@@ -44,8 +50,8 @@ def register(
 
     Returns
     -------
-    Registry as of ``SCVI_VMM.setup_anndata``, and arrays of shape ``(n_cells, n_columns)`` of codes and
-    covariates, by their names in it.
+    Registry as of :meth:`vmmscvi.SCVI_VMM.setup_anndata`, and arrays of shape ``(n_cells, n_columns)`` of
+    codes and covariates, by their names in it.
 
     Raises
     ------
@@ -53,14 +59,14 @@ def register(
         If a column is missing, a batch or category is unknown, a batch has one cell, genes are others, or
         covariates are not finite.
     """
-    from vmmscvi.model._validation import check_batches, check_covariates
-
+    asked: dict[str, Any] = {**columns}
     if registry is not None:
-        columns = {name: value or registry["setup_args"].get(name) for name, value in columns.items()}
-    obs = _read_obs(files, columns, file_key)
+        known = {name: registry["setup_args"].get(name) for name in ObsColumns.__annotations__}
+        asked = known | {name: value for name, value in asked.items() if value}
+    obs = _read_obs(files, asked, file_key)
     if registry is not None:
         _check_genes(files, registry)
-        _check_known(obs, columns, registry)
+        _check_known(obs, asked, registry)
     nothing = sp.csr_matrix(files.shape, dtype=np.float32)
     cells = AnnData(
         X=nothing if files.layer is None else None,
@@ -68,22 +74,8 @@ def register(
         var=pd.DataFrame(index=files.var_names),
         layers={} if files.layer is None else {files.layer: nothing},
     )
-    manager = AnnDataManager(
-        fields=[
-            LayerField(REGISTRY_KEYS.X_KEY, files.layer, is_count_data=True),
-            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, columns["batch_key"]),
-            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, columns["labels_key"]),
-            NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, columns["size_factor_key"], required=False),
-            CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, columns["categorical_covariate_keys"]),
-            NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, columns["continuous_covariate_keys"]),
-        ],
-        setup_method_args={
-            "model_name": "SCVI_VMM",
-            "setup_method_name": "setup_anndata",
-            "setup_args": {"layer": files.layer, **columns},
-        },
-    )
-    manager.register_fields(cells, source_registry=registry)
+    SCVI_VMM.setup_anndata(cells, layer=files.layer, source_registry=registry, **asked)
+    manager = SCVI_VMM._get_most_recent_anndata_manager(cells, required=True)
     if registry is None:
         check_batches(manager)
     check_covariates(manager)
@@ -134,7 +126,7 @@ def _check_known(obs: pd.DataFrame, columns: Columns, registry: dict[str, Any]) 
         "batch_key": REGISTRY_KEYS.BATCH_KEY,
         "labels_key": REGISTRY_KEYS.LABELS_KEY,
     }.items():
-        if columns[argument] is not None:
+        if columns.get(argument) is not None:
             expected.append((argument, columns[argument], states[field]["categorical_mapping"]))
     for argument, column, known in expected:
         unknown = sorted(map(str, set(obs[column].unique()) - set(known)))

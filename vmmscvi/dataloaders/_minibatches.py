@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
-from vmmscvi.data._stream_files import CountFiles, Rows
+from vmmscvi.dataloaders._count_files import CountFiles, Rows
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

@@ -12,9 +12,9 @@ import pandas as pd
 from lightning.pytorch import LightningDataModule
 from scvi import settings
 
-from vmmscvi.data._stream_files import CountFiles, Rows
-from vmmscvi.data._stream_loader import MinibatchLoader
-from vmmscvi.data._stream_registry import register
+from vmmscvi.dataloaders._count_files import CountFiles, Rows
+from vmmscvi.dataloaders._minibatches import MinibatchLoader
+from vmmscvi.dataloaders._registration import ObsColumns, register
 
 N_CHECKED = 4096
 """Cells whose counts are looked at before training; without any count are found all."""
@@ -65,7 +65,7 @@ class StreamedCounts(LightningDataModule):
 
     Examples
     --------
-    >>> from vmmscvi.data import StreamedCounts
+    >>> from vmmscvi.dataloaders import StreamedCounts
     >>> cells = StreamedCounts(["counts.h5ad", "query.h5ad"], batch_key="batch")
     >>> model = SCVI_VMM(registry=cells.registry)
     >>> model.train(datamodule=cells, max_epochs=20)
@@ -102,13 +102,13 @@ class StreamedCounts(LightningDataModule):
         self.files = CountFiles([Path(path) for path in paths], layer)
         self.batch_size, self.block_size, self.buffer_size = batch_size, block_size, buffer_size
         self.seed: int = (settings.seed or 0) if seed is None else seed
-        columns = {
-            "batch_key": batch_key,
-            "labels_key": labels_key,
-            "size_factor_key": size_factor_key,
-            "categorical_covariate_keys": categorical_covariate_keys,
-            "continuous_covariate_keys": continuous_covariate_keys,
-        }
+        columns = ObsColumns(
+            batch_key=batch_key,
+            labels_key=labels_key,
+            size_factor_key=size_factor_key,
+            categorical_covariate_keys=categorical_covariate_keys,
+            continuous_covariate_keys=continuous_covariate_keys,
+        )
         self.registry, self.annotations = register(self.files, columns, file_key, registry)
         self.train_idx, self.val_idx = self._split(train_size)
         self._check_counts()

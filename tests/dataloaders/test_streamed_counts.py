@@ -20,8 +20,9 @@ from lightning.pytorch.callbacks import Callback
 from sklearn.metrics import adjusted_rand_score
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.data import StreamedCounts, simulate_counts
-from vmmscvi.data._stream_files import OpenCounts
+from vmmscvi.data import simulate_counts
+from vmmscvi.dataloaders import StreamedCounts
+from vmmscvi.dataloaders._count_files import OpenCounts
 from vmmscvi.train import ResumableCheckpoint
 
 SMALL = {"batch_size": 16, "block_size": 4, "buffer_size": 64}
