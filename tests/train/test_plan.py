@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.train import EmpiricalBayesTrainingPlan
-from vmmscvi.train._plan import SUBNORMAL, flush_subnormals
+from vmmscvi.train._optimizers import SUBNORMAL, flush_subnormals
 
 Make = Callable[..., SCVI_VMM]
 N_BATCHES = 5  # 270 training cells in minibatches of 64

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.train import EmpiricalBayesTrainingPlan
-from vmmscvi.train._plan import held
+from vmmscvi.train._optimizers import held
 
 Make = Callable[..., SCVI_VMM]
 State = dict[str, Tensor]

@@ -1,18 +1,15 @@
-"""Clusters as methods of a model: assignments, weights, centres, densities, cells drawn from the prior."""
+"""Clusters as methods of a model: assignments, weights, centres, densities."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from scipy import sparse
-from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
-from scvi.module._constants import MODULE_KEYS
 from torch import Tensor
 
 from vmmscvi.priors import MixturePrior, Prior
@@ -159,81 +156,6 @@ class ClusteringMixin:
         names = self._obs_names(adata, indices, dataloader, len(z))
         return pd.Series(log_density.numpy(), index=names, name="prior_log_density")
 
-    @torch.inference_mode()
-    def sample_prior(
-        self,
-        n: int,
-        component: str | int | None = None,
-        batch: str | None = None,
-        library_size: float | None = None,
-        seed: int | None = None,
-    ) -> AnnData:
-        """Generate cells from the prior predictive: a latent position from the mixture, decoded into counts.
-
-        What else the decoder needs (batch, covariates and library size) is that of randomly chosen cells of
-        the training data.
-
-        Parameters
-        ----------
-        n
-            Number of cells.
-        component
-            Component to draw from; by default components are drawn by their weights.
-        batch
-            Batch that the cells are decoded into; by default that of the chosen cells.
-        library_size
-            Total count that a cell is expected to have; by default that of the chosen cells. Not for models
-            with size factors.
-        seed
-            Seed of this call; ``scvi.settings.seed`` by default.
-
-        Returns
-        -------
-        AnnData of counts with ``obs["component"]`` (the most probable one, for mixtures), ``obs["batch"]``
-        and ``obsm["X_vmm"]``.
-
-        Raises
-        ------
-        RuntimeError
-            If the model has not been trained.
-        ValueError
-            If an argument is out of range, or names an unknown component or batch.
-        """
-        prior = self._trained_prior()
-        if n < 1:
-            raise ValueError(f"`n` must be a positive integer, found {n}.")
-        if library_size is not None and (self.module.use_size_factor_key or not library_size > 0):
-            raise ValueError(
-                f"`library_size` must be a positive number, and None for a model with size factors; found "
-                f"{library_size}."
-            )
-        if self.adata is None:
-            raise ValueError("`sample_prior` needs the training data: load the model with `adata`.")
-        index = None if component is None else self._component_index(component)
-        seed = (settings.seed or 0) if seed is None else seed
-        device = self.module.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            tensors = self._random_cells(n, np.random.default_rng(seed))
-            if batch is not None:
-                tensors[REGISTRY_KEYS.BATCH_KEY] = torch.full_like(
-                    tensors[REGISTRY_KEYS.BATCH_KEY], self._batch_code(batch)
-                )
-            torch.manual_seed(seed)
-            z = prior.sample(n, component=index) if isinstance(prior, MixturePrior) else prior.sample(n)
-            z = z.to(device)
-            # minified data have no counts, but their totals
-            library = tensors.get(REGISTRY_KEYS.OBSERVED_LIB_SIZE)
-            library = tensors[REGISTRY_KEYS.X_KEY].sum(1, keepdim=True) if library is None else library
-            library = library.log()
-            if library_size is not None:
-                library = torch.full_like(library, float(np.log(library_size)))
-            inputs = self.module._get_generative_input(
-                tensors, {MODULE_KEYS.Z_KEY: z, MODULE_KEYS.LIBRARY_KEY: library}
-            )
-            generated: dict[str, Any] = self.module.generative(**inputs)
-            counts = generated[MODULE_KEYS.PX_KEY].sample()
-        return self._generated_anndata(counts, z, tensors[REGISTRY_KEYS.BATCH_KEY])
-
     def component_names(self) -> list[str]:
         """Names of all components, ``"0"`` to ``"K-1"``."""
         return [str(i) for i in range(self._mixture_prior().n_components)]
@@ -289,35 +211,3 @@ class ClusteringMixin:
         if str(component) not in names:
             raise ValueError(f"`component` must be one of '0' to '{len(names) - 1}', found {component!r}.")
         return names.index(str(component))
-
-    def _random_cells(self, n: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Draw cells of the training data with replacement, as the module is given them."""
-        # every cell is read once and in order, as matrices on disk demand
-        cells, repeats = np.unique(rng.integers(self.adata.n_obs, size=n), return_inverse=True)
-        loader = self._make_data_loader(  # type: ignore[attr-defined]
-            adata=self.adata, indices=cells, batch_size=len(cells), shuffle=False
-        )
-        return {key: value[repeats].to(self.module.device) for key, value in next(iter(loader)).items()}
-
-    def _batch_names(self) -> list[str]:
-        state = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
-        return [str(name) for name in state.categorical_mapping]
-
-    def _batch_code(self, batch: str) -> int:
-        names = self._batch_names()
-        if str(batch) not in names:
-            raise ValueError(f"`batch` must be one of {names}, found {batch!r}.")
-        return names.index(str(batch))
-
-    def _generated_anndata(self, counts: Tensor, z: Tensor, batch: Tensor) -> AnnData:
-        generated = AnnData(sparse.csr_matrix(counts.cpu().numpy()))
-        generated.var_names = self.adata.var_names
-        generated.obs_names = [f"generated_{i}" for i in range(generated.n_obs)]
-        names = self._batch_names()
-        codes = batch.ravel().long().tolist()
-        generated.obs["batch"] = pd.Categorical([names[i] for i in codes], categories=names)
-        if isinstance(self.module.prior, MixturePrior):
-            assigned = self.module.assign(z).tolist()
-            generated.obs["component"] = pd.Categorical([str(i) for i in assigned])
-        generated.obsm["X_vmm"] = z.cpu().numpy()
-        return generated

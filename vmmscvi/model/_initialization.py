@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from scvi import REGISTRY_KEYS, settings
-from scvi.dataloaders import AnnDataLoader
+from scvi import REGISTRY_KEYS
 from torch import Tensor
 
+from vmmscvi.model._training_cells import training_cells
 from vmmscvi.model._validation import check_n_components
 from vmmscvi.module import PseudoCells
 
@@ -21,16 +20,11 @@ if TYPE_CHECKING:
 
     from vmmscvi.module import VMMVAE, PseudoInputs
 
-logger = logging.getLogger(__name__)
-
 
 class InitializePseudoInputs(Callback):
     """Fill the pseudo-inputs with ``K`` different training cells, never with validation cells.
 
-    With scvi-tools' own splitter, cells are drawn uniformly from the training set with a generator of their
-    own, so that the global random state is not consumed; so they are by
-    :class:`vmmscvi.dataloaders.StreamedCounts`. With other data modules they are the first cells that the
-    training loader yields.
+    Which ones, see :func:`vmmscvi.model._training_cells.training_cells`.
 
     Parameters
     ----------
@@ -49,15 +43,8 @@ class InitializePseudoInputs(Callback):
             raise ValueError("`ckpt_path` is a training in its warm-up: pass the `start` that it had.")
         if module.pseudo_inputs is None or bool(module.pseudo_inputs.is_initialized):
             return
-        n_components = module.pseudo_inputs.n_components
-        splitter: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if getattr(splitter, "train_idx", None) is not None and hasattr(splitter, "adata_manager"):
-            tensors = self._drawn_cells(splitter, n_components)
-        elif hasattr(splitter, "sample_dataloader"):
-            tensors = _first_cells(splitter.sample_dataloader(n_components), n_components)
-        else:
-            logger.warning("Pseudo-inputs start from the training loader's first cells: shuffle the data.")
-            tensors = _first_cells(splitter.train_dataloader(), n_components)
+        with torch.random.fork_rng(devices=[]):  # every loader draws a seed for workers, even without any
+            tensors = self._cells(trainer.datamodule, module.pseudo_inputs.n_components)  # type: ignore[attr-defined]
         continuous = tensors.get(REGISTRY_KEYS.CONT_COVS_KEY)
         device = module.pseudo_inputs.expression.device
         # batches start uniform, as in the paper: a centre belongs to no batch in particular
@@ -67,19 +54,12 @@ class InitializePseudoInputs(Callback):
         )
         module.pseudo_inputs.fill(cells)
 
-    def _drawn_cells(self, splitter: Any, n_components: int) -> dict[str, Tensor]:
-        indices = self.indices
-        if indices is None:
-            check_n_components(n_components, len(splitter.train_idx))
-            generator = np.random.default_rng(settings.seed or 0)
-            indices = generator.choice(np.asarray(splitter.train_idx), n_components, replace=False)
-        order = np.argsort(indices)  # files are read in their order, whatever is asked for
-        loader = AnnDataLoader(
-            splitter.adata_manager, indices=indices[order], batch_size=n_components, num_workers=0
-        )
-        with torch.random.fork_rng(devices=[]):  # every loader draws a seed for workers, even without any
-            tensors: dict[str, Tensor] = next(iter(loader))
-        return {name: dense(tensor)[np.argsort(order)] for name, tensor in tensors.items()}
+    def _cells(self, splitter: Any, n_components: int) -> dict[str, Tensor]:
+        if self.indices is None:
+            return _first_cells(training_cells(splitter, n_components), n_components)
+        cells = _first_cells(training_cells(splitter, n_components, self.indices), n_components)
+        ranks = np.argsort(np.argsort(self.indices))
+        return {name: tensor[ranks] for name, tensor in cells.items()}
 
 
 def check_start_cells(
@@ -123,19 +103,13 @@ def check_start_cells(
     return cells
 
 
-def _first_cells(loader: Any, n_cells: int) -> dict[str, Tensor]:
-    """Collect the first cells of a loader, from as many minibatches as it takes."""
-    minibatches: list[dict[str, Tensor]] = []
-    found = 0
-    for tensors in loader:
-        minibatches.append(tensors)
-        found += tensors[REGISTRY_KEYS.X_KEY].shape[0]
-        if found >= n_cells:
-            break
-    check_n_components(n_cells, found)
+def _first_cells(minibatches: Iterable[dict[str, Tensor]], n_cells: int) -> dict[str, Tensor]:
+    """Expression and continuous covariates of the first cells."""
+    cells = list(minibatches)
+    check_n_components(n_cells, sum(tensors[REGISTRY_KEYS.X_KEY].shape[0] for tensors in cells))
     keys = (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
-    keys = tuple(key for key in keys if minibatches[0].get(key) is not None)
-    return {key: torch.cat([dense(m[key]) for m in minibatches])[:n_cells] for key in keys}
+    keys = tuple(key for key in keys if cells[0].get(key) is not None)
+    return {key: torch.cat([dense(tensors[key]) for tensors in cells])[:n_cells] for key in keys}
 
 
 def dense(tensor: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from scvi.model import SCVI
 from vmmscvi.model._conversion_mixin import ConversionMixin
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
 from vmmscvi.model._novelty_mixin import NoveltyMixin
+from vmmscvi.model._sampling_mixin import SamplingMixin
 from vmmscvi.model._training_mixin import TrainingMixin
 from vmmscvi.model._tree_mixin import ClusterTreeMixin
 from vmmscvi.model._validation import check_keys, check_known_batches
@@ -19,7 +20,15 @@ from vmmscvi.priors import Inference, WishartScale
 from vmmscvi.train import EmpiricalBayesTrainingPlan
 
 
-class SCVI_VMM(TrainingMixin, ClusterTreeMixin, NoveltyMixin, ImportanceWeightsMixin, ConversionMixin, SCVI):
+class SCVI_VMM(
+    TrainingMixin,
+    ClusterTreeMixin,
+    SamplingMixin,
+    NoveltyMixin,
+    ImportanceWeightsMixin,
+    ConversionMixin,
+    SCVI,
+):
     """scVI with the VampPrior Mixture Model: integrates and clusters single-cell counts in one training.
 
     Everything that :class:`scvi.model.SCVI` offers is inherited; the prior N(0, I) is replaced by a Bayesian

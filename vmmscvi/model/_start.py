@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from scvi import REGISTRY_KEYS, settings
-from scvi.dataloaders import AnnDataLoader
 from scvi.module._constants import MODULE_KEYS
 from torch import Tensor
 from torch.nn.functional import one_hot
 
 from vmmscvi.model._initialization import dense
+from vmmscvi.model._training_cells import training_cells
 from vmmscvi.module import PseudoCells
 from vmmscvi.module._prior_owner import evaluation_mode
 from vmmscvi.train._start import StartFromClusters
@@ -47,7 +46,8 @@ class StartFromEmbedding(StartFromClusters):
 
     def embed(self, trainer: pl.Trainer, module: VMMVAE) -> Sample:
         """Embed training cells."""
-        return embed(module, _sampled_minibatches(trainer, module))
+        n_cells = max(SMALLEST_SAMPLE, min(LARGEST_SAMPLE, LARGEST_MATRIX // module.n_input))
+        return embed(module, training_cells(trainer.datamodule, n_cells))  # type: ignore[attr-defined]
 
     def fill_pseudo_inputs(self, module: VMMVAE, sample: Sample, shares: Tensor) -> None:
         """Set the pseudo-cells to the clusters' mean cells."""
@@ -72,27 +72,6 @@ class Sample(NamedTuple):
     batch: Tensor
     continuous: Tensor | None
     categorical: Tensor | None
-
-
-def _sampled_minibatches(trainer: pl.Trainer, module: VMMVAE) -> Iterable[dict[str, Tensor]]:
-    """Minibatches of training cells: drawn uniformly where that is possible, else the first of the loader."""
-    n_cells = max(SMALLEST_SAMPLE, min(LARGEST_SAMPLE, LARGEST_MATRIX // module.n_input))
-    splitter: Any = trainer.datamodule  # type: ignore[attr-defined]
-    if getattr(splitter, "train_idx", None) is not None and hasattr(splitter, "adata_manager"):
-        indices = np.asarray(splitter.train_idx)
-        if len(indices) > n_cells:
-            indices = np.random.default_rng(settings.seed or 0).choice(indices, n_cells, replace=False)
-        yield from AnnDataLoader(splitter.adata_manager, indices=indices, batch_size=1024, num_workers=0)
-        return
-    if hasattr(splitter, "sample_dataloader"):
-        yield from splitter.sample_dataloader(n_cells)
-        return
-    found = 0
-    for tensors in splitter.train_dataloader():
-        yield tensors
-        found += len(tensors[REGISTRY_KEYS.X_KEY])
-        if found >= n_cells:
-            return
 
 
 @torch.no_grad()

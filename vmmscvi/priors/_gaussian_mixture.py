@@ -111,9 +111,8 @@ class BayesianMixturePrior(MixturePrior):
         covariance = mixture.covariance + variance
         weights = mixture.weights[:, None, None]
         if self.wishart_scale == "learned":
-            expected = mixture.expected_covariance
-            within = (weights * (mixture.covariance if expected is None else expected)).sum(0)
-            self.wishart_scatter_root.copy_(torch.linalg.cholesky(within + (weights * variance).sum(0)))
+            within = mixture.covariance_within + (weights * variance).sum(0)
+            self.wishart_scatter_root.copy_(torch.linalg.cholesky(within))
         root = self.wishart_scatter_root.to(covariance)
         counts = n_effective * weights
         covariance = (root @ root.mT + counts * covariance) / (counts + 1.0)
@@ -161,6 +160,12 @@ class BayesianMixturePrior(MixturePrior):
 
     def _centers(self, centers: Centers | None) -> Centers:
         return self._cached_centers() if centers is None else centers
+
+    @property
+    def _differentiates_responsibilities(self) -> bool:
+        if self.responsibilities_in_gradient is None:
+            return not self.has_found_components
+        return self.responsibilities_in_gradient
 
     @in_full_precision
     def component_log_prob(
@@ -215,8 +220,7 @@ class BayesianMixturePrior(MixturePrior):
             self.component_log_prob(z, centers, density="expected"), self.pi_logits
         )
         assignment = torch.softmax(log_joint, dim=-1)
-        in_gradient = self.responsibilities_in_gradient
-        if not (not self.has_found_components if in_gradient is None else in_gradient):
+        if not self._differentiates_responsibilities:
             assignment = assignment.detach()
         expected = (assignment * log_joint.masked_fill(assignment == 0, 0.0)).sum(-1)
         expected_nll = -expected.mean()

@@ -80,6 +80,13 @@ class CoarsenedMixture(NamedTuple):
     expected_covariance: Tensor | None = None
     wishart_df: float | None = None
 
+    @property
+    def covariance_within(self) -> Tensor:
+        """What a cluster's covariance is expected to be: the prior's opinion, or else the clusters' mean."""
+        if self.expected_covariance is not None:
+            return self.expected_covariance
+        return (self.weights[:, None, None] * self.covariance).sum(0)
+
 
 def fit_coarsened_mixture(
     z: Tensor | np.ndarray,

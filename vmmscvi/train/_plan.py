@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
-from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch import Tensor
 
 from vmmscvi.train._distributed import (
     average_gradients,
@@ -19,18 +16,15 @@ from vmmscvi.train._distributed import (
     share,
     union,
 )
-from vmmscvi.train._epoch_logging import LogsOncePerEpoch
 from vmmscvi.train._finite import non_finite_explained, require_finite
+from vmmscvi.train._optimizers import TwoOptimizers, flush_subnormals, held, parameters_of
 from vmmscvi.train._resume import STATE, restore_progress, restore_split, training_state
 
 if TYPE_CHECKING:
     from scvi.module.base import BaseModuleClass
 
-SUBNORMAL = 1e-30
-"""Optimizer state below this is set to zero once an epoch: subnormal numbers make a CPU many times slower."""
 
-
-class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
+class EmpiricalBayesTrainingPlan(TwoOptimizers):
     """Alternates the two steps of the VampPrior Mixture Model on every minibatch.
 
     1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is
@@ -188,62 +182,12 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
                 average_gradients(parameters_of(optimizer.optimizer))
         optimizer.step()
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradient, here and not before: mixed precision has unscaled it by now."""
-        if self.gradient_clip_val is None:
-            return
-        clip = (
-            nn.utils.clip_grad_norm_ if self.gradient_clip_algorithm == "norm" else nn.utils.clip_grad_value_
-        )
-        clip(parameters_of(optimizer), self.gradient_clip_val)
-
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Compute the negative ELBO of a minibatch of validation cells."""
         with non_finite_explained(self.module, self.current_epoch):
             _, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
         self.log_losses(loss_output, "validation")
         self.log_epoch_if_last("validation", batch_idx)
-
-    # -- optimizers ------------------------------------------------------------------------------------------
-
-    @property
-    def _fused(self) -> bool:
-        # One kernel for all parameters: Adam's many small operations are a fifth of a step on a CPU. Under
-        # mixed precision it also unscales the gradient, which is too late for clipping.
-        # `fused_optimizer` is an argument of scvi-tools since 1.5.
-        return self.gradient_clip_val is None and getattr(self, "fused_optimizer", True)
-
-    def _optimizer_creator_fn(self, optimizer_cls: Callable[..., torch.optim.Optimizer]) -> Any:
-        return lambda params: optimizer_cls(
-            params, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, fused=self._fused
-        )
-
-    def configure_optimizers(self) -> Any:
-        """Create the networks' optimizer and, where there is a prior to fit, the prior's."""
-        prior_parameters = self.module.prior_parameters()
-        is_prior = {id(p) for p in prior_parameters}
-        networks = [p for p in self.module.parameters() if p.requires_grad and id(p) not in is_prior]
-        optimizers = [self.get_optimizer_creator()(networks)]
-        if prior_parameters:
-            optimizers.append(
-                torch.optim.Adam(
-                    prior_parameters, lr=self.lr * self.prior_lr_ratio, eps=self.eps, fused=self._fused
-                )
-            )
-        if not self.reduce_lr_on_plateau:
-            return optimizers
-        schedulers = [
-            ReduceLROnPlateau(
-                optimizer,
-                patience=self.lr_patience,
-                factor=self.lr_factor,
-                threshold=self.lr_threshold,
-                min_lr=self.lr_min,
-                threshold_mode="abs",
-            )
-            for optimizer in optimizers
-        ]
-        return optimizers, schedulers
 
     # -- resuming --------------------------------------------------------------------------------------------
 
@@ -288,7 +232,7 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
             self.log("n_utilized_clusters", float(len(utilized)), prog_bar=True)
             self.log("alpha", self.module.prior.alpha.detach())
         if "validation" not in self.lr_scheduler_metric:
-            self._step_schedulers()
+            self.step_schedulers()
         for optimizer in self.trainer.optimizers:
             flush_subnormals(optimizer)
 
@@ -311,44 +255,4 @@ class EmpiricalBayesTrainingPlan(LogsOncePerEpoch):
         if "elbo_validation" in metrics:
             self.log("val_elbo", metrics["elbo_validation"], prog_bar=True, logger=False)
         if "validation" in self.lr_scheduler_metric:
-            self._step_schedulers()
-
-    def _step_schedulers(self) -> None:
-        """Lightning steps no scheduler under manual optimisation."""
-        if not self.reduce_lr_on_plateau or self.trainer.sanity_checking:
-            return
-        schedulers = self.lr_schedulers()
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step(self.trainer.callback_metrics[self.lr_scheduler_metric])
-
-
-def parameters_of(*optimizers: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """All parameters that optimizers change."""
-    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    return [parameter for group in groups for parameter in group["params"]]
-
-
-@contextmanager
-def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Keep parameters out of the graph for a while: no gradient is computed for them, or written to them."""
-    trained = [p for p in parameters if p.requires_grad]
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in trained:
-            parameter.requires_grad_(True)
-
-
-@torch.no_grad()
-def flush_subnormals(optimizer: torch.optim.Optimizer) -> None:
-    """Set negligible entries of an optimizer's state to zero.
-
-    Moments of parameters that no longer receive a gradient (those of unused components) decay geometrically
-    and would stay at the smallest subnormal number for ever.
-    """
-    for state in optimizer.state.values():
-        for value in state.values():
-            if isinstance(value, Tensor) and value.is_floating_point():
-                value.masked_fill_(value.abs() < SUBNORMAL, 0.0)
+            self.step_schedulers()

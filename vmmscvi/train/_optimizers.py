@@ -1,0 +1,118 @@
+"""The two optimizers: the networks' and the prior's, their gradients, schedules and states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from vmmscvi.train._epoch_logging import LogsOncePerEpoch
+
+SUBNORMAL = 1e-30
+"""Optimizer state below this is set to zero once an epoch: subnormal numbers make a CPU many times slower."""
+
+
+class TwoOptimizers(LogsOncePerEpoch):
+    """Creates and tends an optimizer for the networks and, where there is a prior to fit, one for the prior.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Arguments of :class:`scvi.train.TrainingPlan`.
+    """
+
+    prior_lr_ratio: float
+    gradient_clip_val: float | None
+    gradient_clip_algorithm: Literal["norm", "value"]
+
+    @property
+    def _fused(self) -> bool:
+        # One kernel for all parameters: Adam's many small operations are a fifth of a step on a CPU. Under
+        # mixed precision it also unscales the gradient, which is too late for clipping.
+        # `fused_optimizer` is an argument of scvi-tools since 1.5.
+        return self.gradient_clip_val is None and getattr(self, "fused_optimizer", True)
+
+    def _optimizer_creator_fn(self, optimizer_cls: Callable[..., torch.optim.Optimizer]) -> Any:
+        return lambda params: optimizer_cls(
+            params, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, fused=self._fused
+        )
+
+    def configure_optimizers(self) -> Any:
+        """Create the networks' optimizer and, where there is a prior to fit, the prior's."""
+        prior_parameters = self.module.prior_parameters()
+        is_prior = {id(p) for p in prior_parameters}
+        networks = [p for p in self.module.parameters() if p.requires_grad and id(p) not in is_prior]
+        optimizers = [self.get_optimizer_creator()(networks)]
+        if prior_parameters:
+            optimizers.append(
+                torch.optim.Adam(
+                    prior_parameters, lr=self.lr * self.prior_lr_ratio, eps=self.eps, fused=self._fused
+                )
+            )
+        if not self.reduce_lr_on_plateau:
+            return optimizers
+        schedulers = [
+            ReduceLROnPlateau(
+                optimizer,
+                patience=self.lr_patience,
+                factor=self.lr_factor,
+                threshold=self.lr_threshold,
+                min_lr=self.lr_min,
+                threshold_mode="abs",
+            )
+            for optimizer in optimizers
+        ]
+        return optimizers, schedulers
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradient, here and not before: mixed precision has unscaled it by now."""
+        if self.gradient_clip_val is None:
+            return
+        clip = (
+            nn.utils.clip_grad_norm_ if self.gradient_clip_algorithm == "norm" else nn.utils.clip_grad_value_
+        )
+        clip(parameters_of(optimizer), self.gradient_clip_val)
+
+    def step_schedulers(self) -> None:
+        """Step the schedules of learning rates, which Lightning does not under manual optimisation."""
+        if not self.reduce_lr_on_plateau or self.trainer.sanity_checking:
+            return
+        schedulers = self.lr_schedulers()
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.step(self.trainer.callback_metrics[self.lr_scheduler_metric])
+
+
+def parameters_of(*optimizers: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """All parameters that optimizers change."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return [parameter for group in groups for parameter in group["params"]]
+
+
+@contextmanager
+def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """Keep parameters out of the graph for a while: no gradient is computed for them, or written to them."""
+    trained = [p for p in parameters if p.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+@torch.no_grad()
+def flush_subnormals(optimizer: torch.optim.Optimizer) -> None:
+    """Set negligible entries of an optimizer's state to zero.
+
+    Moments of parameters that no longer receive a gradient (those of unused components) decay geometrically
+    and would stay at the smallest subnormal number for ever.
+    """
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                value.masked_fill_(value.abs() < SUBNORMAL, 0.0)
