@@ -49,15 +49,10 @@ def embed(adata: ad.AnnData, seed: int) -> np.ndarray:
 
 def leiden(z: np.ndarray) -> dict[float, np.ndarray]:
     """Return clusters by resolution, on 15 exact neighbours."""
-    import scanpy as sc
+    from vmmscvi.benchmark import _clusterings
 
-    adata = ad.AnnData(z)
-    sc.pp.neighbors(adata, n_neighbors=15, use_rep="X", transformer="sklearn")
-    found = {}
-    for resolution in RESOLUTIONS:
-        sc.tl.leiden(adata, resolution=resolution, flavor="igraph", n_iterations=2, directed=False)
-        found[resolution] = adata.obs["leiden"].to_numpy()
-    return found
+    graph = _clusterings.neighbor_graph(z, seed=0)
+    return {resolution: _clusterings.leiden(graph, resolution, seed=0) for resolution in RESOLUTIONS}
 
 
 def score(labels: np.ndarray, clusters: np.ndarray) -> str:

@@ -248,12 +248,20 @@ def leiden(n_cells: int, arguments: argparse.Namespace) -> Result:
     import numpy as np
     import scanpy as sc
     from anndata import AnnData
+    from pynndescent import PyNNDescentTransformer
+    from scipy.sparse import csr_matrix
+
+    class Transformer(PyNNDescentTransformer):
+        """As scanpy's default; scanpy 1.11 cannot read the sparse arrays of pynndescent 0.7."""
+
+        def fit_transform(self, *args: Any, **kwargs: Any) -> csr_matrix:
+            return csr_matrix(super().fit_transform(*args, **kwargs))
 
     z = np.load(path_of(arguments, n_cells, "infer", "npy"))
 
     def run(z: Any) -> None:
         graph = AnnData(obsm={"X_vmm": z})
-        sc.pp.neighbors(graph, use_rep="X_vmm")
+        sc.pp.neighbors(graph, use_rep="X_vmm", transformer=Transformer(n_neighbors=14))
         sc.tl.leiden(graph, flavor="igraph", n_iterations=2, directed=False)
 
     run(z[:5000])

@@ -1,4 +1,4 @@
-"""What is drawn and compared: a map of the cells, and the clusters of a neighbour graph."""
+"""The neighbour graph of an embedding: a map of the cells, and Leiden's clusters, to draw and compare."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from numpy.typing import NDArray
 
 from vmmscvi._threads import training_threads_kept
 
+N_NEIGHBORS = 15
+
 
 def neighbor_graph(embedding: NDArray[np.float32], seed: int) -> AnnData:
     """Return an AnnData with nothing but an embedding, shape ``(n, p)``, and its nearest neighbours."""
+    n_neighbors = min(N_NEIGHBORS, len(embedding) - 1)
     graph = AnnData(obsm={"X": embedding}, shape=(len(embedding), 0))
     # exact neighbours: approximate ones fail above some 8,000 cells with some versions of the libraries
     with training_threads_kept():
-        sc.pp.neighbors(graph, use_rep="X", transformer="sklearn", random_state=seed)
+        sc.pp.neighbors(graph, n_neighbors=n_neighbors, use_rep="X", transformer="sklearn", random_state=seed)
     return graph
 
 

@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vmmscvi.benchmark._schema import LEIDEN_RESOLUTIONS
 
-N_NEIGHBORS = 15
+if TYPE_CHECKING:
+    from anndata import AnnData
+
 KMEANS_STARTS = 10
 
 
-def neighbor_graph(z: NDArray[np.float32], seed: int) -> Any:
+def neighbor_graph(z: NDArray[np.float32], seed: int) -> AnnData:
     """Return an AnnData with the graph of the 15 exact nearest neighbours of ``z``, shape ``(n, p)``."""
-    import scanpy as sc
-    from anndata import AnnData
+    from vmmscvi import _neighbors
 
-    graph = AnnData(obsm={"z": z}, shape=(len(z), 0))
-    n_neighbors = min(N_NEIGHBORS, len(z) - 1)
-    sc.pp.neighbors(graph, n_neighbors=n_neighbors, use_rep="z", transformer="sklearn", random_state=seed)
-    return graph
+    return _neighbors.neighbor_graph(z, seed)
 
 
-def leiden(graph: Any, resolution: float, seed: int) -> NDArray[np.str_]:
+def leiden(graph: AnnData, resolution: float, seed: int) -> NDArray[np.str_]:
     """Leiden's clusters of a graph, shape ``(n,)``, with the settings that scanpy recommends."""
-    import scanpy as sc
+    from vmmscvi import _neighbors
 
-    sc.tl.leiden(
-        graph, resolution=resolution, flavor="igraph", n_iterations=2, directed=False, random_state=seed
-    )
-    return np.asarray(graph.obs["leiden"].to_numpy(), dtype=str)
+    clusters = _neighbors.leiden(graph, seed, resolution)
+    if clusters is None:
+        raise ImportError("Leiden needs igraph: pip install 'vmmscvi[leiden]'.")
+    return np.asarray(clusters, dtype=str)
 
 
-def leiden_best(graph: Any, labels: ArrayLike, seed: int) -> tuple[NDArray[np.str_], float]:
+def leiden_best(graph: AnnData, labels: ArrayLike, seed: int) -> tuple[NDArray[np.str_], float]:
     """Leiden's clusters at the resolution of 0.1, 0.2, ..., 2 with the best NMI, as scIB does; uses labels.
 
     Returns
