@@ -250,10 +250,9 @@ def log_prior_precision(precision_cholesky: Tensor, scatter_root: Tensor) -> Ten
     """
     p = precision_cholesky.shape[-1]
     df = p + 2.0
-    half_df = torch.as_tensor(0.5 * df, dtype=precision_cholesky.dtype, device=precision_cholesky.device)
-    log_normaliser = (
-        0.5 * df * p * math.log(2.0) - df * log_diagonal_sum(scatter_root) + torch.mvlgamma(half_df, p)
-    )
+    # the multivariate gamma function at df / 2, as a number: a tensor would be copied to the device each step
+    log_gamma = 0.25 * p * (p - 1) * math.log(math.pi) + sum(math.lgamma(0.5 * (df - j)) for j in range(p))
+    log_normaliser = 0.5 * df * p * math.log(2.0) - df * log_diagonal_sum(scatter_root) + log_gamma
     trace = (scatter_root.mT @ precision_cholesky).square().sum((-2, -1))
     # the exponent of |Lambda| is (df - p - 1) / 2 = 1/2, and log|Lambda| = 2 sum log diag(L)
     return log_diagonal_sum(precision_cholesky) - 0.5 * trace - log_normaliser
