@@ -221,6 +221,7 @@ def infer(n_cells: int, arguments: argparse.Namespace) -> Result:
     import torch
 
     from vmmscvi import SCVI_VMM
+    from vmmscvi.model._clustering_mixin import by_chunks
 
     cells = open_counts(n_cells, arguments)
     model = SCVI_VMM.load(path_of(arguments, n_cells, "train", "model"), adata=False, accelerator="cpu")
@@ -232,9 +233,9 @@ def infer(n_cells: int, arguments: argparse.Namespace) -> Result:
     result |= stopwatch.read("predict")
     stopwatch = Stopwatch()
     with torch.inference_mode():
-        assigned = [model.module.assign(chunk) for chunk in torch.split(torch.as_tensor(z), 16_384)]
+        assigned = by_chunks(torch.as_tensor(z), model.module.prior, model.module.assign)
     result |= stopwatch.read("labels")
-    if not np.array_equal(torch.cat(assigned).numpy(), clusters.to_numpy().astype(int)):
+    if not np.array_equal(assigned.numpy(), clusters.to_numpy().astype(int)):
         raise RuntimeError("Labels from the embedding are not those from the counts.")
     np.save(path_of(arguments, n_cells, "infer", "npy"), z)
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,8 @@ from vmmscvi.priors import MixturePrior, Prior
 if TYPE_CHECKING:
     from vmmscvi.module import VMMVAE
 
-CELLS_PER_CHUNK = 16384
+VALUES_PER_CHUNK = {"cpu": 2**19, "other": 2**25}
+"""Whitened distances at a time: on a CPU what its cache holds, a quarter of the time of larger ones."""
 
 
 class ClusteringMixin:
@@ -69,9 +70,9 @@ class ClusteringMixin:
         prior = self._mixture_prior()
         z = self._latent_tensor(adata, indices, batch_size, dataloader)
         with torch.inference_mode():
-            chunks = [prior.responsibilities(chunk).cpu() for chunk in torch.split(z, CELLS_PER_CHUNK)]
+            probabilities = by_chunks(z, prior, prior.responsibilities)
         names = self._obs_names(adata, indices, dataloader, len(z))
-        return pd.DataFrame(torch.cat(chunks).numpy(), index=names, columns=self.component_names())
+        return pd.DataFrame(probabilities.numpy(), index=names, columns=self.component_names())
 
     def predict(
         self,
@@ -100,10 +101,8 @@ class ClusteringMixin:
         prior = self._mixture_prior()
         z = self._latent_tensor(adata, indices, batch_size, dataloader)
         with torch.inference_mode():  # not all probabilities at once: K numbers for every cell
-            chunks = [
-                prior.responsibilities(chunk).argmax(1).cpu() for chunk in torch.split(z, CELLS_PER_CHUNK)
-            ]
-        used, codes = np.unique(torch.cat(chunks).numpy(), return_inverse=True)
+            assigned = by_chunks(z, prior, lambda chunk: prior.responsibilities(chunk).argmax(1))
+        used, codes = np.unique(assigned.numpy(), return_inverse=True)
         clusters = pd.Categorical.from_codes(codes, categories=[str(i) for i in used])
         names = self._obs_names(adata, indices, dataloader, len(z))
         return pd.Series(clusters, index=names, name="vmm_cluster")
@@ -150,9 +149,7 @@ class ClusteringMixin:
         prior = self._trained_prior()
         z = self._latent_tensor(adata, indices, batch_size, dataloader)
         with torch.inference_mode():
-            log_density = torch.cat(
-                [prior.log_prob(chunk).cpu() for chunk in torch.split(z, CELLS_PER_CHUNK)]
-            )
+            log_density = by_chunks(z, prior, prior.log_prob)
         names = self._obs_names(adata, indices, dataloader, len(z))
         return pd.Series(log_density.numpy(), index=names, name="prior_log_density")
 
@@ -211,3 +208,11 @@ class ClusteringMixin:
         if str(component) not in names:
             raise ValueError(f"`component` must be one of '0' to '{len(names) - 1}', found {component!r}.")
         return names.index(str(component))
+
+
+def by_chunks(z: Tensor, prior: Prior, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply a function to a few latent positions ``(n, p)`` at a time; its results, together, on the CPU."""
+    values_per_cell = z.shape[1] * getattr(prior, "n_components", 1)
+    n_values = VALUES_PER_CHUNK["cpu" if z.device.type == "cpu" else "other"]
+    chunks = torch.split(z, max(n_values // values_per_cell, 1))
+    return torch.cat([function(chunk).cpu() for chunk in chunks])
