@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ class PriorMixin(PriorOwner):
     pseudo_inputs: PseudoInputs | None
     z_encoder: nn.Module
     l_encoder: nn.Module
+    use_observed_lib_size: bool
     log_variational: bool
     encode_covariates: bool
     batch_representation: str
@@ -66,6 +68,7 @@ class PriorMixin(PriorOwner):
 
     def encode_for_prior(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
         """Encode a minibatch in evaluation mode; see :class:`PriorOwner`."""
-        # inference runs the encoder of the library size as well
-        with evaluation_mode(self.z_encoder), evaluation_mode(self.l_encoder):
+        # inference runs the encoder of the library size as well, unless the library size is observed
+        encoder_of_size = nullcontext() if self.use_observed_lib_size else evaluation_mode(self.l_encoder)
+        with evaluation_mode(self.z_encoder), encoder_of_size:
             return self.inference(**self._get_inference_input(tensors))

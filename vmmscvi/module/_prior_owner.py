@@ -140,10 +140,11 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
         The network, any of whose layers may be in either mode.
     """
     in_training = [layer for layer in network.modules() if layer.training]
+    # a module's own assignment looks for parameters and buffers first, every time
     for layer in in_training:
-        layer.training = False
+        object.__setattr__(layer, "training", False)
     try:
         yield
     finally:
         for layer in in_training:
-            layer.training = True
+            object.__setattr__(layer, "training", True)
