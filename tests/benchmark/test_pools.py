@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,31 @@ def test_threads_are_limited_for_processes_that_are_started_and_not_afterwards()
         assert os.environ["OMP_NUM_THREADS"] == "3"
         assert os.environ["NUMBA_NUM_THREADS"] == "3"
     assert dict(os.environ) == before
+
+
+@pytest.fixture
+def ray_pool() -> Iterator[RayPool]:
+    pytest.importorskip("ray", reason="needs ray")
+    pool = RayPool(jobs=2, threads=1)
+    yield pool
+    pool.close()
+
+
+@pytest.mark.slow
+def test_a_task_that_ray_loses_costs_itself_alone(cell: Cell, ray_pool: RayPool) -> None:
+    endless = replace(cell.method, kind="scvi", train={"max_epochs": 10**6})
+    lost = Task("train", replace(cell, method=endless, folder=cell.folder.parent / "lost"))
+    for task in (lost, Task("train", cell)):
+        ray_pool.submit(task)
+    ((task, ending),) = ray_pool.wait()
+    assert (task.cell, ending.status) == (cell, "done")
+    assert (cell.folder / EMBEDDING_FILE).is_file()
+    (reference,) = ray_pool._running
+    ray_pool._ray.cancel(reference, force=True)
+    ((task, ending),) = ray_pool.wait()
+    assert (task, ending.status) == (lost, "failed")
+    assert ending.reason.startswith("Ray: ")
+    assert lost.cell.record()["error"] == ending.reason
 
 
 def test_ray_that_is_not_installed_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from pandas.testing import assert_frame_equal
 
 from vmmscvi.benchmark import BenchmarkRun, _methods, _schema, collect, load_config
 from vmmscvi.benchmark._cells import cells_of
@@ -242,3 +244,20 @@ def test_results_are_gathered_from_folders_alone(run_tiny: RunTiny, tmp_path: Pa
     (tmp_path / _schema.RESULTS_FILE).unlink()
     pd.testing.assert_frame_equal(collect(tmp_path), done.results)
     assert yaml.safe_load((tmp_path / _schema.CONFIG_FILE).read_text())["methods"] == PCA_ONLY["methods"]
+
+
+@pytest.mark.slow
+def test_ray_finds_what_this_process_finds(run_tiny: RunTiny, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs ray")
+    here = run_tiny().results
+    shutil.rmtree(tmp_path / _schema.CELLS_FOLDER)
+    done = run_tiny(ray=True, jobs=2, threads=1)
+    assert (done.n_trained, done.n_scored, done.n_finished_before, done.failed) == (2, 2, 0, {})
+    of_the_run = [_schema.TRAIN_SECONDS, _schema.TRAIN_CPU_SECONDS, _schema.PEAK_MEMORY_MB]
+    found, expected = (
+        table[~table["measure"].isin(of_the_run)].reset_index(drop=True) for table in (done.results, here)
+    )
+    assert len(expected) > 10
+    assert_frame_equal(found, expected, rtol=1e-3)
+    finished = run_tiny(ray=True)  # nothing is left: Ray is not started
+    assert (finished.n_trained, finished.n_finished_before) == (0, 2)
