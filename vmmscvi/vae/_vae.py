@@ -59,8 +59,8 @@ class VAE(ArrayEstimator):
     start
         How a Gaussian-mixture prior starts: ``"cells"`` (default), from randomly drawn rows, as in the paper;
         or ``"embedding"``, from clusters that are found after a warm-up under N(0, I), as
-        :meth:`vmmscvi.SCVI_VMM.train` does by default. Images of digits overlap in the embedding of such a
-        warm-up, and the clusters found are far too few; see the benchmark on images.
+        :meth:`vmmscvi.SCVI_VMM.train` does by default. The latter had the better clusters of handwritten
+        digits; see the benchmark on images.
     n_effective
         With ``start="embedding"``: number of rows that the data count as.
     n_warmup_epochs
