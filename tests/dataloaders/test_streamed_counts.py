@@ -295,6 +295,11 @@ def test_what_is_wrong_is_named(
         StreamedCounts(files[0], **{**SMALL, **arguments})
 
 
+def test_an_unknown_column_argument_is_refused(files: list[Path]) -> None:
+    with pytest.raises(TypeError, match=r"unexpected argument 'batch'; columns are \['batch_key'"):
+        StreamedCounts(files[0], batch="batch", **SMALL)  # type: ignore[call-arg]
+
+
 def test_files_must_have_the_same_genes(adata: AnnData, files: list[Path]) -> None:
     adata[:, ::-1].write_h5ad(files[1])
     with pytest.raises(ValueError, match=r"`files`: .*two\.h5ad' has other genes than"):

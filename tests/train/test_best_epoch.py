@@ -31,13 +31,19 @@ class Snapshots(Callback):
 
 
 class Corrupt(Callback):
-    """Set a parameter to NaN when an epoch starts."""
+    """Set a parameter to NaN when an epoch, or its validation, starts."""
 
-    def __init__(self, name: str, epoch: int) -> None:
-        self.name, self.epoch = name, epoch
+    def __init__(self, name: str, epoch: int, *, validation: bool = False) -> None:
+        self.name, self.epoch, self.validation = name, epoch, validation
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.current_epoch == self.epoch:
+        self.corrupt(trainer, pl_module, wanted=not self.validation)
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        self.corrupt(trainer, pl_module, wanted=self.validation)
+
+    def corrupt(self, trainer: Any, pl_module: Any, *, wanted: bool) -> None:
+        if wanted and trainer.current_epoch == self.epoch:
             with torch.no_grad():
                 pl_module.module.get_parameter(self.name).fill_(torch.nan)
 
@@ -128,6 +134,22 @@ def test_nan_in_training_names_the_culprit_and_keeps_the_best_epoch(
     assert f"not finite: {name}" in str(error.value)
     scores = model.history["elbo_validation"].to_numpy(dtype=float).ravel()
     assert len(snapshots.states) == 2
+    assert_same(model.module.state_dict(), snapshots.states[int(scores.argmin())])
+
+
+def test_nan_in_validation_stops_training_and_keeps_the_best_epoch(
+    make_model: Make, short_training: dict[str, Any]
+) -> None:
+    model, snapshots = make_model(), Snapshots()
+    with pytest.raises(
+        NonFiniteTrainingError, match="stopped in epoch 2: .*reconstruction_loss.* became NaN"
+    ):
+        model.train(
+            **{**short_training, "max_epochs": 4},
+            callbacks=[snapshots, Corrupt("px_r", epoch=2, validation=True)],
+        )
+    scores = model.history["elbo_validation"].to_numpy(dtype=float).ravel()
+    assert np.isfinite(scores).all()
     assert_same(model.module.state_dict(), snapshots.states[int(scores.argmin())])
 
 

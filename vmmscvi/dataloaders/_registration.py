@@ -55,11 +55,18 @@ def register(
 
     Raises
     ------
+    TypeError
+        If ``columns`` has another name.
     ValueError
         If a column is missing, a batch or category is unknown, a batch has one cell, genes are others, or
         covariates are not finite.
     """
     asked: dict[str, Any] = {**columns}
+    unknown = sorted(set(asked) - set(ObsColumns.__annotations__))
+    if unknown:
+        raise TypeError(
+            f"unexpected argument {unknown[0]!r}; columns are {list(ObsColumns.__annotations__)}."
+        )
     if registry is not None:
         known = {name: registry["setup_args"].get(name) for name in ObsColumns.__annotations__}
         asked = known | {name: value for name, value in asked.items() if value}

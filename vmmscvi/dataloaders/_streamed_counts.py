@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pandas as pd
@@ -35,10 +35,6 @@ class StreamedCounts(LightningDataModule):
         other. Counts are CSR matrices.
     layer
         Layer of raw counts; ``X`` by default.
-    batch_key, labels_key, size_factor_key
-        Columns of ``obs``, as in :meth:`vmmscvi.SCVI_VMM.setup_anndata`.
-    categorical_covariate_keys, continuous_covariate_keys
-        Lists of columns of ``obs``.
     file_key
         Name of a column of ``obs`` to be made, which says what file a cell is from (its name without
         suffix); so that files can be batches, ``file_key="dataset", batch_key="dataset"``.
@@ -56,9 +52,14 @@ class StreamedCounts(LightningDataModule):
         Cells in the buffer: 8 bytes for each of their counts other than zero.
     seed
         Seed of split and order; ``scvi.settings.seed`` by default, or 0.
+    **columns
+        Columns of ``obs``, as in :meth:`vmmscvi.SCVI_VMM.setup_anndata`: ``batch_key``, ``labels_key``,
+        ``size_factor_key``, ``categorical_covariate_keys`` and ``continuous_covariate_keys``.
 
     Raises
     ------
+    TypeError
+        If there is no such argument.
     ValueError
         If a file, layer or column is missing, genes of files differ, counts are not CSR, not raw, or empty
         for a cell, or a size is out of range.
@@ -83,11 +84,6 @@ class StreamedCounts(LightningDataModule):
         files: str | PathLike[str] | Sequence[str | PathLike[str]],
         *,
         layer: str | None = None,
-        batch_key: str | None = None,
-        labels_key: str | None = None,
-        size_factor_key: str | None = None,
-        categorical_covariate_keys: list[str] | None = None,
-        continuous_covariate_keys: list[str] | None = None,
         file_key: str | None = None,
         registry: dict[str, Any] | None = None,
         train_size: float = 0.9,
@@ -95,6 +91,7 @@ class StreamedCounts(LightningDataModule):
         block_size: int = 32,
         buffer_size: int = 16_384,
         seed: int | None = None,
+        **columns: Unpack[ObsColumns],
     ) -> None:
         super().__init__()
         _check_sizes(train_size, batch_size, block_size, buffer_size)
@@ -102,13 +99,6 @@ class StreamedCounts(LightningDataModule):
         self.files = CountFiles([Path(path) for path in paths], layer)
         self.batch_size, self.block_size, self.buffer_size = batch_size, block_size, buffer_size
         self.seed: int = (settings.seed or 0) if seed is None else seed
-        columns = ObsColumns(
-            batch_key=batch_key,
-            labels_key=labels_key,
-            size_factor_key=size_factor_key,
-            categorical_covariate_keys=categorical_covariate_keys,
-            continuous_covariate_keys=continuous_covariate_keys,
-        )
         self.registry, self.annotations = register(self.files, columns, file_key, registry)
         self.train_idx, self.val_idx = self._split(train_size)
         self._check_counts()

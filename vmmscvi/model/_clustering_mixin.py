@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vmmscvi.module import VMMVAE
 
 VALUES_PER_CHUNK = {"cpu": 2**19, "other": 2**25}
-"""Whitened distances at a time: on a CPU what its cache holds, a quarter of the time of larger ones."""
+"""Whitened distances at a time. On a CPU few: memory of larger arrays is paged in anew for each operation."""
 
 
 class ClusteringMixin:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vmmscvi.module._sparse_counts import LatestCounts
-from vmmscvi.module._sparse_linear import SMALLEST_MINIBATCH, SparseLinear
+from vmmscvi.module._sparse_linear import SparseLinear
 
 
 class SparseEncoderMixin:
@@ -52,7 +52,6 @@ class SparseEncoderMixin:
             and self.use_observed_lib_size  # else there is another encoder, which reads the counts too
             and x.device.type == "cpu"
             and x.dim() == 2
-            and len(x) >= SMALLEST_MINIBATCH
             and x.is_contiguous()
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()

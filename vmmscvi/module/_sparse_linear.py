@@ -13,16 +13,15 @@ from torch.nn.functional import embedding_bag
 
 from vmmscvi.module._sparse_counts import SparseCounts
 
-LARGEST_DENSITY = 0.25
+LARGEST_DENSITY = 0.4
 """Share of entries that are not zero above which the dense product is faster."""
-SMALLEST_MINIBATCH = 192
-"""Number of cells below which it is as fast: the transposed weight is written for any number of cells."""
 
 
 class SparseLinear(nn.Linear):
     """:class:`torch.nn.Linear` whose first inputs may come as :class:`SparseCounts` beside the dense ones.
 
-    Parameters, names and results are those of the dense layer.
+    Parameters, names and results are those of the dense layer. Only the order of the weight in memory is
+    another, gene by gene: what belongs to a gene is read and written in one piece, and never transposed.
     """
 
     @classmethod
@@ -36,6 +35,7 @@ class SparseLinear(nn.Linear):
         """
         layer = cls(linear.in_features, linear.out_features, device="meta")
         layer.weight, layer.bias = linear.weight, linear.bias
+        layer.weight.data = layer.weight.data.T.contiguous().T
         return layer
 
     def can_read(self, counts: SparseCounts) -> bool:
@@ -108,10 +108,8 @@ class _SparseProduct(torch.autograd.Function):
         )
         by_gene = by_cell.tocsc()
         cells, gene_start, value = map(torch.from_numpy, (by_gene.indices, by_gene.indptr, by_gene.data))
-        by_weight = torch.empty_like(weight)
-        by_weight[:, :n_genes] = _weighted_sums(cells, gene_start, value, grad.contiguous()).T
-        torch.mm(grad.T, others, out=by_weight[:, n_genes:])
-        return None, by_others, by_weight
+        by_gene_weight = _weighted_sums(cells, gene_start, value, grad.contiguous())
+        return None, by_others, torch.cat((by_gene_weight, others.T @ grad)).T
 
 
 def _weighted_sums(index: Tensor, start: Tensor, value: Tensor, rows: Tensor) -> Tensor:

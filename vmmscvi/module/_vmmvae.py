@@ -150,6 +150,20 @@ extra_decoder_kwargs, batch_embedding_kwargs
             else None
         )
 
+    @property
+    def remedy(self) -> str:
+        """What to try when training stops at a value that is not finite; part of the error message."""
+        remedy = (
+            "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, "
+            "`gene_likelihood='nb'`, or a check of the data for extreme counts."
+        )
+        if not self.log_variational and not self.use_observed_lib_size:
+            remedy += (
+                " With `log_variational=False` and `use_observed_lib_size=False` a cell's size is the "
+                "exponential of what a network makes of raw counts, which overflows easily."
+            )
+        return remedy
+
     def generative(
         self,
         z: Tensor,

@@ -64,7 +64,9 @@ def share(module: nn.Module, buffers_only: bool = False) -> None:
     """
     if is_distributed():
         for tensor in chain(() if buffers_only else module.parameters(), module.buffers()):
-            dist.broadcast(tensor.data, src=0)
+            value = tensor.data.contiguous()  # as broadcasts want it; a weight may lie transposed in memory
+            dist.broadcast(value, src=0)
+            tensor.data.copy_(value)
 
 
 def shared(value: Any) -> Any:

@@ -17,10 +17,7 @@ INVALID_PARAMETER = re.compile(r"Expected parameter (\w+) .*? of distribution (\
 """What ``torch.distributions`` says when it is given NaN; the only thing it has to tell it by."""
 
 
-REMEDY = (
-    "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, `gene_likelihood='nb'`, "
-    "or a check of the data for extreme counts."
-)
+REMEDY = "Try a smaller learning rate (`lr`)."
 """What is said where the module has no advice of its own, an attribute ``remedy``."""
 
 

@@ -186,6 +186,7 @@ class EmpiricalBayesTrainingPlan(TwoOptimizers):
         """Compute the negative ELBO of a minibatch of validation cells."""
         with non_finite_explained(self.module, self.current_epoch):
             _, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        require_finite(loss_output, self.module, self.current_epoch)
         self.log_losses(loss_output, "validation")
         self.log_epoch_if_last("validation", batch_idx)
 

@@ -57,10 +57,9 @@ class VAE(ArrayEstimator):
         See :class:`vmmscvi.priors.BayesianMixturePrior`; by default ``"paper"``, and ``"learned"`` with
         ``start="embedding"``.
     start
-        How a Gaussian-mixture prior starts: ``"cells"`` (default), from randomly drawn rows, as in the paper;
-        or ``"embedding"``, from clusters that are found after a warm-up under N(0, I), as
-        :meth:`vmmscvi.SCVI_VMM.train` does by default. The latter had the better clusters of handwritten
-        digits; see the benchmark on images.
+        How a Gaussian-mixture prior starts: ``"embedding"`` (default), from clusters that are found after a
+        warm-up under N(0, I), as :meth:`vmmscvi.SCVI_VMM.train` does; or ``"cells"``, from randomly drawn
+        rows with the settings of the paper, which takes longer and depends on the batch size.
     n_effective
         With ``start="embedding"``: number of rows that the data count as.
     n_warmup_epochs
@@ -133,7 +132,7 @@ class VAE(ArrayEstimator):
         inference: Inference = "MAP-DP",
         responsibilities_in_gradient: bool | None = None,
         wishart_scale: WishartScale | None = None,
-        start: ArrayStart = "cells",
+        start: ArrayStart = "embedding",
         n_effective: float = N_EFFECTIVE,
         n_warmup_epochs: int | None = None,
         max_epochs: int = 400,
