@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
@@ -38,6 +40,22 @@ def test_epochs_are_timed_against_stock_scvi() -> None:
     shares = {row[1]: row[6] for row in found}
     assert shares["ours, VMM, components found"].endswith("%")
     assert shares["ours, N(0, I)"] == ""
+
+
+def test_variance_that_composition_explains_is_told_from_that_within_types() -> None:
+    spec = importlib.util.spec_from_file_location("batch_variance", SCRIPTS / "batch_variance.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    labels, batch = np.repeat(["B", "T"], 8), np.tile(["one", "two"], 8)
+    batch[:4] = "one"  # three in four B cells, half of the T cells
+    z = np.where(labels == "B", -3.0, 3.0)[:, None]
+    apart = script.shares({"z": z, "batch": batch, "labels": labels})
+    assert apart["types"] == pytest.approx(1)
+    assert apart["batches within types"] == pytest.approx(0)
+    assert apart["batches"] == pytest.approx(1 / 15)  # 10 of 16 in one batch: means -0.6 and 1.0, 9.6 of 144
+    shifted = script.shares({"z": z + (batch == "one")[:, None], "batch": batch, "labels": labels})
+    assert shifted["batches within types"] == pytest.approx((6 * 2 / 8 + 4 * 4 / 8) / 144, rel=0.1)
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ def test_a_hub_model_is_saved_to_and_loaded_from_a_folder(
     trained: Trained, tmp_path: Path, prior: str
 ) -> None:
     hub = pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")
+    pytest.importorskip("requests", reason="scvi-tools' hub needs requests")
     from scvi.hub import HubMetadata, HubModel
 
     model, folder = trained(prior), str(tmp_path / "model")

@@ -142,7 +142,7 @@ def test_nan_in_validation_stops_training_and_keeps_the_best_epoch(
 ) -> None:
     model, snapshots = make_model(), Snapshots()
     with pytest.raises(
-        NonFiniteTrainingError, match="stopped in epoch 2: .*reconstruction_loss.* became NaN"
+        NonFiniteTrainingError, match=r"stopped in epoch 2: .*reconstruction_loss.* became NaN"
     ):
         model.train(
             **{**short_training, "max_epochs": 4},

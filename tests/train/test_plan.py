@@ -250,7 +250,7 @@ def test_no_moment_is_subnormal_after_an_epoch(make_model: Make, short_training:
         def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
             for optimizer in trainer.optimizers:
                 for moments in optimizer.state.values():
-                    moments["exp_avg"].view(-1)[0] = 1e-40
+                    moments["exp_avg"][(0,) * moments["exp_avg"].dim()] = 1e-40
 
     model = make_model()
     model.train(**{**short_training, "max_epochs": 1}, callbacks=[Vanish()])

@@ -11,6 +11,7 @@ from torch.distributions import MultivariateNormal
 
 from vmmscvi.priors import functional as F
 from vmmscvi.priors._base import Centers, in_full_precision
+from vmmscvi.priors._closed_form import EmpiricalBayesObjective, Hyperpriors
 from vmmscvi.priors._mixture import ComponentDensity, MixturePrior
 from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
@@ -216,16 +217,16 @@ class BayesianMixturePrior(MixturePrior):
         n_obs = z.shape[0] if hyperprior_n_obs is None else hyperprior_n_obs
         if not n_obs > 0:
             raise ValueError(f"`hyperprior_n_obs` must be a positive number, found {hyperprior_n_obs}.")
-        log_joint = F.component_log_joint(
-            self.component_log_prob(z, centers, density="expected"), self.pi_logits
-        )
-        assignment = torch.softmax(log_joint, dim=-1)
-        if not self._differentiates_responsibilities:
-            assignment = assignment.detach()
-        expected = (assignment * log_joint.masked_fill(assignment == 0, 0.0)).sum(-1)
-        expected_nll = -expected.mean()
-        hyperprior_nll = -self.log_hyperprior(centers) / n_obs
-        return EmpiricalBayesLoss(expected_nll + hyperprior_nll, expected_nll, hyperprior_nll)
+        weighed = Hyperpriors(n_obs, self.wishart_scatter_root, self.inference == "MAP-DP")
+        return EmpiricalBayesLoss(*EmpiricalBayesObjective.apply(
+            z.detach(),
+            *self._centers(centers),
+            self.precision_cholesky(),
+            self.pi_logits,
+            self.inverse_alpha(),
+            None if self.inference == "MLE" else weighed,
+            self._differentiates_responsibilities,
+        ))  # type: ignore[no-untyped-call]  # fmt: skip
 
     @in_full_precision
     def component_distribution(self, centers: Centers | None = None) -> MultivariateNormal:

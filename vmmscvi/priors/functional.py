@@ -128,7 +128,7 @@ def mixture_log_prob(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
 def responsibilities(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
     r"""Posterior probability of each component, :math:`r_j \propto \pi_j \exp(l_j)`.
 
-    Negligible ones are exactly zero; see :func:`component_log_joint`.
+    Negligible ones are exactly zero; see :func:`without_negligible`.
 
     Parameters
     ----------
@@ -145,11 +145,7 @@ def responsibilities(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
 
 
 def component_log_joint(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
-    r"""Joint log-density of position and component, :math:`\log \pi_j + l_j`.
-
-    Minus infinity for a component whose share at a position is below the square root of the smallest normal
-    number (1e-19 in float32): it changes no sum, and it would leave subnormal numbers in the products of the
-    backward pass, which make them many times slower on a CPU.
+    r"""Joint log-density of position and component, :math:`\log \pi_j + l_j`; see :func:`without_negligible`.
 
     Parameters
     ----------
@@ -162,7 +158,25 @@ def component_log_joint(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor
     -------
     Tensor of shape ``(..., K)``.
     """
-    log_joint = component_log_prob + torch.log_softmax(pi_logits, dim=-1)
+    return without_negligible(component_log_prob + torch.log_softmax(pi_logits, dim=-1))
+
+
+def without_negligible(log_joint: Tensor) -> Tensor:
+    """Return minus infinity for components whose share at a position is negligible.
+
+    That is a share below the square root of the smallest normal number (1e-19 in float32): it changes no sum,
+    and it would leave subnormal numbers in the products of the backward pass, which make them many times
+    slower on a CPU.
+
+    Parameters
+    ----------
+    log_joint
+        Joint log-densities of position and component, shape ``(..., K)``.
+
+    Returns
+    -------
+    Tensor of shape ``(..., K)``.
+    """
     with torch.no_grad():
         negligible = log_joint.amax(-1, keepdim=True) + 0.5 * math.log(torch.finfo(log_joint.dtype).tiny)
     return log_joint.masked_fill(log_joint < negligible, -math.inf)
