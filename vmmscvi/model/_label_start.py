@@ -51,7 +51,7 @@ class StartFromLabels(StartFromEmbedding):
     def __init__(
         self,
         n_warmup_epochs: int,
-        n_effective: float,
+        n_effective: float | None,
         names: list[str],
         codes: np.ndarray,
         label_codes: list[int],
@@ -69,7 +69,7 @@ class StartFromLabels(StartFromEmbedding):
         adata_manager: AnnDataManager | None,
         unlabeled_category: str | None,
         n_warmup_epochs: int,
-        n_effective: float,
+        n_effective: float | None,
     ) -> StartFromLabels:
         """Read the labels that were registered with the data.
 
@@ -136,7 +136,7 @@ class StartFromLabels(StartFromEmbedding):
 
         return embed(module, minibatches())
 
-    def find_components(self, module: VMMVAE, sample: Sample, n_effective: float) -> CoarsenedMixture:
+    def find_components(self, module: VMMVAE, sample: Sample) -> CoarsenedMixture:
         """Take the labels for clusters: their shares, means and covariances."""
         z = sample.z.double()
         r = one_hot(torch.as_tensor(self._labels), len(self.names)).double()

@@ -18,7 +18,7 @@ from vmmscvi.model._initialization import InitializePseudoInputs, check_start_ce
 from vmmscvi.model._label_start import StartFromLabels
 from vmmscvi.model._start import StartFromEmbedding
 from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
-from vmmscvi.priors import N_EFFECTIVE, BayesianMixturePrior
+from vmmscvi.priors import BayesianMixturePrior
 from vmmscvi.train import RestoreBestEpoch
 from vmmscvi.train._arguments import (
     check_trainer_arguments,
@@ -68,7 +68,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         lr: float = 1e-3,
         prior_lr_ratio: float = 5.0,
         start: Start = "embedding",
-        n_effective: float = N_EFFECTIVE,
+        n_effective: float | None = None,
         n_warmup_epochs: int | None = None,
         start_cells: Sequence[int] | np.ndarray | None = None,
         unlabeled_category: str | None = None,
@@ -103,7 +103,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         n_effective
             With ``start="embedding"``: number of cells that the data count as against the hyper-priors. What
             so many cells could not tell apart is not split; a rare type needs a share of a few cells in so
-            many.
+            many. By default 750, and four times as many, as often as there are so many training cells, while
+            that finds hardly more clusters; see :func:`vmmscvi.priors.fit_coarsened_mixture`.
         n_warmup_epochs
             Epochs before the start from the embedding; by default as many as make 1000 minibatches, at least
             five and at most half of ``max_epochs``; none after :meth:`from_scvi_model`.
@@ -216,7 +217,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
     def _starter(
         self,
         start: Start,
-        n_effective: float,
+        n_effective: float | None,
         n_warmup_epochs: int,
         start_cells: np.ndarray | None,
         unlabeled_category: str | None,

@@ -83,6 +83,7 @@ class BayesianMixturePrior(MixturePrior):
         self.responsibilities_in_gradient = responsibilities_in_gradient
         self.wishart_scale = wishart_scale
         self.has_found_components = False
+        self.n_effective: float | None = None
         self.wishart_scatter_root: Tensor
         self.register_buffer("wishart_scatter_root", self._round_scatter_root(n_components, n_latent))
         self.pi_logits = nn.Parameter(torch.zeros(n_components))
@@ -122,6 +123,7 @@ class BayesianMixturePrior(MixturePrior):
             torch.linalg.cholesky(covariance)
         )))  # fmt: skip
         self.is_started = self.has_found_components = True
+        self.n_effective = n_effective
 
     @torch.no_grad()
     def resize(self, n_components: int) -> None:
@@ -133,13 +135,15 @@ class BayesianMixturePrior(MixturePrior):
         self.precision_cholesky.resize(n_components)
 
     def get_extra_state(self) -> Tensor:
-        """Add whether the components were found by :meth:`start_from`."""
-        return torch.cat((super().get_extra_state(), torch.tensor([self.has_found_components])))
+        """Add what :meth:`start_from` was told: that components were found, and what the data count as."""
+        found = torch.tensor([self.has_found_components, self.n_effective or 0.0], dtype=torch.float64)
+        return torch.cat((super().get_extra_state(), found))
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore what :meth:`get_extra_state` saved."""
         super().set_extra_state(state[:2])
         self.has_found_components = bool(state[2])
+        self.n_effective = float(state[3]) or None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # training may have changed the number of components that the constructor was told
@@ -211,10 +215,11 @@ class BayesianMixturePrior(MixturePrior):
         centers
             Distribution of the centres, with a gradient to the pseudo-inputs; the cached one by default.
         hyperprior_n_obs
-            Number ``n > 0`` of cells that the hyper-priors are weighed against: ``M`` by default as in the
-            paper, which up-weights them by N/M against a fit to all data.
+            Number ``n > 0`` of cells that the hyper-priors are weighed against. By default what
+            :meth:`start_from` was told; without a start ``M`` as in the paper, which up-weights them by N/M
+            against a fit to all data.
         """
-        n_obs = z.shape[0] if hyperprior_n_obs is None else hyperprior_n_obs
+        n_obs = next(n for n in (hyperprior_n_obs, self.n_effective, z.shape[0]) if n is not None)
         if not n_obs > 0:
             raise ValueError(f"`hyperprior_n_obs` must be a positive number, found {hyperprior_n_obs}.")
         weighed = Hyperpriors(n_obs, self.wishart_scatter_root, self.inference == "MAP-DP")

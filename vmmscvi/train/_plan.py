@@ -53,8 +53,8 @@ class EmpiricalBayesTrainingPlan(TwoOptimizers):
     weight_decay
         Weight decay of the networks; none as in the paper (scvi-tools: 1e-6). The prior has none.
     hyperprior_n_obs
-        Number of cells that the hyper-priors are weighed against in an empirical-Bayes step; the size of the
-        minibatch by default, as in the paper.
+        Number of cells that the hyper-priors are weighed against in an empirical-Bayes step. By default what
+        the start from an embedding has found, and without one the size of the minibatch, as in the paper.
     reuse_encoding
         Whether empirical-Bayes steps take the latent positions that the variational step has sampled, instead
         of encoding the minibatch again, with the updated networks and without dropout (default, as in the
@@ -163,7 +163,7 @@ class EmpiricalBayesTrainingPlan(TwoOptimizers):
             with non_finite_explained(self.module, self.current_epoch):
                 encoded, self._encoded = self._encoded, None
                 # hyper-priors are weighed against the minibatch of all processes together
-                n_obs = self.hyperprior_n_obs or self._n_obs_step
+                n_obs = self.hyperprior_n_obs or self.module.prior.n_effective or self._n_obs_step
                 prior_loss, assigned = self.module.empirical_bayes_loss(batch, n_obs, encoded)
             require_finite(prior_loss, self.module, self.current_epoch)
             self._step(optimizer, prior_loss.loss, averages_gradients=False)

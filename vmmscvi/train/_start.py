@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from vmmscvi.priors import CoarsenedMixture, fit_coarsened_mixture
+from vmmscvi.priors.coarsened import N_EFFECTIVE
 from vmmscvi.train._distributed import share, shared
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ WARMUP_STEPS = 1000
 """Minibatches after which an embedding shows its clusters; fewer find fewer clusters."""
 
 
-def check_start(start: Start, n_effective: float, n_warmup_epochs: int | None, max_epochs: int) -> None:
+def check_start(
+    start: Start, n_effective: float | None, n_warmup_epochs: int | None, max_epochs: int
+) -> None:
     """Check the arguments that say how a prior starts.
 
     Parameters
@@ -40,7 +43,7 @@ def check_start(start: Start, n_effective: float, n_warmup_epochs: int | None, m
     """
     if start not in get_args(Start):
         raise ValueError(f"`start` must be one of {get_args(Start)}, found {start!r}.")
-    if not n_effective > 0:
+    if n_effective is not None and not n_effective > 0:
         raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
     if n_warmup_epochs is not None and not 0 <= n_warmup_epochs < max_epochs:
         raise ValueError(
@@ -91,10 +94,11 @@ class StartFromClusters(Callback, ABC):
     n_warmup_epochs
         Epochs before the start.
     n_effective
-        Number of observations that the data count as; see :func:`vmmscvi.priors.fit_coarsened_mixture`.
+        Number of observations that the data count as, ``None`` to find it; see
+        :func:`vmmscvi.priors.fit_coarsened_mixture`.
     """
 
-    def __init__(self, n_warmup_epochs: int, n_effective: float) -> None:
+    def __init__(self, n_warmup_epochs: int, n_effective: float | None) -> None:
         super().__init__()
         self.n_warmup_epochs = n_warmup_epochs
         self.n_effective = n_effective
@@ -113,12 +117,12 @@ class StartFromClusters(Callback, ABC):
     def fill_pseudo_inputs(self, module: Any, sample: Any, shares: Tensor) -> None:
         """Set the pseudo-inputs to weighted means of the sample; ``shares`` is ``(K, n)``, rows sum to 1."""
 
-    def find_components(self, module: Any, sample: Any, n_effective: float) -> CoarsenedMixture:
-        """Find the clusters that the prior starts from; ``n_effective`` is at most the size of the sample."""
+    def find_components(self, module: Any, sample: Any) -> CoarsenedMixture:
+        """Find the clusters that the prior starts from."""
         return fit_coarsened_mixture(
             sample.z,
             n_components=min(module.prior.n_components, max(1, len(sample.z) // 10)),
-            n_effective=n_effective,
+            n_effective=self.n_effective,
             seed=self.seed,
         )
 
@@ -163,15 +167,19 @@ class StartFromClusters(Callback, ABC):
         module.prior.set_extra_state(shared(module.prior.get_extra_state()))
         for owner in _owners(module):
             share(owner)
-        logger.info("The prior starts from %s clusters of the embedding.", n_components)
+        logger.info(
+            "The prior starts from %s clusters of the embedding; the data count as %.0f cells.",
+            n_components,
+            module.prior.n_effective,
+        )
         self.note_start(trainer, n_components)
 
     def _start_here(self, trainer: pl.Trainer, module: Any) -> None:
         """Find the clusters; of several processes, one does, with training observations of all of them."""
         with torch.random.fork_rng(devices=[]):  # the sample must not change the order of the minibatches
             sample = self.embed(trainer, module)
-        n_effective = min(self.n_effective, len(sample.z))
-        mixture = self.find_components(module, sample, n_effective)
+        mixture = self.find_components(module, sample)
+        n_effective = mixture.n_effective or min(self.n_effective or N_EFFECTIVE, len(sample.z))
         shares = (mixture.responsibilities / mixture.responsibilities.sum(0)).float().mT
         if module.pseudo_inputs is not None:
             self.fill_pseudo_inputs(module, sample, shares)

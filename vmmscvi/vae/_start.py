@@ -62,7 +62,7 @@ class StartFromEmbeddedRows(StartFromClusters):
         Seed of the sample and of the fit.
     """
 
-    def __init__(self, n_warmup_epochs: int, n_effective: float, seed: int) -> None:
+    def __init__(self, n_warmup_epochs: int, n_effective: float | None, seed: int) -> None:
         super().__init__(n_warmup_epochs, n_effective)
         self._seed = seed
 

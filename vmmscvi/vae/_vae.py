@@ -10,7 +10,7 @@ from numpy.random import RandomState
 from torch import nn
 
 from vmmscvi.module import PriorName, build_prior
-from vmmscvi.priors import N_EFFECTIVE, BayesianMixturePrior, Inference, MixturePrior, Prior, WishartScale
+from vmmscvi.priors import BayesianMixturePrior, Inference, MixturePrior, Prior, WishartScale
 from vmmscvi.train._start import check_start, default_n_warmup_epochs
 from vmmscvi.vae._checks import require_positive
 from vmmscvi.vae._data import ArrayDataModule
@@ -61,7 +61,8 @@ class VAE(ArrayEstimator):
         warm-up under N(0, I), as :meth:`vmmscvi.SCVI_VMM.train` does; or ``"cells"``, from randomly drawn
         rows with the settings of the paper, which takes longer and depends on the batch size.
     n_effective
-        With ``start="embedding"``: number of rows that the data count as.
+        With ``start="embedding"``: number of rows that the data count as; found in the data by default. See
+        :meth:`vmmscvi.SCVI_VMM.train`.
     n_warmup_epochs
         Epochs before the start from the embedding; 1000 minibatches by default.
     max_epochs
@@ -133,7 +134,7 @@ class VAE(ArrayEstimator):
         responsibilities_in_gradient: bool | None = None,
         wishart_scale: WishartScale | None = None,
         start: ArrayStart = "embedding",
-        n_effective: float = N_EFFECTIVE,
+        n_effective: float | None = None,
         n_warmup_epochs: int | None = None,
         max_epochs: int = 400,
         batch_size: int = 256,
