@@ -1,7 +1,10 @@
 """What the start of the prior finds in embeddings after the warm-up, beside Leiden. Embeddings are kept.
 
-    python benchmarks/fit_embeddings.py embed --data ../shared/data --datasets cellbench pbmc_2src --seeds 0 1
+    python benchmarks/fit_embeddings.py embed --data DIR --datasets cellbench pbmc_2src --seeds 0 1
     python benchmarks/fit_embeddings.py table
+    python benchmarks/fit_embeddings.py growth
+
+``growth`` tells how the number of clusters grows with the number of effective cells.
 
 Labels are used for scoring only. The table is a step of its own: other libraries' threads must not disturb
 the training.
@@ -21,6 +24,7 @@ import pandas as pd
 SIMULATED = ("well_separated", "nested_rare", "strong_batch", "many_types", "single_type", "continuum")
 RESOLUTIONS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
 N_STEPS, BATCH_SIZE = 1000, 256
+N_EFFECTIVE = (375, 750, 1500, 3000, 6000, 12_000)
 
 
 def load(name: str, data: Path, seed: int, share: float) -> ad.AnnData:
@@ -86,13 +90,27 @@ def line(path: Path, n_effective: float) -> dict[str, object]:
     }
 
 
+def growth(path: Path) -> dict[str, object]:
+    """Return numbers of clusters by the number of effective cells, as far as there are so many cells."""
+    from vmmscvi.priors import fit_coarsened_mixture
+
+    name, seed, share = path.stem.split("@")
+    z = np.load(path)["z"]
+    found = {
+        f"{n}": len(fit_coarsened_mixture(z, n_effective=n, n_starts=2).weights)
+        for n in N_EFFECTIVE
+        if n <= max(len(z), N_EFFECTIVE[0])
+    }
+    return {"data": name, "seed": seed, "share of cells": share, **found}
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("action", choices=["embed", "table"])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("action", choices=["embed", "table", "growth"])
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--datasets", nargs="+", default=["well_separated", "nested_rare"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--share", type=float, default=1.0, help="Share of the cells that are used.")
@@ -101,8 +119,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("results/embeddings"))
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
-    if args.action == "table":
-        rows = [line(path, args.n_effective) for path in sorted(args.out.glob("*.npz"))]
+    if args.action != "embed":
+        paths = sorted(args.out.glob("*.npz"))
+        rows = [growth(path) if args.action == "growth" else line(path, args.n_effective) for path in paths]
         print(pd.DataFrame(rows).to_markdown(index=False))
         return
     import torch

@@ -1,6 +1,6 @@
 """Map donors into a reference: transferred clusters and novelty, beside k-nearest neighbours on scVI.
 
-    python benchmarks/query_mapping.py --data ../shared/data/kang_8donors.h5ad --out results/query_mapping
+    python benchmarks/query_mapping.py --data kang_8donors.h5ad --out results/query_mapping
 
 The reference are all donors but the last two. One run has all types in the reference, the others leave one
 out of it. scVI has the architecture that scvi-tools recommends for query mapping; the VMM its defaults.
@@ -119,7 +119,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/kang_8donors.h5ad"))
+    parser.add_argument("--data", type=Path, default=Path("kang_8donors.h5ad"))
     parser.add_argument("--held-out", nargs="*", default=["B cells", "NK cells"])
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--query-epochs", type=int, default=20)
