@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from vmmscvi.benchmark.images._settings import TITLES
 from vmmscvi.plotting._figure import styled
+from vmmscvi.plotting._palette import category_colors
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,22 +30,25 @@ def batch_size_figure(cells: pd.DataFrame) -> Figure:
     cells
         Cells of one dataset, with clusters.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(7.0, 2.8))
+    figure, axes = plt.subplots(1, 2, figsize=(8.6, 2.8))
+    methods = list(dict.fromkeys(cells["method"]))
+    colors = category_colors(methods)
     for ax, measure, label in zip(
         axes, ("n_clusters", "nmi"), ("clusters in use", "NMI, unmerged"), strict=True
     ):
-        for i, (method, group) in enumerate(cells.groupby("method", sort=False)):
+        for method, marker in zip(methods, itertools.cycle("osD^vP"), strict=False):
+            group = cells[cells["method"] == method]
             means = group.groupby("batch_size")[measure].mean()
-            color = f"C{i}"
-            ax.plot(means.index, means, color=color, label=TITLES[method])
-            ax.scatter(group["batch_size"], group[measure], color=color, s=12)
+            ax.plot(means.index, means, color=colors[method], marker=marker, ms=5, label=TITLES[method])
+            ax.scatter(group["batch_size"], group[measure], color=colors[method], marker=marker, s=8)
         sizes = sorted(cells["batch_size"].unique())
         ax.set_xscale("log", base=2)
         ax.set_xticks(sizes, [str(size) for size in sizes])
         ax.minorticks_off()
         ax.set_xlabel("batch size")
         ax.set_ylabel(label)
-    axes[0].legend()
+        ax.set_ylim(bottom=0)
+    axes[1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
