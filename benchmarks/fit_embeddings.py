@@ -96,10 +96,11 @@ def growth(path: Path) -> dict[str, object]:
 
     name, seed, share = path.stem.split("@")
     z = np.load(path)["z"]
+    # up to the first that is more than there are cells: the number for all of them, marked
+    numbers = [n for i, n in enumerate(N_EFFECTIVE) if i == 0 or N_EFFECTIVE[i - 1] < len(z)]
     found = {
-        f"{n}": len(fit_coarsened_mixture(z, n_effective=n, n_starts=2).weights)
-        for n in N_EFFECTIVE
-        if n <= max(len(z), N_EFFECTIVE[0])
+        f"{n}": f"{len(fit_coarsened_mixture(z, n_effective=n, n_starts=2).weights)}{'*' * (n > len(z))}"
+        for n in numbers
     }
     return {"data": name, "seed": seed, "share of cells": share, **found}
 

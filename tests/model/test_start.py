@@ -164,8 +164,12 @@ def test_n_effective_decides_what_is_split_and_how_hyper_priors_are_weighed(
         model = make_model(n_components=20)
         model.train(**training, n_effective=n_effective)
         found.append(model.module.prior.n_components)
-        assert model.trainer.lightning_module.hyperprior_n_obs == n_effective
+        n_counted = min(n_effective, len(model.train_indices))
+        assert model.module.prior.n_effective == n_counted
+        assert model.trainer.lightning_module.hyperprior_n_obs is None  # the prior's own
     assert found[0] < found[1] == 4
+    model.train(**training, n_effective=50.0)  # goes on, told anew
+    assert model.trainer.lightning_module.hyperprior_n_obs == 50
 
 
 def test_started_from_cells_it_is_the_papers_procedure(make_model: Make, quick_training: Training) -> None:

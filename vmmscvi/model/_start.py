@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vmmscvi.module import VMMVAE, PseudoInputs
 
 LARGEST_SAMPLE = 20_000
-"""Cells that the start is fitted to at most: twenty times the default number of effective cells."""
+"""Cells that the start is fitted to at most."""
 LARGEST_MATRIX = 100_000_000
 """Values of the expression matrix of these cells that are held in memory at most (400 MB)."""
 SMALLEST_SAMPLE = 2000

@@ -101,10 +101,11 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             component for each, which training then moves; ``start_labels_`` tells which is which. A prior
             that has been trained before goes on from where it is.
         n_effective
-            With ``start="embedding"``: number of cells that the data count as against the hyper-priors. What
+            Unless ``start="cells"``: number of cells that the data count as against the hyper-priors. What
             so many cells could not tell apart is not split; a rare type needs a share of a few cells in so
-            many. By default 750, and four times as many, as often as there are so many training cells, while
-            that finds hardly more clusters; see :func:`vmmscvi.priors.fit_coarsened_mixture`.
+            many. At most the number of cells that the start is fitted to. By default 750, and four times as
+            many, as often as that is so many cells, while it finds hardly more clusters; see
+            :func:`vmmscvi.priors.fit_coarsened_mixture`.
         n_warmup_epochs
             Epochs before the start from the embedding; by default as many as make 1000 minibatches, at least
             five and at most half of ``max_epochs``; none after :meth:`from_scvi_model`.
@@ -158,6 +159,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             n_warmup_epochs = default_n_warmup_epochs(n_train, n_together, max_epochs)
         starter = self._starter(start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)
         n_warmup_epochs = getattr(starter, "n_warmup_epochs", 0)
+        # a start tells the prior what the data count as; one that goes on may be told anew
+        goes_on = isinstance(starter, InitializePseudoInputs) and start != "cells"
+        hyperprior_n_obs = min(n_effective, n_obs or n_effective) if goes_on and n_effective else None
         # scvi-tools counts validations, not epochs
         n_validations = n_warmup_epochs // (kwargs.get("check_val_every_n_epoch") or 1)
         n_waiting = kwargs.get("early_stopping_warmup_epochs") or 0
@@ -194,7 +198,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 plan_kwargs={
                     "lr": lr,
                     "prior_lr_ratio": prior_lr_ratio,
-                    "hyperprior_n_obs": n_effective if start != "cells" else None,
+                    "hyperprior_n_obs": hyperprior_n_obs,
                     **plan_kwargs,
                 },
                 callbacks=callbacks,

@@ -143,7 +143,7 @@ class BayesianMixturePrior(MixturePrior):
         """Restore what :meth:`get_extra_state` saved."""
         super().set_extra_state(state[:2])
         self.has_found_components = bool(state[2])
-        self.n_effective = float(state[3]) or None
+        self.n_effective = (float(state[3]) or None) if len(state) > 3 else None
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # training may have changed the number of components that the constructor was told

@@ -51,7 +51,7 @@ FINER = 4.0
 """Factor by which that number is raised at a time."""
 LARGEST_GROWTH = math.sqrt(2.0)
 """Growth of the number of clusters below which it is raised. Where clusters are not Gaussian, as those of
-cells are, their number grows by 1.7 and more; where they are, by 1.3 at most."""
+cells are, their number grows by 1.7 and more; where they are, and not too many, by 1.3 at most."""
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
 
 
@@ -190,10 +190,13 @@ class _Fit(NamedTuple):
         best = self.at(n_effective)
         while FINER * n_effective <= len(self.z):
             n_effective *= FINER
-            n_found = self._replace(seeds=self.seeds[:2]).at(n_effective).n_found
-            if n_found >= min(LARGEST_GROWTH * best.n_found, self.n_components):
+            largest = min(LARGEST_GROWTH * best.n_found, self.n_components)
+            finer = self._replace(seeds=self.seeds[:2]).at(n_effective)  # most often two searches tell
+            if finer.n_found < largest and len(self.seeds) > 2:
+                finer = self.at(n_effective)
+            if finer.n_found >= largest:
                 break
-            best = self.at(n_effective)
+            best = finer
         return best
 
     def at(self, n_effective: float) -> _Answer:
