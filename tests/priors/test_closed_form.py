@@ -17,22 +17,13 @@ P, K, M = 3, 4, 11
 
 def recorded(prior: VampPriorMixture, z: Tensor, centers: Centers, n_obs: float) -> Tensor:
     """Objective made of functions that autograd records."""
-    factor, inverse_alpha = prior.precision_cholesky(), prior.inverse_alpha()
+    factor = prior.precision_cholesky()
     log_joint = F.component_log_joint(F.expected_component_log_prob(z, *centers, factor), prior.pi_logits)
     weights = torch.softmax(log_joint, dim=-1)
     if not prior._differentiates_responsibilities:
         weights = weights.detach()
     nll = -(weights * log_joint.masked_fill(weights == 0, 0.0)).sum(-1).mean()
-    if prior.inference == "MLE":
-        return nll
-    log_hyperprior = (
-        F.log_prior_mixing(prior.pi_logits, inverse_alpha)
-        + F.log_prior_centers(*centers).sum()
-        + F.log_prior_precision(factor, prior.wishart_scatter_root).sum()
-    )
-    if prior.inference == "MAP-DP":
-        log_hyperprior = log_hyperprior + F.log_prior_inverse_alpha(inverse_alpha)
-    return nll - log_hyperprior / n_obs
+    return nll - prior.log_hyperprior(centers) / n_obs
 
 
 def build(kind: str, far: float = 1.0, **settings: Any) -> tuple[VampPriorMixture, Tensor, Centers]:

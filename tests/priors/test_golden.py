@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vmmscvi.priors import functional as F
+from vmmscvi.priors import hyperpriors as H
 from vmmscvi.priors import wishart_scale_factor
 
 INPUTS = {"z", "qmu_mean", "qmu_std", "pi_logits", "precision_cholesky", "inverse_alpha"}
@@ -53,14 +54,14 @@ def evaluate(golden: dict[str, Tensor]) -> dict[str, Tensor]:
         "predictive_log_prob_z_given_c": predictive,
         "log_prob_z": F.mixture_log_prob(predictive, pi_logits),
         "responsibilities": F.responsibilities(expected, pi_logits),
-        "log_prior_pi": F.log_prior_mixing(pi_logits, inverse_alpha),
-        "log_prior_mu": F.log_prior_centers(loc, scale),
-        "log_prior_precision_paper_scale": F.log_prior_precision(precision_cholesky, roots["paper"]),
-        "log_prior_precision_reference_scale": F.log_prior_precision(precision_cholesky, roots["reference"]),
-        "log_prior_inverse_alpha": F.log_prior_inverse_alpha(inverse_alpha),
+        "log_prior_pi": H.log_prior_mixing(pi_logits, inverse_alpha),
+        "log_prior_mu": H.log_prior_centers(loc, scale),
+        "log_prior_precision_paper_scale": H.log_prior_precision(precision_cholesky, roots["paper"]),
+        "log_prior_precision_reference_scale": H.log_prior_precision(precision_cholesky, roots["reference"]),
+        "log_prior_inverse_alpha": H.log_prior_inverse_alpha(inverse_alpha),
         "gmm_log_prob_z_given_c": point,
         "gmm_log_prob_z": F.mixture_log_prob(point, pi_logits),
-        "gmm_log_prior_mu": F.log_prior_centers(loc, None),
+        "gmm_log_prior_mu": H.log_prior_centers(loc, None),
         "vampprior_log_prob_z": F.mixture_log_prob(posterior, torch.zeros_like(pi_logits)),
     }
 

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from vmmscvi.priors import functional as F
+from vmmscvi.priors import hyperpriors as H
 from vmmscvi.priors import wishart_scale_factor
 
 TIGHT = {"atol": 1e-9, "rtol": 1e-9}
@@ -39,7 +39,7 @@ def test_precision_prior_is_scipys_wishart(
     root = root / scale_factor**0.5
     wishart = stats.wishart(n_latent + 2, np.linalg.inv(root @ root.mT))
     expected = [wishart.logpdf(matrix) for matrix in mixture.precision.numpy()]
-    actual = F.log_prior_precision(mixture.precision_cholesky, root)
+    actual = H.log_prior_precision(mixture.precision_cholesky, root)
     np.testing.assert_allclose(actual, expected, **TIGHT)
 
 
@@ -49,27 +49,27 @@ def test_mixing_prior_is_pyros_and_scipys_dirichlet(inverse_alpha: float, n_comp
     pi_logits = torch.randn(n_components, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     weights = pi_logits.softmax(-1)
     concentration = torch.full_like(weights, 1 / (inverse_alpha * n_components))
-    actual = F.log_prior_mixing(pi_logits, double(inverse_alpha))
+    actual = H.log_prior_mixing(pi_logits, double(inverse_alpha))
     torch.testing.assert_close(actual, dist.Dirichlet(concentration).log_prob(weights), **TIGHT)
     np.testing.assert_allclose(actual, stats.dirichlet(concentration).logpdf(weights), **TIGHT)
 
 
 def test_mixing_prior_ignores_a_shift_of_the_logits() -> None:
     pi_logits = torch.linspace(-2, 2, 5, dtype=torch.float64)
-    shifted = F.log_prior_mixing(pi_logits + 30.0, double(0.5))
-    torch.testing.assert_close(shifted, F.log_prior_mixing(pi_logits, double(0.5)), **TIGHT)
+    shifted = H.log_prior_mixing(pi_logits + 30.0, double(0.5))
+    torch.testing.assert_close(shifted, H.log_prior_mixing(pi_logits, double(0.5)), **TIGHT)
 
 
 def test_a_vanishing_weight_is_rewarded_linearly_in_its_logit() -> None:
     def log_prior(logit: float) -> Tensor:
-        return F.log_prior_mixing(torch.tensor([0.0, 0.0, logit], dtype=torch.float64), double(1.0))
+        return H.log_prior_mixing(torch.tensor([0.0, 0.0, logit], dtype=torch.float64), double(1.0))
 
     torch.testing.assert_close(log_prior(-300.0) - log_prior(-200.0), double(100 * (1 - 1 / 3)), **TIGHT)
 
 
 def test_concentration_prior_is_the_inverse_gamma_after_the_change_of_variables() -> None:
     tau = torch.tensor([0.01, 0.37, 1.0, 25.0], dtype=torch.float64)
-    actual = F.log_prior_inverse_alpha(tau)
+    actual = H.log_prior_inverse_alpha(tau)
     np.testing.assert_allclose(actual, stats.gamma(1).logpdf(tau), **TIGHT)
     jacobian = -2 * tau.log()  # d alpha / d tau = -1 / tau^2
     np.testing.assert_allclose(actual, stats.invgamma(1).logpdf(1 / tau) + jacobian.numpy(), **TIGHT)
@@ -81,7 +81,7 @@ def test_center_prior_is_the_mean_of_the_standard_normal_over_the_centre(
     mixture = draw_mixture(spread=spread)
     points = sigma_points(mixture.loc, mixture.center_sqrt)
     expected = stats.norm.logpdf(points).sum(-1).mean(0)
-    np.testing.assert_allclose(F.log_prior_centers(mixture.loc, mixture.scale), expected, **TIGHT)
+    np.testing.assert_allclose(H.log_prior_centers(mixture.loc, mixture.scale), expected, **TIGHT)
 
 
 @pytest.mark.parametrize(("n_components", "n_latent"), [(100, 10), (7, 2), (1, 3)])

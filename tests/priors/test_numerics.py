@@ -12,6 +12,7 @@ from torch.autograd import gradcheck
 
 from vmmscvi.priors import GaussianMixturePrior
 from vmmscvi.priors import functional as F
+from vmmscvi.priors import hyperpriors as H
 
 
 def leaf(tensor: Tensor) -> Tensor:
@@ -56,16 +57,16 @@ def test_hyperpriors_pass_gradcheck(draw_mixture: Callable, spread: str) -> None
     mixture = draw_mixture(3, 2, spread)
     tau = leaf(torch.tensor(0.4, dtype=torch.float64))
     root = leaf(torch.tensor([[0.7, 0.0], [0.4, 1.2]], dtype=torch.float64))
-    assert gradcheck(F.log_prior_inverse_alpha, (tau,))
-    assert gradcheck(F.log_prior_mixing, (leaf(mixture.pi_logits), tau))
+    assert gradcheck(H.log_prior_inverse_alpha, (tau,))
+    assert gradcheck(H.log_prior_mixing, (leaf(mixture.pi_logits), tau))
     assert gradcheck(
-        lambda cholesky, root: F.log_prior_precision(cholesky.tril(), root.tril()),
+        lambda cholesky, root: H.log_prior_precision(cholesky.tril(), root.tril()),
         (leaf(mixture.precision_cholesky), root),
     )
     if mixture.scale is None:
-        assert gradcheck(lambda loc: F.log_prior_centers(loc, None), (leaf(mixture.loc),))
+        assert gradcheck(lambda loc: H.log_prior_centers(loc, None), (leaf(mixture.loc),))
     else:
-        assert gradcheck(F.log_prior_centers, (leaf(mixture.loc), leaf(mixture.scale)))
+        assert gradcheck(H.log_prior_centers, (leaf(mixture.loc), leaf(mixture.scale)))
 
 
 @pytest.mark.parametrize(("dtype", "deepest"), [(torch.float32, 110.0), (torch.float64, 760.0)])

@@ -3,15 +3,10 @@
 Knows nothing of cells, genes or encoders.
 """
 
-from vmmscvi.priors import functional
+from vmmscvi.priors import functional, hyperpriors
 from vmmscvi.priors._base import Centers, Prior, entropy
-from vmmscvi.priors._gaussian_mixture import (
-    BayesianMixturePrior,
-    EmpiricalBayesLoss,
-    GaussianMixturePrior,
-    Inference,
-    VampPriorMixture,
-)
+from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior, EmpiricalBayesLoss, Inference
+from vmmscvi.priors._gaussian_mixture import GaussianMixturePrior, VampPriorMixture
 from vmmscvi.priors._generative import generative_model
 from vmmscvi.priors._mixture import MixturePrior
 from vmmscvi.priors._standard_normal import StandardNormalPrior
@@ -40,5 +35,6 @@ __all__ = [
     "fit_coarsened_mixture",
     "functional",
     "generative_model",
+    "hyperpriors",
     "wishart_scale_factor",
 ]

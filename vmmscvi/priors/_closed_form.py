@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from vmmscvi.priors import functional as F
+from vmmscvi.priors.hyperpriors import log_hyperprior
 
 
 class Hyperpriors(NamedTuple):
@@ -34,7 +35,7 @@ class Hyperpriors(NamedTuple):
     n_obs
         Number of cells that they are weighed against.
     scatter_root
-        See :func:`vmmscvi.priors.functional.log_prior_precision`.
+        See :func:`vmmscvi.priors.hyperpriors.log_prior_precision`.
     learns_concentration
         Whether the hyper-prior of the concentration counts.
     """
@@ -183,16 +184,11 @@ def _hyperprior_nll(
 ) -> tuple[Tensor, _Gradient]:
     """Minus the log-density of the hyper-priors, over ``n_obs``, and its gradient."""
     n_obs, root, learns_concentration = hyperpriors
-    log_prob = (
-        F.log_prior_mixing(log_weights, inverse_alpha)
-        + F.log_prior_centers(loc, scale).sum()
-        + F.log_prior_precision(factor, root).sum()
-    )
+    log_prob = log_hyperprior(loc, scale, factor, log_weights, inverse_alpha, root, learns_concentration)
     alpha = inverse_alpha.reciprocal()
     concentration = alpha / len(loc)
     by_inverse_alpha = None
     if learns_concentration:
-        log_prob = log_prob + F.log_prior_inverse_alpha(inverse_alpha)
         by_alpha = log_weights.mean() - torch.digamma(concentration) + torch.digamma(alpha)
         by_inverse_alpha = (1.0 + alpha.square() * by_alpha) / n_obs
     gradient = _Gradient(

@@ -163,7 +163,7 @@ class EmpiricalBayesTrainingPlan(TwoOptimizers):
             with non_finite_explained(self.module, self.current_epoch):
                 encoded, self._encoded = self._encoded, None
                 # hyper-priors are weighed against the minibatch of all processes together
-                n_obs = self.hyperprior_n_obs or self.module.prior.n_effective or self._n_obs_step
+                n_obs = self.hyperprior_n_obs or self.module.prior.weighed_against(self._n_obs_step)
                 prior_loss, assigned = self.module.empirical_bayes_loss(batch, n_obs, encoded)
             require_finite(prior_loss, self.module, self.current_epoch)
             self._step(optimizer, prior_loss.loss, averages_gradients=False)

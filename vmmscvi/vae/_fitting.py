@@ -29,7 +29,6 @@ class TrainingOptions:
     max_epochs: int
     lr: float
     prior_lr_ratio: float
-    hyperprior_n_obs: float | None
     reuse_encoding: bool
     gradient_clip_val: float | None
     early_stopping: bool
@@ -107,7 +106,6 @@ def train_module(
             module,
             lr=options.lr,
             prior_lr_ratio=options.prior_lr_ratio,
-            hyperprior_n_obs=options.hyperprior_n_obs,
             reuse_encoding=options.reuse_encoding,
             gradient_clip_val=options.gradient_clip_val,
         )

@@ -25,7 +25,8 @@ from vmmscvi.priors import entropy
 from vmmscvi.priors import functional as F
 from vmmscvi.vae._checks import require_integer
 from vmmscvi.vae._data import in_chunks
-from vmmscvi.vae._estimator import LARGEST_SEED, ArrayEstimator
+from vmmscvi.vae._estimator import ArrayEstimator
+from vmmscvi.vae._fitted import LARGEST_SEED
 from vmmscvi.vae._module import ArrayVAE, posterior_sample
 
 ROWS_AT_A_TIME = 256

@@ -136,7 +136,6 @@ monitor_mode, callbacks, accelerator, devices, random_state, verbose
             max_epochs=self.max_epochs,
             lr=self.lr,
             prior_lr_ratio=1.0,
-            hyperprior_n_obs=None,
             reuse_encoding=False,
             gradient_clip_val=self.gradient_clip_val,
             early_stopping=self.early_stopping,

@@ -219,7 +219,6 @@ class VAE(ArrayEstimator):
             max_epochs=self.max_epochs,
             lr=self.lr,
             prior_lr_ratio=self._default(self.prior_lr_ratio, "prior_lr_ratio"),
-            hyperprior_n_obs=None,
             reuse_encoding=self.module_.rows_are_independent if reuse is None else reuse,
             gradient_clip_val=self.gradient_clip_val,
             early_stopping=self.early_stopping,

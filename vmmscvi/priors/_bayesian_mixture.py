@@ -1,0 +1,257 @@
+"""What Bayesian Gaussian mixtures have in common: hyper-priors and the empirical-Bayes objective."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import MultivariateNormal
+
+from vmmscvi.priors import functional as F
+from vmmscvi.priors import hyperpriors
+from vmmscvi.priors._base import Centers, in_full_precision
+from vmmscvi.priors._closed_form import EmpiricalBayesObjective, Hyperpriors
+from vmmscvi.priors._mixture import ComponentDensity, MixturePrior
+from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
+from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
+from vmmscvi.priors.coarsened import CoarsenedMixture
+
+Inference = Literal["MAP-DP", "MAP", "MLE"]
+
+
+class EmpiricalBayesLoss(NamedTuple):
+    r"""Value of the empirical-Bayes objective, to be minimised, and its two parts.
+
+    Attributes
+    ----------
+    loss
+        ``expected_nll + hyperprior_nll``, a scalar.
+    expected_nll
+        Minus the mean over cells of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`.
+    hyperprior_nll
+        Minus the log-density of the hyper-priors, divided by the number of cells it is weighed against.
+    """
+
+    loss: Tensor
+    expected_nll: Tensor
+    hyperprior_nll: Tensor
+
+
+class BayesianMixturePrior(MixturePrior):
+    r"""A mixture of Gaussians with full precisions and the hyper-priors of the paper.
+
+    :math:`\alpha \sim InverseGamma(1, 1)`, :math:`\pi|\alpha \sim Dirichlet(\alpha/K, \ldots)`,
+    :math:`\mu_j \sim N(0, I)`, :math:`\Lambda_j \sim Wishart(p + 2, c I)`.
+
+    Parameters
+    ----------
+    n_components
+        Number ``K`` of components: an upper bound, unneeded ones lose their weight.
+    n_latent
+        Dimension ``p`` of the latent space.
+    inference
+        ``"MAP-DP"`` uses all hyper-priors and learns the concentration; ``"MAP"`` fixes it at one; ``"MLE"``
+        drops the hyper-priors.
+    responsibilities_in_gradient
+        Whether the empirical-Bayes objective is differentiated through the responsibilities. Textbook EM
+        holds them constant; inside the gradient they add a penalty on the entropy of the assignments, which
+        removes components that overlap. By default (``None``) yes, but no after :meth:`start_from`: then the
+        number of clusters has been decided, and the penalty would join those whose posteriors are wide.
+    wishart_scale
+        Scale ``c`` of the Wishart: ``"half"``, ``"paper"``, ``"reference"`` or a positive number; see
+        :func:`wishart_scale_factor`. ``"learned"``: :meth:`start_from` replaces ``c I`` by the inverse of
+        the covariance that clusters in the embedding have on average, which is then the mode; ``"half"``
+        until then. Degrees of freedom are the paper's ``p + 2`` all the same: more of them would make small
+        components as wide as the others, and those die.
+    """
+
+    fitted_by_empirical_bayes = True
+
+    def __init__(
+        self,
+        n_components: int,
+        n_latent: int,
+        inference: Inference = "MAP-DP",
+        responsibilities_in_gradient: bool | None = None,
+        wishart_scale: WishartScale = "paper",
+    ) -> None:
+        super().__init__(n_components, n_latent)
+        if inference not in get_args(Inference):
+            raise ValueError(f"`inference` must be one of {get_args(Inference)}, found {inference!r}.")
+        self.inference = inference
+        self.responsibilities_in_gradient = responsibilities_in_gradient
+        self.wishart_scale = wishart_scale
+        self.has_found_components = False
+        self.n_effective: float | None = None
+        self.wishart_scatter_root: Tensor
+        self.register_buffer("wishart_scatter_root", self._round_scatter_root(n_components, n_latent))
+        self.pi_logits = nn.Parameter(torch.zeros(n_components))
+        self.precision_cholesky = PrecisionCholesky(n_components, n_latent)
+        self.inverse_alpha = PositiveScalar(1.0)
+        if inference != "MAP-DP":
+            self.inverse_alpha.requires_grad_(False)
+
+    @torch.no_grad()
+    def start_from(self, mixture: CoarsenedMixture, n_effective: float, latent_variance: Tensor) -> None:
+        """Take over components that were found in an embedding; the number of components becomes theirs.
+
+        Precisions are those that maximise the empirical-Bayes objective for the mixture's assignments.
+
+        Parameters
+        ----------
+        mixture
+            What :func:`vmmscvi.priors.fit_coarsened_mixture` found in posterior means.
+        n_effective
+            Number of cells that the data count as.
+        latent_variance
+            Variance of the posteriors, which the objective sees as well: mean of each component's cells,
+            shape ``(K, p)``.
+        """
+        self.resize(len(mixture.weights))
+        variance = torch.diag_embed(latent_variance.to(mixture.covariance))
+        covariance = mixture.covariance + variance
+        weights = mixture.weights[:, None, None]
+        if self.wishart_scale == "learned":
+            within = mixture.covariance_within + (weights * variance).sum(0)
+            self.wishart_scatter_root.copy_(torch.linalg.cholesky(within))
+        root = self.wishart_scatter_root.to(covariance)
+        counts = n_effective * weights
+        covariance = (root @ root.mT + counts * covariance) / (counts + 1.0)
+        self.pi_logits.copy_(mixture.weights.log())
+        self.precision_cholesky.assign(torch.linalg.cholesky(torch.cholesky_inverse(
+            torch.linalg.cholesky(covariance)
+        )))  # fmt: skip
+        self.is_started = self.has_found_components = True
+        self.n_effective = n_effective
+
+    @torch.no_grad()
+    def resize(self, n_components: int) -> None:
+        """Change the number of components; what they were is forgotten."""
+        self.n_components = n_components
+        root = self._round_scatter_root(n_components, self.n_latent)
+        self.wishart_scatter_root = root.to(self.wishart_scatter_root)
+        self.pi_logits.data = self.pi_logits.new_zeros(n_components)
+        self.precision_cholesky.resize(n_components)
+
+    def get_extra_state(self) -> Tensor:
+        """Add what :meth:`start_from` was told: that components were found, and what the data count as."""
+        found = torch.tensor([self.has_found_components, self.n_effective or 0.0], dtype=torch.float64)
+        return torch.cat((super().get_extra_state(), found))
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Restore what :meth:`get_extra_state` saved."""
+        super().set_extra_state(state[:2])
+        self.has_found_components = bool(state[2])
+        self.n_effective = (float(state[3]) or None) if len(state) > 3 else None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        # training may have changed the number of components that the constructor was told
+        saved = state_dict.get(prefix + "pi_logits")
+        if saved is not None and len(saved) != self.n_components:
+            self.resize(len(saved))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _round_scatter_root(self, n_components: int, n_latent: int) -> Tensor:
+        """Return the root of the inverse of ``c I``, the Wishart's scale matrix."""
+        scale_factor = wishart_scale_factor(self.wishart_scale, n_components, n_latent)
+        return torch.eye(n_latent) / math.sqrt(scale_factor)
+
+    @property
+    def alpha(self) -> Tensor:
+        """Concentration of the Dirichlet, a scalar; large values favour many components."""
+        inverse_alpha: Tensor = self.inverse_alpha()
+        return inverse_alpha.reciprocal()
+
+    def _centers(self, centers: Centers | None) -> Centers:
+        return self._cached_centers() if centers is None else centers
+
+    @property
+    def _differentiates_responsibilities(self) -> bool:
+        if self.responsibilities_in_gradient is None:
+            return not self.has_found_components
+        return self.responsibilities_in_gradient
+
+    @in_full_precision
+    def component_log_prob(
+        self, z: Tensor, centers: Centers | None = None, density: ComponentDensity = "predictive"
+    ) -> Tensor:
+        """Log-density of every component at ``z``; see :meth:`MixturePrior.component_log_prob`."""
+        densities = {
+            "predictive": F.predictive_component_log_prob,
+            "expected": F.expected_component_log_prob,
+        }
+        if density not in densities:
+            raise ValueError(f"`density` must be one of {tuple(densities)}, found {density!r}.")
+        return densities[density](z, *self._centers(centers), self.precision_cholesky())
+
+    def weighed_against(self, minibatch_size: int) -> float:
+        """Tell how many cells the hyper-priors are weighed against by default.
+
+        What :meth:`start_from` was told; without a start one minibatch as in the paper, which weighs them N/M
+        times as much as a fit to all data would.
+
+        Parameters
+        ----------
+        minibatch_size
+            Number ``M`` of cells in a minibatch, of all processes together.
+        """
+        return minibatch_size if self.n_effective is None else self.n_effective
+
+    @in_full_precision
+    def log_hyperprior(self, centers: Centers | None = None) -> Tensor:
+        """Log-density of the hyper-priors at the current parameters, a scalar; zero under ``"MLE"``."""
+        if self.inference == "MLE":
+            return self.pi_logits.new_zeros(())
+        return hyperpriors.log_hyperprior(
+            *self._centers(centers),
+            self.precision_cholesky(),
+            self.pi_logits,
+            self.inverse_alpha(),
+            self.wishart_scatter_root,
+            self.inference == "MAP-DP",
+        )
+
+    @in_full_precision
+    def empirical_bayes_loss(
+        self, z: Tensor, centers: Centers | None = None, hyperprior_n_obs: float | None = None
+    ) -> EmpiricalBayesLoss:
+        r"""Objective of the empirical-Bayes step, to be minimised: the paper's M-step.
+
+        :math:`-\frac1M [\sum_{ij} r_{ij} (l_{ij} + \log \pi_j)] - \frac1n \log p(\alpha, \pi, \mu, \Lambda)`.
+
+        Parameters
+        ----------
+        z
+            Latent positions of a minibatch, shape ``(M, p)``; samples of the posteriors, detached.
+        centers
+            Distribution of the centres, with a gradient to the pseudo-inputs; the cached one by default.
+        hyperprior_n_obs
+            Number ``n > 0`` of cells that the hyper-priors are weighed against; by default
+            :meth:`weighed_against` ``M``.
+        """
+        n_obs = self.weighed_against(z.shape[0]) if hyperprior_n_obs is None else hyperprior_n_obs
+        if not n_obs > 0:
+            raise ValueError(f"`hyperprior_n_obs` must be a positive number, found {hyperprior_n_obs}.")
+        weighed = Hyperpriors(n_obs, self.wishart_scatter_root, self.inference == "MAP-DP")
+        return EmpiricalBayesLoss(*EmpiricalBayesObjective.apply(
+            z.detach(),
+            *self._centers(centers),
+            self.precision_cholesky(),
+            self.pi_logits,
+            self.inverse_alpha(),
+            None if self.inference == "MLE" else weighed,
+            self._differentiates_responsibilities,
+        ))  # type: ignore[no-untyped-call]  # fmt: skip
+
+    @in_full_precision
+    def component_distribution(self, centers: Centers | None = None) -> MultivariateNormal:
+        r"""Return the components :math:`N(m_j, \Lambda_j^{-1} + S_j)`, a batch of ``K`` Gaussians."""
+        loc, scale = self._centers(centers)
+        covariance = torch.cholesky_inverse(self.precision_cholesky())
+        if scale is not None:
+            covariance = covariance + (
+                torch.diag_embed(scale.square()) if scale.dim() == loc.dim() else scale @ scale.mT
+            )
+        return MultivariateNormal(loc, covariance)
