@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,10 @@ SMALLEST_VARIANCE = 1e-4
 """Share of the mean variance that clusters have in every direction, be it one in which nothing varies."""
 SMALLEST_COUNT = 0.5
 """Components that hold fewer cells, counted by their weight, are dropped."""
-ROWS_AT_A_TIME = 2048
+ROWS_AT_A_TIME = 1024
+"""Cells that are gone through at a time: few enough to stay in a cache."""
+LARGEST_SAMPLE = 50_000
+"""Number of cells up to which their features are remembered: those of a search are."""
 
 
 class Wishart(NamedTuple):
@@ -74,18 +78,37 @@ class Evidence:
         self.power = min(1.0, n_effective / self.n_obs)
         self.wishart = wishart
         self.scatter = torch.eye(self.p, dtype=z.dtype) / wishart.scale_factor
+        self.pairs = torch.triu_indices(self.p, self.p)
 
     def statistics(self, r: Tensor) -> Statistics:
         """Sufficient statistics of the components, every cell counted by the power of its likelihood."""
-        second = self.z.new_zeros(r.shape[1], self.p, self.p)
+        sums = self.z.new_zeros(r.shape[1], 1 + self.p + len(self.pairs[0]))
         for rows in self.blocks():
-            second += torch.einsum("nk,np,nq->kpq", r[rows], self.z[rows], self.z[rows])
-        return Statistics(*(self.power * s for s in (r.sum(0), r.mT @ self.z, second)))
+            sums.addmm_(r[rows].mT, self.features(rows))
+        counts, first, products = torch.split(self.power * sums, [1, self.p, len(self.pairs[0])], dim=1)
+        i, j = self.pairs
+        second = products.new_empty(len(sums), self.p, self.p)
+        second[:, i, j] = second[:, j, i] = products
+        return Statistics(counts.squeeze(1), first, second)
 
     def blocks(self) -> Iterator[slice]:
         """Rows, so many at a time that temporaries stay small."""
         for start in range(0, self.n_obs, ROWS_AT_A_TIME):
             yield slice(start, start + ROWS_AT_A_TIME)
+
+    def features(self, rows: slice) -> Tensor:
+        """Return what Gaussian log-densities are linear in: one, positions, products of two dimensions."""
+        if self.n_obs > LARGEST_SAMPLE:
+            return self._features_of(self.z[rows])
+        return self._features[rows]
+
+    @cached_property
+    def _features(self) -> Tensor:
+        return self._features_of(self.z)
+
+    def _features_of(self, z: Tensor) -> Tensor:
+        i, j = self.pairs
+        return torch.cat((z.new_ones(len(z), 1), z, z[:, i] * z[:, j]), dim=1)
 
     def posterior(self, s: Statistics) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Normal-Wishart posteriors: confidence, centre, degrees of freedom, Cholesky factor of scatter."""
@@ -96,15 +119,8 @@ class Evidence:
 
     def log_marginal(self, s: Statistics) -> Tensor:
         """Log marginal likelihood of each component's cells, shape ``(K,)``."""
-        confidence, _, df, cholesky = self.posterior(s)
-        prior_log_det = self.p * self.scatter[0, 0].log()
-        return (
-            torch.mvlgamma(df / 2, self.p)
-            - torch.mvlgamma(torch.tensor(self.wishart.df / 2, dtype=df.dtype), self.p)
-            + 0.5 * self.wishart.df * prior_log_det
-            - df * log_diagonal_sum(cholesky)
-            + 0.5 * self.p * (math.log(CENTER_CONFIDENCE) - confidence.log() - s.counts * math.log(math.pi))
-        )
+        _, _, _, cholesky = self.posterior(s)
+        return _log_marginal(*self.wishart, s.counts, 2.0 * log_diagonal_sum(cholesky), self.p)
 
     def log_assignment(self, counts: Tensor) -> Tensor:
         """Log Dirichlet-multinomial probability of the counts."""
@@ -120,17 +136,18 @@ class Evidence:
     def assign(self, s: Statistics) -> Tensor:
         """Responsibilities that maximise the free energy given posteriors of the components."""
         confidence, center, df, cholesky = self.posterior(s)
-        identity = torch.eye(self.p, dtype=self.z.dtype).expand_as(cholesky)
-        whitening = torch.linalg.solve_triangular(cholesky, identity, upper=False)
-        offset = torch.linalg.vecdot(whitening, center.unsqueeze(-2))
+        precision = df[:, None, None] * torch.cholesky_inverse(cholesky)
+        pull = (precision @ center.unsqueeze(-1)).squeeze(-1)
         order = torch.arange(self.p, dtype=df.dtype)
         log_det = torch.digamma((df.unsqueeze(-1) - order) / 2).sum(-1) - 2 * log_diagonal_sum(cholesky)
         constant = torch.digamma(CONCENTRATION + s.counts) + 0.5 * (log_det - self.p / confidence)
+        constant = constant - 0.5 * torch.linalg.vecdot(pull, center)
+        i, j = self.pairs
+        curvature = precision[:, i, j] * torch.where(i == j, -0.5, -1.0)
+        parameters = torch.cat((constant.unsqueeze(1), pull, curvature), dim=1).mT.contiguous()
         r = self.z.new_empty(self.n_obs, len(df))
         for rows in self.blocks():
-            whitened = (self.z[rows] @ whitening.reshape(-1, self.p).mT).reshape(-1, len(df), self.p)
-            distance = (whitened - offset).square().sum(-1)
-            r[rows] = torch.softmax(constant - 0.5 * df * distance, dim=-1)
+            torch.softmax(self.features(rows) @ parameters, dim=-1, out=r[rows])
         return r
 
     def sweep(self, r: Tensor, n_sweeps: int) -> Tensor:
@@ -174,11 +191,45 @@ def most_likely_wishart(s: Statistics, excess_degrees: Sequence[float] = EXCESS_
         Degrees of freedom beyond ``p + 1`` to choose from.
     """
     p = s.first.shape[1]
-    nothing = s.first.new_zeros(1, p)
-    degrees = [p + 1.0 + excess for excess in excess_degrees]
-    choices = [Wishart(precision / df, df) for df in degrees for precision in PRECISIONS.tolist()]
-    likelihoods = [float(Evidence(nothing, 1.0, choice).log_marginal(s).sum()) for choice in choices]
-    return choices[int(np.argmax(likelihoods))]
+    confidence = CENTER_CONFIDENCE + s.counts
+    scatter = s.second - torch.einsum("kp,kq->kpq", s.first, s.first) / confidence[:, None, None]
+    # whatever multiple of the identity is added, the determinant follows from these
+    eigenvalues = torch.linalg.eigvalsh(scatter).clamp_min(0.0)
+    likelihoods = []
+    for df in (p + 1.0 + excess for excess in excess_degrees):
+        scale_factors = PRECISIONS / df
+        log_det = (eigenvalues + scale_factors.reciprocal()[:, None, None]).log().sum(-1)
+        likelihoods.append(_log_marginal(scale_factors.unsqueeze(-1), df, s.counts, log_det, p).sum(-1))
+    at_degrees, at_precision = divmod(int(torch.stack(likelihoods).argmax()), len(PRECISIONS))
+    df = p + 1.0 + excess_degrees[at_degrees]
+    return Wishart(float(PRECISIONS[at_precision]) / df, df)
+
+
+def _log_marginal(scale_factor: Tensor | float, df: float, counts: Tensor, log_det: Tensor, p: int) -> Tensor:
+    """Log marginal likelihood of components' cells.
+
+    Parameters
+    ----------
+    scale_factor, df
+        The Wishart prior; the former broadcastable to ``counts``.
+    counts
+        Numbers of cells, shape ``(K,)``.
+    log_det
+        Log-determinants of the posteriors' scatter matrices, shape ``(..., K)``.
+    p
+        Dimension.
+    """
+    scale_factor, prior_df = (torch.as_tensor(value, dtype=counts.dtype) for value in (scale_factor, df))
+    posterior_df = prior_df + counts
+    return (
+        torch.mvlgamma(posterior_df / 2, p)
+        - torch.mvlgamma(prior_df / 2, p)
+        - 0.5 * prior_df * p * scale_factor.log()
+        - 0.5 * posterior_df * log_det
+        + 0.5
+        * p
+        * (math.log(CENTER_CONFIDENCE) - (CENTER_CONFIDENCE + counts).log() - counts * math.log(math.pi))
+    )
 
 
 def whitening_of_clusters(z: Tensor, r: Tensor) -> Tensor:
