@@ -86,6 +86,22 @@ def test_the_warm_up_takes_a_thousand_minibatches_but_five_epochs_at_least_and_h
     assert default_n_warmup_epochs(n_train=0, batch_size=200, max_epochs=30) == 15
 
 
+@pytest.mark.parametrize(("batch_size", "counted"), [(32, 256), (256, 256), (300, 300)])
+def test_small_minibatches_do_not_shorten_the_warm_up(
+    make_model: Make, monkeypatch: pytest.MonkeyPatch, batch_size: int, counted: int
+) -> None:
+    class Asked(Exception):
+        """Ends the call before it trains."""
+
+    def watched(n_train: int, batch_size: int, max_epochs: int) -> int:
+        raise Asked(n_train, batch_size, max_epochs)
+
+    monkeypatch.setattr("vmmscvi.model._training_mixin.default_n_warmup_epochs", watched)
+    with pytest.raises(Asked) as asked:
+        make_model().train(max_epochs=7, batch_size=batch_size)
+    assert asked.value.args == (270, counted, 7)
+
+
 @pytest.mark.parametrize("n_warmup_epochs", [0, 3])
 def test_the_length_of_the_warm_up_can_be_given(
     make_model: Make, training: Training, n_warmup_epochs: int

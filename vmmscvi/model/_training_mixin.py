@@ -107,8 +107,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             many, as often as that is so many cells, while it finds hardly more clusters; see
             :func:`vmmscvi.priors.fit_coarsened_mixture`.
         n_warmup_epochs
-            Epochs before the start from the embedding; by default as many as make 1000 minibatches, at least
-            five and at most half of ``max_epochs``; none after :meth:`from_scvi_model`.
+            Epochs before the start from the embedding; by default as many as make 1000 minibatches (of 256
+            cells, if they are smaller), at least five and at most half of ``max_epochs``; none after
+            :meth:`from_scvi_model`.
         start_cells
             With ``start="cells"``: positions of ``n_components`` cells that pseudo-inputs start from, for
             example of a few cells of each known type, instead of random ones.
@@ -156,7 +157,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             n_train = int((0.9 if train_size is None else train_size) * (n_obs or 0))
             n_cells = getattr(kwargs.get("datamodule"), "batch_size", None) or batch_size
             n_together = n_cells * n_processes(kwargs, accelerator, devices)
-            n_warmup_epochs = default_n_warmup_epochs(n_train, n_together, max_epochs)
+            # batches mix as the same cells are seen again: smaller minibatches do not make it sooner
+            n_counted = max(n_together, DEFAULT_BATCH_SIZE)
+            n_warmup_epochs = default_n_warmup_epochs(n_train, n_counted, max_epochs)
         starter = self._starter(start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)
         n_warmup_epochs = getattr(starter, "n_warmup_epochs", 0)
         # a start tells the prior what the data count as; one that goes on may be told anew
