@@ -85,6 +85,24 @@ def test_only_what_is_asked_for_is_written(results: Path, tmp_path: Path) -> Non
     assert {path for path in (tmp_path / "out").rglob("*") if path.is_file()} == set(files)
 
 
+def test_only_datasets_and_methods_that_are_asked_for_are_in_it(results: Path, tmp_path: Path) -> None:
+    written = report(
+        results, tmp_path / "report", formats=("csv", "png"), datasets=["two_batches"], methods=["VMM"]
+    )
+    names = {path.stem for path in written}
+    assert {"embedding_two_batches", "centers_two_batches_vmm", "time_and_memory"} <= names
+    assert not any("one_batch" in name for name in names)
+    costs = pd.read_csv(next(path for path in written if path.stem == "time_and_memory"))
+    assert costs["Dataset"].str.startswith("two_batches").all() and set(costs["Method"]) == {"VMM"}
+
+
+@pytest.mark.parametrize("argument", ["datasets", "methods"])
+def test_an_unknown_dataset_or_method_is_named(results: Path, argument: str) -> None:
+    with pytest.raises(ValueError, match=rf"`{argument}` must be of .*; found \['nonsense'\]"):
+        report(results, **{argument: ["nonsense"]})  # type: ignore[arg-type]
+    assert not (results / "report").exists()
+
+
 def test_the_report_is_in_the_folder_of_results_by_default(results: Path) -> None:
     files = report(results, formats="md")
     assert all(path.is_relative_to(results / "report") for path in files)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,8 @@ def report(
     formats: Sequence[str] = FORMATS,
     reference: Path | str | None = None,
     progress: bool = False,
+    datasets: Collection[str] | None = None,
+    methods: Collection[str] | None = None,
 ) -> list[Path]:
     """Write tables and figures of a benchmark.
 
@@ -64,6 +66,8 @@ def report(
         Folder with the paper's Tables 3 and 4 as ``table3*.csv`` and ``table4*.csv``, to stand beside ours.
     progress
         Whether to show a progress bar.
+    datasets, methods
+        Names of those to report; all by default.
 
     Returns
     -------
@@ -72,12 +76,12 @@ def report(
     Raises
     ------
     ValueError
-        If there are no results, a format is unknown, or the reference has no such tables.
+        If there are no results, a format, dataset or method is unknown, or the reference has no such tables.
     """
     results = Path(results)
     out = results / REPORT_FOLDER if out is None else Path(out)
     formats = _checked(formats)
-    data = read_results(results)
+    data = read_results(results).only(datasets, methods)
     tables = make_tables(data, None if reference is None else Path(reference))
     written = []
     for table in tables:

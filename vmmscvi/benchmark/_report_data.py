@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,28 @@ class ReportData:
     def methods(self, dataset: str) -> list[str]:
         """Return the names of methods that are to be run on a dataset, in order."""
         return list(dict.fromkeys(run.method for run in self.runs if run.dataset == dataset))
+
+    def only(self, datasets: Collection[str] | None, methods: Collection[str] | None) -> ReportData:
+        """Return what there is of some datasets and methods, ``None`` for all, in the order as before.
+
+        Raises
+        ------
+        ValueError
+            If one is unknown.
+        """
+        for names, argument in ((datasets, "dataset"), (methods, "method")):
+            known = sorted({getattr(run, argument) for run in self.runs})
+            unknown = sorted(set(names or ()) - set(known))
+            if unknown:
+                raise ValueError(f"`{argument}s` must be of {known}; found {unknown}.")
+        runs = tuple(
+            run
+            for run in self.runs
+            if (not datasets or run.dataset in datasets) and (not methods or run.method in methods)
+        )
+        kept = {run.dataset for run in runs}
+        sizes = {dataset: size for dataset, size in self.sizes.items() if dataset in kept}
+        return replace(self, runs=runs, sizes=sizes)
 
     def of(self, dataset: str, method: str) -> list[Run]:
         """Return the cells of a dataset and method, seed by seed."""

@@ -148,6 +148,8 @@ def report(
     reference: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder with the paper's tables, to put beside ours.")
     ] = None,
+    datasets: Names = None,
+    methods: Names = None,
 ) -> None:
     """Make tables and figures of the results."""
     with errors_in_one_line():
@@ -155,7 +157,15 @@ def report(
 
         chosen = {} if not formats else {"formats": tuple(formats)}
         with as_command_error():
-            files = benchmark.report(results, out, reference=reference, progress=True, **chosen)
+            files = benchmark.report(
+                results,
+                out,
+                reference=reference,
+                progress=True,
+                datasets=datasets,
+                methods=methods,
+                **chosen,
+            )
         for file in files:
             typer.echo(file)
 
