@@ -155,6 +155,13 @@ def test_what_all_rows_show_is_named_once_below_and_numbers_are_named_on_the_cel
     assert [label_names(ax) for ax in axes[:, 1]] == [{"2", "7", "10"}] * 2
 
 
+def test_more_groups_than_can_be_read_are_not_named(cells):
+    for n_groups, n_named in ((40, 40), (41, 0)):
+        cells.obs["many"] = pd.Categorical([str(i % n_groups) for i in range(cells.n_obs)])
+        figure = embedding_panels(cells, "X_umap", ["many"])
+        assert len(label_names(figure.axes[0])) == n_named
+
+
 def test_rows_may_show_different_columns_which_are_named_on_the_cells(cells):
     figure = embedding_panels(
         cells,

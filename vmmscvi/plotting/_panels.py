@@ -19,6 +19,9 @@ from vmmscvi.plotting._palette import Palette
 PANEL_SIZE = 2.4
 """Width and height of a panel in inches."""
 
+MAX_ON_CELLS = 40
+"""More names than this on the cells of a panel hide each other, and the cells: groups are not named."""
+
 MAX_IN_LEGEND = 12
 """With more groups there is no room below a panel, and colours are hard to match: cells are labelled."""
 
@@ -39,7 +42,7 @@ def embedding_panels(
     """Draw several embeddings of the same cells, such as those under two priors, as rows of panels.
 
     Groups are named once below a column that shows the same in every row; on the cells where rows differ
-    (their clusters), groups are many, or their names are numbers.
+    (their clusters), groups are many, or their names are numbers; and nowhere where they are more than 40.
 
     Parameters
     ----------
@@ -87,6 +90,8 @@ def embedding_panels(
             repeated = i > 0 and keys[i - 1][j] == key
             title = "" if key is None or repeated else (titles or {}).get(key, key)
             legend_loc = _legend_location(adata, [shown[j] for shown in keys], is_last=i == len(rows) - 1)
+            if legend_loc == "on data" and key is not None and _n_groups(adata, key) > MAX_ON_CELLS:
+                legend_loc = "none"
             embedding(
                 adata,
                 key,
@@ -154,6 +159,10 @@ def _legend_location(adata: AnnData, keys: list[str | None], is_last: bool) -> L
     if len(names) > MAX_IN_LEGEND or all(name.isdecimal() for name in names):
         return "on data"
     return "bottom" if is_last else "none"
+
+
+def _n_groups(adata: AnnData, key: str) -> int:
+    return 0 if is_continuous(adata.obs[key]) else len(categories(adata, key).cat.categories)
 
 
 def _note(ax: Axes, text: str) -> None:
