@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 SMALL = ["--n-cells", "300", "--n-genes", "60", "--rounds", "1", "--epochs", "1"]
@@ -42,11 +44,25 @@ def test_epochs_are_timed_against_stock_scvi() -> None:
     assert shares["ours, N(0, I)"] == ""
 
 
-def test_variance_that_composition_explains_is_told_from_that_within_types() -> None:
-    spec = importlib.util.spec_from_file_location("batch_variance", SCRIPTS / "batch_variance.py")
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+def test_agreement_between_seeds_is_the_mean_over_their_pairs() -> None:
+    a, b = np.repeat([0, 1], 10), np.tile([0, 1], 10)
+    between = adjusted_rand_score(a, b)
+    script = load("stability")
+    assert script.agreement([a, 1 - a]) == 1
+    assert script.agreement([a, a, b]) == pytest.approx((1 + 2 * between) / 3)
+    assert np.isnan(script.agreement([a]))
+
+
+def test_variance_that_composition_explains_is_told_from_that_within_types() -> None:
+    script = load("batch_variance")
     labels, batch = np.repeat(["B", "T"], 8), np.tile(["one", "two"], 8)
     batch[:4] = "one"  # three in four B cells, half of the T cells
     z = np.where(labels == "B", -3.0, 3.0)[:, None]
