@@ -11,35 +11,25 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import adjusted_rand_score
 
 from vmmscvi.benchmark._clusterings import leiden, neighbor_graph
 from vmmscvi.benchmark._files import read_arrays
-from vmmscvi.benchmark._report_data import read_results
-from vmmscvi.benchmark._schema import EMBEDDING_FILE
+from vmmscvi.benchmark._report_data import Run, read_results
+from vmmscvi.benchmark._schema import DONE, EMBEDDING_FILE
+from vmmscvi.benchmark._statistics import stability
+from vmmscvi.benchmark._tables_runs import own_clusters
 
 
-def agreement(clusterings: Sequence[NDArray]) -> float:
-    """Mean ARI over all pairs; NaN for fewer than two."""
-    scores = [adjusted_rand_score(a, b) for a, b in combinations(clusterings, 2)]
-    return float(np.mean(scores)) if scores else float("nan")
-
-
-def own(arrays: dict[str, NDArray]) -> NDArray:
-    """Return the clusters of the prior."""
-    return arrays["clusters"]
-
-
-def by_leiden(arrays: dict[str, NDArray]) -> NDArray:
-    """Return Leiden's clusters of the embedding at resolution 1."""
-    return leiden(neighbor_graph(arrays["z"], seed=0), 1.0, seed=0)
+def leiden_clusters(run: Run) -> NDArray | None:
+    """Return Leiden's clusters of the embedding at resolution 1; ``None`` if there is none."""
+    if run.status != DONE:
+        return None
+    return leiden(neighbor_graph(read_arrays(run.folder / EMBEDDING_FILE)["z"], seed=0), 1.0, seed=0)
 
 
 def main() -> None:
@@ -53,17 +43,18 @@ def main() -> None:
     parser.add_argument("--leiden", nargs="*", default=["scVI, defaults"], help="methods to run Leiden on")
     arguments = parser.parse_args()
     results = read_results(arguments.results)
-    columns: list[tuple[str, str, Callable[[dict[str, NDArray]], NDArray]]] = [
-        *((method, method, own) for method in arguments.own),
-        *((f"{method} + Leiden", method, by_leiden) for method in arguments.leiden),
+    columns: list[tuple[str, str, Callable[[Run], NDArray | None]]] = [
+        *((method, method, own_clusters) for method in arguments.own),
+        *((f"{method} + Leiden", method, leiden_clusters) for method in arguments.leiden),
     ]
     rows = []
     for dataset in arguments.datasets:
         row: dict[str, object] = {"dataset": dataset}
         for name, method, clusters_of in columns:
-            done = [run for run in results.of(dataset, method) if run.status == "done"]
-            row[name] = agreement([clusters_of(read_arrays(run.folder / EMBEDDING_FILE)) for run in done])
-            row[f"{name}, seeds"] = len(done)
+            found = {run.seed: clusters_of(run) for run in results.of(dataset, method)}
+            clusters = {seed: each for seed, each in found.items() if each is not None}
+            row[name] = stability(clusters).mean
+            row[f"{name}, seeds"] = len(clusters)
         rows.append(row)
     sys.stdout.write(pd.DataFrame(rows).round(3).to_markdown(index=False) + "\n")
 

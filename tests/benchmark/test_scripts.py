@@ -12,7 +12,6 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from sklearn.metrics import adjusted_rand_score
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 SMALL = ["--n-cells", "300", "--n-genes", "60", "--rounds", "1", "--epochs", "1"]
@@ -50,15 +49,6 @@ def load(name: str) -> ModuleType:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     return script
-
-
-def test_agreement_between_seeds_is_the_mean_over_their_pairs() -> None:
-    a, b = np.repeat([0, 1], 10), np.tile([0, 1], 10)
-    between = adjusted_rand_score(a, b)
-    script = load("stability")
-    assert script.agreement([a, 1 - a]) == 1
-    assert script.agreement([a, a, b]) == pytest.approx((1 + 2 * between) / 3)
-    assert np.isnan(script.agreement([a]))
 
 
 def test_variance_that_composition_explains_is_told_from_that_within_types() -> None:

@@ -27,12 +27,12 @@ def evidence_of(z: Tensor) -> Evidence:
     return Evidence(z, N_EFFECTIVE, Wishart(0.4, 6.5))
 
 
-@pytest.mark.parametrize("largest_sample", [0, 1000])
+@pytest.mark.parametrize("most_remembered", [0, 1000])
 @pytest.mark.parametrize("rows_at_a_time", [10, 1000])
 def test_statistics_are_weighted_sums(
-    cells: tuple[Tensor, Tensor], largest_sample: int, rows_at_a_time: int, monkeypatch: pytest.MonkeyPatch
+    cells: tuple[Tensor, Tensor], most_remembered: int, rows_at_a_time: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_evidence, "LARGEST_SAMPLE", largest_sample)
+    monkeypatch.setattr(_evidence, "MOST_REMEMBERED", most_remembered)
     monkeypatch.setattr(_evidence, "ROWS_AT_A_TIME", rows_at_a_time)
     z, r = cells
     found, weights = evidence_of(z).statistics(r), r * N_EFFECTIVE / N

@@ -123,11 +123,15 @@ def select(
 
 
 def _chosen(specs: tuple[Any, ...], names: Collection[str], what: str) -> tuple[Any, ...]:
-    known = [spec.name for spec in specs]
+    check_names(names, [spec.name for spec in specs], what)
+    return tuple(spec for spec in specs if spec.name in names)
+
+
+def check_names(names: Collection[str], known: Collection[str], what: str) -> None:
+    """Raise a ``ValueError`` that says which names of ``what`` are not known, if any."""
     unknown = sorted(set(names) - set(known))
     if unknown:
-        raise ValueError(f"{what} must be of {known}; found {unknown}.")
-    return tuple(spec for spec in specs if spec.name in names)
+        raise ValueError(f"{what} must be of {list(known)}; found {unknown}.")
 
 
 def _read_yaml(file: Path) -> Any:

@@ -16,12 +16,10 @@ from vmmscvi.benchmark._tables import Table
 from vmmscvi.benchmark._tables_content import (
     clustering_table,
     clusterings_table,
-    cost_table,
     integration_table,
-    missing_table,
     numbers_table,
-    stability_table,
 )
+from vmmscvi.benchmark._tables_runs import cost_table, missing_table, stability_table
 from vmmscvi.benchmark._tables_write import WRITERS, escape_markdown, to_markdown
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from vmmscvi.benchmark import _schema
+from vmmscvi.benchmark._config import check_names
 from vmmscvi.benchmark._files import read_json
 from vmmscvi.benchmark._scheduler import collect
 from vmmscvi.benchmark._specs import slug
@@ -68,11 +69,8 @@ class ReportData:
         ValueError
             If one is unknown.
         """
-        for names, argument in ((datasets, "dataset"), (methods, "method")):
-            known = sorted({getattr(run, argument) for run in self.runs})
-            unknown = sorted(set(names or ()) - set(known))
-            if unknown:
-                raise ValueError(f"`{argument}s` must be of {known}; found {unknown}.")
+        check_names(datasets or (), self.datasets, "datasets")
+        check_names(methods or (), list(dict.fromkeys(run.method for run in self.runs)), "methods")
         runs = tuple(
             run
             for run in self.runs
@@ -85,6 +83,10 @@ class ReportData:
     def of(self, dataset: str, method: str) -> list[Run]:
         """Return the cells of a dataset and method, seed by seed."""
         return [run for run in self.runs if (run.dataset, run.method) == (dataset, method)]
+
+    def is_done(self, dataset: str, method: str) -> bool:
+        """Whether any cell of a dataset and method has scores."""
+        return any(run.status == _schema.DONE for run in self.of(dataset, method))
 
     def trials(self, dataset: str, method: str, clustering: str, measure: str) -> pd.Series:
         """Return the values of a measure by seed; NaN for seeds without."""

@@ -6,15 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vmmscvi.benchmark import _schema
-from vmmscvi.benchmark._files import read_arrays
-from vmmscvi.benchmark._report_data import ReportData, Run
-from vmmscvi.benchmark._statistics import stability
+from vmmscvi.benchmark._report_data import ReportData
 from vmmscvi.benchmark._tables import (
-    NOT_APPLICABLE,
-    Cell,
     Column,
     Row,
     RowKey,
@@ -65,15 +60,6 @@ SCORES = (
     Column("Accuracy", _schema.ACCURACY),
 )
 
-COST = (
-    # not compared: times depend on what else ran, and methods without training win trivially
-    Column("Validation ELBO", _schema.ELBO_VALIDATION, "", digits=1, higher_is_better=None),
-    Column("Epochs", _schema.N_EPOCHS, "", digits=0, higher_is_better=None),
-    Column("Wall time (s)", _schema.TRAIN_SECONDS, "", digits=1, higher_is_better=None),
-    Column("CPU time (s)", _schema.TRAIN_CPU_SECONDS, "", digits=1, higher_is_better=None),
-    Column("Peak memory (GB)", _schema.PEAK_MEMORY_MB, "", digits=2, higher_is_better=None, scale=1 / 1024),
-)
-
 SPREAD = (
     "Mean ± standard deviation over trials (seeds); the trials of each dataset are given beside its name."
 )
@@ -104,9 +90,9 @@ def clustering_table(data: ReportData, reference: Path | None = None) -> Table:
         keys = [
             RowKey(method, (_types(data, dataset), method))
             for method in data.methods(dataset)
-            if _has(data, dataset, method, _schema.OWN) or not _is_done(data, dataset, method)
+            if _has(data, dataset, method, _schema.OWN) or not data.is_done(dataset, method)
         ]
-        rows += _titled(data, dataset, measured_rows(data, dataset, keys, TABLE3))
+        rows += titled(data, dataset, measured_rows(data, dataset, keys, TABLE3))
         rows += paper.rows(dataset, TABLE3_OF_PAPER, types="cell_types")
     rows += paper.remaining(TABLE3_OF_PAPER, types="cell_types")
     merged = "Merged: clusters are merged by the label that most of their cells have, as the paper does."
@@ -130,7 +116,7 @@ def integration_table(data: ReportData, reference: Path | None = None) -> Table:
     rows: list[Row] = []
     for dataset in data.datasets:
         keys = [RowKey(method, (method,)) for method in data.methods(dataset)]
-        rows += _titled(data, dataset, measured_rows(data, dataset, keys, columns))
+        rows += titled(data, dataset, measured_rows(data, dataset, keys, columns))
         rows += paper.rows(dataset, of_paper)
     rows += paper.remaining(of_paper)
     notes = [
@@ -162,7 +148,7 @@ def clusterings_table(data: ReportData) -> Table:
             for method in data.methods(dataset)
             for clustering, name in _clusterings(data, dataset, method).items()
         ]
-        rows += _titled(data, dataset, measured_rows(data, dataset, keys, SCORES))
+        rows += titled(data, dataset, measured_rows(data, dataset, keys, SCORES))
     return Table(
         "clusterings",
         "All clusterings against the annotation, unmerged",
@@ -189,7 +175,7 @@ def numbers_table(data: ReportData) -> Table:
             for clustering in _clusterings(data, dataset, method)
             if clustering not in _schema.LABEL_CLUSTERINGS
         ]
-        rows += _titled(data, dataset, measured_rows(data, dataset, keys, scaled))
+        rows += titled(data, dataset, measured_rows(data, dataset, keys, scaled))
     return Table(
         "clusters_against_types",
         "Clusters found against annotated types",
@@ -198,82 +184,6 @@ def numbers_table(data: ReportData) -> Table:
         tuple(rows),
         (SPREAD, "Clusterings whose number of clusters was chosen by labels are left out."),
     )
-
-
-def stability_table(data: ReportData) -> Table:
-    """Return how well the prior's own clusters agree between seeds."""
-    column = Column("ARI between seeds", "stability", digits=3, higher_is_better=None)
-    rows: list[Row] = []
-    for dataset in data.datasets:
-        for method in data.methods(dataset):
-            runs = data.of(dataset, method)
-            found = {run.seed: clusters for run in runs if (clusters := own_clusters(run)) is not None}
-            if not found and _is_done(data, dataset, method):
-                continue
-            summary = stability(found)
-            n_pairs = len(runs) * (len(runs) - 1) // 2
-            status = "" if summary.n else ("one trial" if found else _status(runs))
-            row = Row((dataset, method, f"{summary.n}"), (Cell(summary, n_pairs, None, status),))
-            rows += _titled(data, dataset, [row])
-    return Table(
-        "stability",
-        "Stability of the prior's own clusters",
-        ("Dataset", "Method", "Pairs of seeds"),
-        (column,),
-        tuple(rows),
-        (
-            "Mean ± standard deviation of the adjusted Rand index over all pairs of seeds, "
-            "which differ in initial weights and in the split into training and validation cells. Pairs "
-            "share seeds: no test.",
-        ),
-    )
-
-
-def cost_table(data: ReportData) -> Table:
-    """Return time, memory, epochs and validation ELBO."""
-    rows: list[Row] = []
-    for dataset in data.datasets:
-        keys = [RowKey(method, (method,)) for method in data.methods(dataset)]
-        rows += _titled(data, dataset, measured_rows(data, dataset, keys, COST))
-    return Table(
-        "time_and_memory",
-        "Validation ELBO, time and memory of training",
-        ("Dataset", "Method"),
-        COST,
-        tuple(rows),
-        (
-            SPREAD,
-            "Validation ELBO: nats per cell, larger is better, not to be compared between likelihoods. Wall "
-            "times of cells that ran beside each other, or beside other work, are longer than alone; compare "
-            "CPU time.",
-        ),
-    )
-
-
-def missing_table(data: ReportData) -> Table:
-    """Return the cells without scores, and why."""
-    missing = [run for run in data.runs if run.status != _schema.DONE]
-    rows = [
-        Row((run.dataset, run.method, str(run.seed), run.status, " ".join(run.error.split())[:200]), ())
-        for run in missing
-    ]
-    return Table(
-        "missing",
-        "Cells without scores",
-        ("Dataset", "Method", "Seed", "Status", "Error"),
-        (),
-        tuple(rows),
-        ("They do not count in the other tables, where the number of trials that do is given.",),
-    )
-
-
-def own_clusters(run: Run) -> NDArray[np.str_] | None:
-    """Return the prior's own clusters of all cells, ``(n_obs,)``; ``None`` if there are none."""
-    file = run.folder / _schema.EMBEDDING_FILE
-    if run.status != _schema.DONE or not file.is_file():
-        return None
-    clusters = read_arrays(file)["clusters"]
-    return clusters if clusters.size else None
 
 
 def _clusterings(data: ReportData, dataset: str, method: str) -> dict[str, str]:
@@ -286,19 +196,11 @@ def _has(data: ReportData, dataset: str, method: str, clustering: str) -> bool:
     return bool(data.trials(dataset, method, clustering, _schema.N_CLUSTERS).notna().any())
 
 
-def _is_done(data: ReportData, dataset: str, method: str) -> bool:
-    return any(run.status == _schema.DONE for run in data.of(dataset, method))
-
-
-def _status(runs: Sequence[Run]) -> str:
-    return next((run.status for run in runs if run.status != _schema.DONE), NOT_APPLICABLE)
-
-
 def _types(data: ReportData, dataset: str) -> str:
     return str(data.sizes[dataset]["n_types"]) if dataset in data.sizes else ""
 
 
-def _titled(data: ReportData, dataset: str, rows: Sequence[Row]) -> list[Row]:
+def titled(data: ReportData, dataset: str, rows: Sequence[Row]) -> list[Row]:
     """Write the number of trials beside the name of the dataset."""
     title = dataset_title(data, dataset)
     return [Row((title, *row.labels[1:]), row.cells, row.uses_labels, row.from_paper) for row in rows]

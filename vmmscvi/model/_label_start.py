@@ -15,13 +15,13 @@ from torch.nn.functional import one_hot
 
 from vmmscvi.model._start import (
     LARGEST_MATRIX,
-    LARGEST_SAMPLE,
     SMALLEST_SAMPLE,
     Sample,
     StartFromEmbedding,
     embed,
 )
 from vmmscvi.priors import CoarsenedMixture
+from vmmscvi.train._start import LARGEST_SAMPLE
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

@@ -16,7 +16,7 @@ from scvi.train._config import merge_kwargs
 
 from vmmscvi.model._initialization import InitializePseudoInputs, check_start_cells
 from vmmscvi.model._label_start import StartFromLabels
-from vmmscvi.model._start import StartFromEmbedding
+from vmmscvi.model._start import StartFromEmbedding, default_warmup_for_cells
 from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
 from vmmscvi.priors import BayesianMixturePrior
 from vmmscvi.train import RestoreBestEpoch
@@ -28,7 +28,7 @@ from vmmscvi.train._arguments import (
     n_processes,
     take_clipping,
 )
-from vmmscvi.train._start import Start, check_start, default_n_warmup_epochs
+from vmmscvi.train._start import Start, check_start
 
 if TYPE_CHECKING:
     from vmmscvi.module import VMMVAE
@@ -154,12 +154,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         if n_warmup_epochs is None and self.has_trained_networks_:
             n_warmup_epochs = 0
         elif n_warmup_epochs is None:
-            n_train = int((0.9 if train_size is None else train_size) * (n_obs or 0))
             n_cells = getattr(kwargs.get("datamodule"), "batch_size", None) or batch_size
             n_together = n_cells * n_processes(kwargs, accelerator, devices)
-            # batches mix as the same cells are seen again: smaller minibatches do not make it sooner
-            n_counted = max(n_together, DEFAULT_BATCH_SIZE)
-            n_warmup_epochs = default_n_warmup_epochs(n_train, n_counted, max_epochs)
+            n_warmup_epochs = default_warmup_for_cells(n_obs, train_size, n_together, max_epochs)
         starter = self._starter(start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)
         n_warmup_epochs = getattr(starter, "n_warmup_epochs", 0)
         # a start tells the prior what the data count as; one that goes on may be told anew

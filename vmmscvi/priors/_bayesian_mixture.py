@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -92,6 +93,11 @@ class BayesianMixturePrior(MixturePrior):
         self.inverse_alpha = PositiveScalar(1.0)
         if inference != "MAP-DP":
             self.inverse_alpha.requires_grad_(False)
+        self._make_room_for_centers()
+
+    @abstractmethod
+    def _make_room_for_centers(self) -> None:
+        """Register what holds the centres, once; the last step of the constructor."""
 
     @torch.no_grad()
     def start_from(self, mixture: CoarsenedMixture, n_effective: float, latent_variance: Tensor) -> None:

@@ -29,7 +29,7 @@ SMALLEST_COUNT = 0.5
 """Components that hold fewer cells, counted by their weight, are dropped."""
 ROWS_AT_A_TIME = 1024
 """Cells that are gone through at a time: few enough to stay in a cache."""
-LARGEST_SAMPLE = 50_000
+MOST_REMEMBERED = 50_000
 """Number of cells up to which their features are remembered: those of a search are."""
 
 
@@ -98,7 +98,7 @@ class Evidence:
 
     def features(self, rows: slice) -> Tensor:
         """Return what Gaussian log-densities are linear in: one, positions, products of two dimensions."""
-        if self.n_obs > LARGEST_SAMPLE:
+        if self.n_obs > MOST_REMEMBERED:
             return self._features_of(self.z[rows])
         return self._features[rows]
 

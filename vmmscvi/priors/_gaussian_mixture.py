@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vmmscvi.priors._base import Centers
-from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior, Inference
-from vmmscvi.priors._wishart import WishartScale
+from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior
 from vmmscvi.priors.coarsened import CoarsenedMixture
 
 
@@ -20,16 +19,8 @@ class GaussianMixturePrior(BayesianMixturePrior):
         See :class:`BayesianMixturePrior`.
     """
 
-    def __init__(
-        self,
-        n_components: int,
-        n_latent: int,
-        inference: Inference = "MAP-DP",
-        responsibilities_in_gradient: bool | None = None,
-        wishart_scale: WishartScale = "paper",
-    ) -> None:
-        super().__init__(n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale)
-        self.loc = nn.Parameter(torch.randn(n_components, n_latent))
+    def _make_room_for_centers(self) -> None:
+        self.loc = nn.Parameter(torch.randn(self.n_components, self.n_latent))
 
     @torch.no_grad()
     def start_from(self, mixture: CoarsenedMixture, n_effective: float, latent_variance: Tensor) -> None:
@@ -58,15 +49,7 @@ class VampPriorMixture(BayesianMixturePrior):
 
     uses_pseudo_inputs = True
 
-    def __init__(
-        self,
-        n_components: int,
-        n_latent: int,
-        inference: Inference = "MAP-DP",
-        responsibilities_in_gradient: bool | None = None,
-        wishart_scale: WishartScale = "paper",
-    ) -> None:
-        super().__init__(n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale)
+    def _make_room_for_centers(self) -> None:
         self._register_center_cache()
 
     @torch.no_grad()

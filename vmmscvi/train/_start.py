@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 Start = Literal["embedding", "cells", "labels"]
 
+LARGEST_SAMPLE = 20_000
+"""Observations that the start is fitted to at most."""
 WARMUP_STEPS = 1000
 """Minibatches after which an embedding shows its clusters; fewer find fewer clusters."""
 

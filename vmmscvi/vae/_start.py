@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vmmscvi.module._prior_owner import evaluation_mode
-from vmmscvi.train._start import StartFromClusters
+from vmmscvi.train._start import LARGEST_SAMPLE, StartFromClusters
 from vmmscvi.vae._data import in_chunks
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
     from vmmscvi.vae._data import ArrayDataModule, Indices
     from vmmscvi.vae._module import ArrayVAE
-
-LARGEST_SAMPLE = 20_000
-"""Rows that the start is fitted to at most: twenty times the default number of effective observations."""
 
 
 class EmbeddedRows(NamedTuple):

@@ -12,13 +12,14 @@ from numpy.random import RandomState
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
+from vmmscvi.train._start import LARGEST_SAMPLE
 from vmmscvi.vae._data import ArrayDataModule
 from vmmscvi.vae._estimator import ArrayEstimator
 from vmmscvi.vae._fitting import TrainingOptions
 from vmmscvi.vae._joint_mixture import JointGaussianMixture
 from vmmscvi.vae._likelihoods import LikelihoodName
 from vmmscvi.vae._networks import Architecture, Covariance, GaussianHead
-from vmmscvi.vae._start import LARGEST_SAMPLE, draw_rows, embed_rows
+from vmmscvi.vae._start import draw_rows, embed_rows
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
