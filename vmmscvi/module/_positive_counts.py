@@ -8,6 +8,7 @@ terms vanish where ``x`` is zero; they and their derivatives are computed here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,50 @@ EPS = 1e-8
 """Added to means and inverse dispersions in logarithms, as scvi-tools does."""
 LARGEST_TABULATED_COUNT = 16
 """Counts up to this one need no gamma function: nineteen in twenty of those that are not zero."""
+
+
+class CoefficientTable(NamedTuple):
+    r"""What depends on small counts and on genes alone, for inverse dispersions that all cells share.
+
+    :math:`\Gamma(x + \theta) / \Gamma(\theta) = \prod_{k<x} (\theta + k)`, a row for every count from 1 to
+    :data:`LARGEST_TABULATED_COUNT` and a column for every gene.
+
+    Attributes
+    ----------
+    log_coefficient
+        :math:`\log B(x, \theta)`.
+    digamma_difference
+        Its derivative by :math:`\theta`.
+    """
+
+    log_coefficient: Tensor
+    digamma_difference: Tensor
+
+    @classmethod
+    def of(cls, theta: Tensor) -> CoefficientTable:
+        """Tabulate for inverse dispersions of shape ``(n_genes,)``."""
+        steps = torch.arange(LARGEST_TABULATED_COUNT, dtype=theta.dtype, device=theta.device).unsqueeze(1)
+        factors = theta + steps  # one row for every count from 1 on
+        log_coefficient = factors.log().cumsum(0).sub_(torch.lgamma(steps + 2.0))
+        return cls(log_coefficient, factors.reciprocal_().cumsum(0))
+
+    def look_up(self, count: Tensor, gene: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Look up counts of genes, each of shape ``(m,)``.
+
+        Returns
+        -------
+        The two, shape ``(m,)``, and the positions of the counts that are not tabulated, where the two are
+        meaningless.
+        """
+        n_counts, n_genes = self.log_coefficient.shape
+        row = count.to(torch.int64).sub_(1).clamp_(0, n_counts - 1)
+        untabulated = nonzero(row + 1 != count)
+        entry = row.mul_(n_genes).add_(gene)
+        return (
+            self.log_coefficient.view(-1).index_select(0, entry),
+            self.digamma_difference.view(-1).index_select(0, entry),
+            untabulated,
+        )
 
 
 @dataclass(frozen=True)
@@ -50,7 +95,7 @@ class PositiveCounts:
     untabulated: Tensor
 
     @classmethod
-    def of(cls, x: SparseCounts, mu: Tensor, theta: Tensor) -> PositiveCounts:
+    def of(cls, x: SparseCounts, mu: Tensor, theta: Tensor, table: CoefficientTable | None) -> PositiveCounts:
         """Gather the parameters from matrices, all contiguous.
 
         Parameters
@@ -61,12 +106,14 @@ class PositiveCounts:
             Means, shape ``(n, n_genes)``.
         theta
             Inverse dispersions, shape ``(n, n_genes)`` or ``(n_genes,)``.
+        table
+            What is tabulated for the latter; ``None`` for the former.
         """
         index, count = x.index, x.value.to(mu.dtype)
         mu_there = mu.view(-1).index_select(0, index)
-        if theta.dim() == 1:
+        if table is not None:
             theta_there = theta.index_select(0, x.gene)
-            looked_up = _look_up(count, x.gene, theta)
+            looked_up = table.look_up(count, x.gene)
         else:
             theta_there = theta.view(-1).index_select(0, index)
             every = torch.arange(len(index), device=index.device)
@@ -112,34 +159,3 @@ class PositiveCounts:
     def _untabulated_in_float64(self) -> tuple[Tensor, Tensor, Tensor]:
         count, mu, theta = (t[self.untabulated].double() for t in (self.count, self.mu, self.theta))
         return count, mu, theta
-
-
-def _look_up(count: Tensor, gene: Tensor, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Look up :math:`\log B` and its derivative.
-
-    :math:`\Gamma(x + \theta) / \Gamma(\theta) = \prod_{k<x} (\theta + k)`, tabulated for all genes.
-
-    Parameters
-    ----------
-    count, gene
-        Counts and their columns, shape ``(m,)``.
-    theta
-        Inverse dispersions, shape ``(n_genes,)``.
-
-    Returns
-    -------
-    The two, shape ``(m,)``, and the positions of the counts that are not tabulated, where the two are
-    meaningless.
-    """
-    steps = torch.arange(LARGEST_TABULATED_COUNT, dtype=theta.dtype, device=theta.device).unsqueeze(1)
-    factors = theta + steps  # one row for every count from 1 on
-    log_coefficients = factors.log().cumsum(0).sub_(torch.lgamma(steps + 2.0))
-    digamma_differences = factors.reciprocal_().cumsum(0)
-    row = count.to(torch.int64).sub_(1).clamp_(0, LARGEST_TABULATED_COUNT - 1)
-    untabulated = nonzero(row + 1 != count)
-    entry = row.mul_(len(theta)).add_(gene)
-    return (
-        log_coefficients.view(-1).index_select(0, entry),
-        digamma_differences.view(-1).index_select(0, entry),
-        untabulated,
-    )

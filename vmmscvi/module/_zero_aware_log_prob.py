@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
-from vmmscvi.module._positive_counts import EPS, PositiveCounts
+from vmmscvi.module._positive_counts import EPS, CoefficientTable, PositiveCounts
 from vmmscvi.module._sparse_counts import SparseCounts
 
 FindCounts = Callable[[Tensor], SparseCounts]
@@ -131,6 +131,7 @@ def _evaluate(
         by_mu, by_theta = torch.empty_like(mu), torch.empty_like(mu)
         derivatives = (by_mu, by_theta, None if zi_logits is None else torch.empty_like(mu))
     n_obs, n_genes = mu.shape
+    table = CoefficientTable.of(theta) if theta.dim() == 1 else None
     n_together = max(LARGEST_TEMPORARY // max(n_genes, 1), 1)
     for start in range(0, n_obs, n_together):
         cells = slice(start, min(start + n_together, n_obs))
@@ -139,6 +140,7 @@ def _evaluate(
             mu[cells],
             theta if theta.dim() == 1 else theta[cells],
             None if zi_logits is None else zi_logits[cells],
+            table,
             result[cells],
             tuple(None if d is None else d[cells] for d in derivatives),
         )
@@ -150,6 +152,7 @@ def _evaluate_cells(
     mu: Tensor,
     theta: Tensor,
     zi_logits: Tensor | None,
+    table: CoefficientTable | None,
     result: Tensor,
     derivatives: tuple[Tensor | None, ...],
 ) -> None:
@@ -157,11 +160,11 @@ def _evaluate_cells(
 
     As if every count were zero, whose log-probability under the negative binomial is
     :math:`-\theta \log(1 + \mu / \theta)`; then the others are put right. Arguments as in :func:`_evaluate`,
-    and its results, which are written to.
+    and its results, which are written to; ``table`` as in :meth:`PositiveCounts.of`.
     """
     theta_eps = theta + EPS
     log1p_ratio = (mu * theta_eps.reciprocal()).log1p_()
-    positive = PositiveCounts.of(x, mu, theta)
+    positive = PositiveCounts.of(x, mu, theta, table)
     at_positive = positive.log_prob(positive.pick(log1p_ratio))
     zeros = None
     if zi_logits is None:
