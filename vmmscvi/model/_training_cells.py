@@ -1,4 +1,4 @@
-"""Training cells that a prior starts from, of whatever gives the minibatches."""
+"""Cells to train on and to validate on: those that a prior starts from, and whether any validate."""
 
 from __future__ import annotations
 
@@ -66,3 +66,15 @@ def training_cells(
         is_drawn = True  # all there are
     if not is_drawn:
         logger.warning("The prior starts from the training loader's first cells: shuffle the data.")
+
+
+def has_validation_cells(
+    train_size: float | None, validation_size: float | None, kwargs: dict[str, Any]
+) -> bool:
+    """Whether the default, early stopping, is possible. A data module has validation cells unless it says."""
+    external = (kwargs.get("datasplitter_kwargs") or {}).get("external_indexing")
+    if kwargs.get("datamodule") is not None:
+        return bool(getattr(kwargs["datamodule"], "n_val", None) != 0)
+    if external is not None:
+        return len(external) > 1 and external[1] is not None and len(external[1]) > 0
+    return train_size != 1.0 and validation_size != 0.0

@@ -17,6 +17,7 @@ from scvi.train._config import merge_kwargs
 from vmmscvi.model._initialization import InitializePseudoInputs, check_start_cells
 from vmmscvi.model._label_start import StartFromLabels
 from vmmscvi.model._start import StartFromEmbedding, default_warmup_for_cells
+from vmmscvi.model._training_cells import has_validation_cells
 from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
 from vmmscvi.priors import BayesianMixturePrior
 from vmmscvi.train import RestoreBestEpoch
@@ -144,7 +145,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         plan_kwargs = {**take_clipping(kwargs), **plan_kwargs}
         check_trainer_arguments(kwargs, accelerator, batch_size)
         if early_stopping is None:
-            early_stopping = _has_validation_cells(train_size, validation_size, kwargs)
+            early_stopping = has_validation_cells(train_size, validation_size, kwargs)
         if kwargs.get("datamodule") is None:
             self._check_data(train_size, start)
         n_obs = self._n_obs(kwargs.get("datamodule"))
@@ -290,15 +291,3 @@ def _n_epochs(max_epochs: int | None, n_obs: int | None) -> int:
     if n_obs is None:
         raise ValueError("`max_epochs` must be given where `datamodule` has no attribute `n_obs`.")
     return int(get_max_epochs_heuristic(n_obs))
-
-
-def _has_validation_cells(
-    train_size: float | None, validation_size: float | None, kwargs: dict[str, Any]
-) -> bool:
-    """Whether the default, early stopping, is possible. A data module has validation cells unless it says."""
-    external = (kwargs.get("datasplitter_kwargs") or {}).get("external_indexing")
-    if kwargs.get("datamodule") is not None:
-        return bool(getattr(kwargs["datamodule"], "n_val", None) != 0)
-    if external is not None:
-        return len(external) > 1 and external[1] is not None and len(external[1]) > 0
-    return train_size != 1.0 and validation_size != 0.0
