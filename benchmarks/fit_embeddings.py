@@ -25,6 +25,8 @@ import pandas as pd
 SIMULATED = ("well_separated", "nested_rare", "strong_batch", "many_types", "single_type", "continuum")
 RESOLUTIONS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
 N_STEPS, BATCH_SIZE = 1000, 256
+N_COMPONENTS = 100
+"""At the start of the search, as in a training."""
 N_EFFECTIVE = (375, 750, 1500, 3000, 6000, 12_000)
 
 
@@ -78,7 +80,7 @@ def line(path: Path, n_effective: float) -> dict[str, object]:
     run = np.load(path)
     labels = run["labels"]
     start = time.process_time()
-    mixture = fit_coarsened_mixture(run["z"], n_effective=n_effective)
+    mixture = fit_coarsened_mixture(run["z"], N_COMPONENTS, n_effective)
     seconds = time.process_time() - start
     by_leiden = leiden(run["z"])
     best = max(by_leiden.values(), key=lambda clusters: normalized_mutual_info_score(labels, clusters))
