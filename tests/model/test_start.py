@@ -17,7 +17,7 @@ from torch.distributions import Normal, kl_divergence
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.model import _start
-from vmmscvi.model._start import StartFromEmbedding, default_warmup_for_cells
+from vmmscvi.model._start import StartFromEmbedding
 from vmmscvi.train._start import default_n_warmup_epochs
 
 Make = Callable[..., SCVI_VMM]
@@ -84,27 +84,6 @@ def test_the_warm_up_takes_a_thousand_minibatches_but_five_epochs_at_least_and_h
     halves = [default_n_warmup_epochs(10_000, 100, n) for n in (0, 1, 2, 3, 19, 20, 21)]
     assert halves == [0, 0, 1, 1, 9, 10, 10]
     assert default_n_warmup_epochs(n_train=0, batch_size=200, max_epochs=30) == 15
-
-
-def test_small_minibatches_do_not_shorten_the_warm_up() -> None:
-    warmups = [default_warmup_for_cells(20_000, 0.5, n, 400) for n in (32, 128, 256, 512)]
-    assert warmups == [25, 25, 25, 50]  # of 40 minibatches, and of 20
-    assert default_warmup_for_cells(20_000, None, 256, 400) == 15  # 18,000 training cells in 71
-
-
-def test_the_warm_up_of_a_training_is_that_of_its_cells_and_minibatches(
-    make_model: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Asked(Exception):
-        """Ends the call before it trains."""
-
-    def watched(*arguments: Any) -> int:
-        raise Asked(*arguments)
-
-    monkeypatch.setattr("vmmscvi.model._training_mixin.default_warmup_for_cells", watched)
-    with pytest.raises(Asked) as asked:
-        make_model().train(max_epochs=7, batch_size=32, train_size=0.8)
-    assert asked.value.args == (300, 0.8, 32, 7)
 
 
 @pytest.mark.parametrize("n_warmup_epochs", [0, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -47,9 +48,24 @@ def test_clusters_that_are_not_gaussian_are_not_cut_to_pieces() -> None:
     torch.testing.assert_close(found.responsibilities, coarse.responsibilities)
 
 
+def test_the_finest_level_is_all_cells() -> None:
+    z, _ = gaussian_clusters()
+    assert fit(z[::2]).n_effective == len(z[::2]) == 1738
+    assert fit(z[::3]).n_effective == 750  # 1159 would tell nothing new
+
+
+def test_growth_is_judged_by_the_step_that_is_taken() -> None:
+    found = {750: 10, 2000: 13}  # less than 1.41 times as many, but for less than four times as many cells
+    levels = SimpleNamespace(z=np.empty(2000), n_components=100, seeds=[0, 1])
+    levels.at = lambda n: SimpleNamespace(n_effective=n, n_found=found[round(n)])
+    levels._replace = lambda seeds: levels
+    assert coarsened._Fit.resolved(levels).n_effective == 750
+    found[2000] = 12
+    assert coarsened._Fit.resolved(levels).n_effective == 2000
+
+
 def test_data_count_as_no_more_cells_than_there_are() -> None:
     z, _ = gaussian_clusters()
-    assert fit(z[::2]).n_effective == 750  # not enough for four times as many
     assert fit(z[::10]).n_effective == 348
     assert fit(z[::10], n_effective=1e6).n_effective == 348
     assert fit(z, n_effective=500).n_effective == pytest.approx(500)

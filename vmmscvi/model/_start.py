@@ -15,40 +15,17 @@ from vmmscvi.model._initialization import dense
 from vmmscvi.model._training_cells import training_cells
 from vmmscvi.module import PseudoCells
 from vmmscvi.module._prior_owner import evaluation_mode
-from vmmscvi.train._start import LARGEST_SAMPLE, StartFromClusters, default_n_warmup_epochs
+from vmmscvi.train._start import LARGEST_SAMPLE, StartFromClusters
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
     from vmmscvi.module import VMMVAE, PseudoInputs
 
-SMALLEST_MINIBATCH = 256
-"""Cells that a smaller minibatch counts as in a warm-up: batches mix as the same cells are seen again, which
-smaller minibatches do not make sooner."""
 LARGEST_MATRIX = 100_000_000
 """Values of the expression matrix of these cells that are held in memory at most (400 MB)."""
 SMALLEST_SAMPLE = 2000
 """Cells that are used however many genes there are."""
-
-
-def default_warmup_for_cells(
-    n_obs: int | None, train_size: float | None, n_together: int, max_epochs: int
-) -> int:
-    """Epochs of warm-up; see :func:`vmmscvi.train._start.default_n_warmup_epochs`.
-
-    Parameters
-    ----------
-    n_obs
-        Number of cells, ``None`` if unknown.
-    train_size
-        Share of them that is trained on; 0.9 by default.
-    n_together
-        Cells in a minibatch, of all processes together.
-    max_epochs
-        Largest number of epochs.
-    """
-    n_train = int((0.9 if train_size is None else train_size) * (n_obs or 0))
-    return default_n_warmup_epochs(n_train, max(n_together, SMALLEST_MINIBATCH), max_epochs)
 
 
 class StartFromEmbedding(StartFromClusters):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from scvi.train._config import merge_kwargs
 
 from vmmscvi.model._initialization import InitializePseudoInputs, check_start_cells
 from vmmscvi.model._label_start import StartFromLabels
-from vmmscvi.model._start import StartFromEmbedding, default_warmup_for_cells
+from vmmscvi.model._pace import DEFAULT_BATCH_SIZE, LEARNING_RATE, default_pace, default_warmup_for_cells
+from vmmscvi.model._start import StartFromEmbedding
 from vmmscvi.model._training_cells import has_validation_cells
 from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
 from vmmscvi.priors import BayesianMixturePrior
@@ -34,7 +36,6 @@ from vmmscvi.train._start import Start, check_start
 if TYPE_CHECKING:
     from vmmscvi.module import VMMVAE
 
-DEFAULT_BATCH_SIZE = 256
 PRIOR_METRICS = {"prior_loss", "n_utilized_clusters", "alpha"}
 """What is logged from the start of a mixture prior on."""
 
@@ -66,7 +67,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         train_size: float | None = None,
         validation_size: float | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
-        lr: float = 1e-3,
+        lr: float | None = None,
         prior_lr_ratio: float = 5.0,
         start: Start = "embedding",
         n_effective: float | None = None,
@@ -90,7 +91,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             Cells in a minibatch. With ``start="cells"`` it tunes the prior as well: hyper-priors are then
             weighed against one minibatch, so that a larger one allows more clusters.
         lr
-            Learning rate of the networks.
+            Learning rate of the networks. By default 1e-3; with more than 256 cells in a minibatch, of all
+            processes together, by the square-root rule of Adam: 2e-3 with 1024, 4e-3 with 4096 and more.
         prior_lr_ratio
             Learning rate of the prior as a multiple of ``lr``.
         start
@@ -105,12 +107,12 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             Unless ``start="cells"``: number of cells that the data count as against the hyper-priors. What
             so many cells could not tell apart is not split; a rare type needs a share of a few cells in so
             many. At most the number of cells that the start is fitted to. By default 750, and four times as
-            many, as often as that is so many cells, while it finds hardly more clusters; see
+            many at a time, up to all of them, while that finds hardly more clusters; see
             :func:`vmmscvi.priors.fit_coarsened_mixture`.
         n_warmup_epochs
             Epochs before the start from the embedding; by default as many as make 1000 minibatches (of 256
-            cells, if they are smaller), at least five and at most half of ``max_epochs``; none after
-            :meth:`from_scvi_model`.
+            cells, if they are smaller; fewer, as ``lr`` grows by default, if they are larger), at least five
+            and at most half of ``max_epochs``; none after :meth:`from_scvi_model`.
         start_cells
             With ``start="cells"``: positions of ``n_components`` cells that pseudo-inputs start from, for
             example of a few cells of each known type, instead of random ones.
@@ -152,12 +154,13 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         max_epochs = _n_epochs(max_epochs, n_obs)
         check_start(start, n_effective, n_warmup_epochs, max_epochs)
         start_cells = check_start_cells(start_cells, start, self.module.pseudo_inputs, n_obs)
+        n_cells = getattr(kwargs.get("datamodule"), "batch_size", None) or batch_size
+        n_together = min(n_cells * n_processes(kwargs, accelerator, devices), n_obs or sys.maxsize)
+        pace = default_pace(n_together) if lr is None and "lr" not in plan_kwargs else 1.0
         if n_warmup_epochs is None and self.has_trained_networks_:
             n_warmup_epochs = 0
         elif n_warmup_epochs is None:
-            n_cells = getattr(kwargs.get("datamodule"), "batch_size", None) or batch_size
-            n_together = n_cells * n_processes(kwargs, accelerator, devices)
-            n_warmup_epochs = default_warmup_for_cells(n_obs, train_size, n_together, max_epochs)
+            n_warmup_epochs = default_warmup_for_cells(n_obs, train_size, n_together, max_epochs, pace)
         starter = self._starter(start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)
         n_warmup_epochs = getattr(starter, "n_warmup_epochs", 0)
         # a start tells the prior what the data count as; one that goes on may be told anew
@@ -197,7 +200,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 early_stopping=early_stopping,
                 early_stopping_patience=early_stopping_patience,
                 plan_kwargs={
-                    "lr": lr,
+                    "lr": LEARNING_RATE * pace if lr is None else lr,
                     "prior_lr_ratio": prior_lr_ratio,
                     "hyperprior_n_obs": hyperprior_n_obs,
                     **plan_kwargs,

@@ -48,10 +48,13 @@ from vmmscvi.priors._evidence import Evidence, Wishart, merge_gain, most_likely_
 N_EFFECTIVE = 750.0
 """Number of cells that the data count as by default, unless more of them find hardly more clusters."""
 FINER = 4.0
-"""Factor by which that number is raised at a time."""
-LARGEST_GROWTH = math.sqrt(2.0)
-"""Growth of the number of clusters below which it is raised. Where clusters are not Gaussian, as those of
-cells are, their number grows by 1.7 and more; where they are, and not too many, by 1.3 at most."""
+"""Factor by which that number is raised at a time, the last time to all cells there are."""
+LEAST_FINER = 2.0
+"""Factor below which another level tells nothing new."""
+GROWTH_EXPONENT = 0.25
+"""The number is raised while that of clusters grows by less than the factor to this power: 1.41 for 4. Where
+clusters are not Gaussian, as those of cells are, they grow by 1.7 and more; where they are, and not too many,
+by 1.3 at most."""
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
 
 
@@ -121,8 +124,7 @@ def fit_coarsened_mixture(
     n_effective
         Number of cells that the data count as: what so many cells could not resolve is not split. Rare groups
         need a share of a few cells in so many. More than ``n_obs`` means ``n_obs``. By default 750, and four
-        times as many, as often as there are so many cells, while that finds less than 1.41 times as many
-        clusters.
+        times as many at a time, up to all there are, while that finds less than 1.41 times as many clusters.
     wishart_scale_factor
         ``c`` of a Wishart prior on precisions with scale matrix ``c I``. By default matrix and degrees of
         freedom are learned.
@@ -186,11 +188,10 @@ class _Fit(NamedTuple):
 
     def resolved(self) -> _Answer:
         """Fit to ever more effective cells, while that finds hardly more clusters."""
-        n_effective = min(N_EFFECTIVE, len(self.z))
-        best = self.at(n_effective)
-        while FINER * n_effective <= len(self.z):
-            n_effective *= FINER
-            largest = min(LARGEST_GROWTH * best.n_found, self.n_components)
+        best = self.at(min(N_EFFECTIVE, len(self.z)))
+        while (factor := min(FINER, len(self.z) / best.n_effective)) >= LEAST_FINER:
+            n_effective = factor * best.n_effective
+            largest = min(factor**GROWTH_EXPONENT * best.n_found, self.n_components)
             finer = self._replace(seeds=self.seeds[:2]).at(n_effective)  # most often two searches tell
             if finer.n_found < largest and len(self.seeds) > 2:
                 finer = self.at(n_effective)

@@ -54,7 +54,9 @@ def check_start(
         )
 
 
-def default_n_warmup_epochs(n_train: int, batch_size: int, max_epochs: int) -> int:
+def default_n_warmup_epochs(
+    n_train: int, batch_size: int, max_epochs: int, n_steps: float = WARMUP_STEPS
+) -> int:
     """Epochs of warm-up: 1000 minibatches, at least five epochs, at most half of the training.
 
     Parameters
@@ -65,8 +67,10 @@ def default_n_warmup_epochs(n_train: int, batch_size: int, max_epochs: int) -> i
         Cells in a minibatch.
     max_epochs
         Largest number of epochs.
+    n_steps
+        Minibatches, where 1000 are not what it takes.
     """
-    epochs = math.ceil(WARMUP_STEPS / max(1, math.ceil(n_train / batch_size)))
+    epochs = math.ceil(n_steps / max(1, math.ceil(n_train / batch_size)))
     return min(max(epochs, 5), max_epochs // 2)
 
 
