@@ -13,6 +13,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from vmmscvi.benchmark._report_data import read_results
+
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 SMALL = ["--n-cells", "300", "--n-genes", "60", "--rounds", "1", "--epochs", "1"]
 
@@ -62,6 +64,35 @@ def test_variance_that_composition_explains_is_told_from_that_within_types() -> 
     assert apart["batches"] == pytest.approx(1 / 15)  # 10 of 16 in one batch: means -0.6 and 1.0, 9.6 of 144
     shifted = script.shares({"z": z + (batch == "one")[:, None], "batch": batch, "labels": labels})
     assert shifted["batches within types"] == pytest.approx((6 * 2 / 8 + 4 * 4 / 8) / 144, rel=0.1)
+
+
+@pytest.fixture
+def against_leiden(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(SCRIPTS))  # one script uses another, as where it is run
+    return load("clusters_against_leiden")
+
+
+def test_own_clusters_are_compared_with_leidens_over_all_seeds(
+    against_leiden: ModuleType, small_results: Path
+) -> None:
+    results = read_results(small_results)
+    row = against_leiden.row(results, "one_batch", "VMM", "PCA")
+    own = results.trials("one_batch", "VMM", "own", "n_clusters")
+    nmi, ari = (results.trials("one_batch", "VMM", "own", measure).mean() for measure in ("nmi", "ari"))
+    numbers = "-".join(sorted({f"{own.min():.0f}", f"{own.max():.0f}"}))
+    assert row["data (types)"] == "one_batch (3)"
+    assert row["VMM: clusters, NMI, ARI"] == f"{numbers}, {nmi:.3f}, {ari:.3f}"
+    assert row["between seeds: VMM"].endswith(" (2)")
+    assert row["PCA + Leiden"].endswith(" (2)")
+    assert row["PCA + Leiden, best resolution†"] != "" == row["total: VMM, PCA (p, pairs)"]
+
+
+def test_the_rarest_type_is_looked_up_in_the_cluster_that_holds_most_of_it(
+    against_leiden: ModuleType,
+) -> None:
+    labels = np.array(["B"] * 6 + ["rare"] * 4)
+    clusters = np.array(["0"] * 5 + ["1"] + ["1"] * 3 + ["0"])
+    assert against_leiden.rarest_type(labels, clusters) == ("rare", 4, 0.75, 1)
 
 
 @pytest.mark.slow
