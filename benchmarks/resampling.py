@@ -3,10 +3,10 @@
     python benchmarks/fit_embeddings.py embed --data DIR --datasets cellbench kang_8donors --seeds 0
     python benchmarks/resampling.py
 
-For every number of effective cells: how many clusters the fits to halves have, how much they agree with each
-other on all cells (mean adjusted Rand index over pairs of fits), and how good they are against the labels; the
-same of their consensus, which puts two cells into one cluster if most fits do (average linkage of the share of
-fits that keep two cells apart, cut at one half). Labels are used for scoring only.
+For every number of effective cells: how many clusters the fits to halves have, how much they agree with
+each other on all cells (mean adjusted Rand index over pairs of fits), and how good they are against the
+labels; the same of their consensus, which puts two cells into one cluster if most fits do (average linkage of
+the share of fits that keep two cells apart, cut at one half). Labels are used for scoring only.
 """
 
 from __future__ import annotations
