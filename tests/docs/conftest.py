@@ -63,7 +63,7 @@ def files() -> dict[str, AnnData]:
 
 
 @pytest.fixture
-def workplace(files: dict[str, AnnData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def folder_with_files(files: dict[str, AnnData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """An empty folder with the files that examples read; trainings are short, and no window opens."""
     for name, adata in files.items():
         adata.copy().write_h5ad(tmp_path / f"{name}.h5ad")
@@ -75,7 +75,7 @@ def workplace(files: dict[str, AnnData], tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setattr(model, "train", shortened(model.train))
     monkeypatch.setattr("vmmscvi.data.simulate_counts", partial(simulate_counts_of, N_CELLS["counts"]))
     # scanpy's, and compiled for half a minute when they are called first
-    monkeypatch.setattr(sc.pp, "neighbors", lambda adata, use_rep: adata.obsm[use_rep])
+    monkeypatch.setattr(sc.pp, "neighbors", lambda adata, use_rep, transformer: adata.obsm[use_rep])
     monkeypatch.setattr(sc.tl, "umap", lambda adata: adata.obsm.update(X_umap=adata.obsm["X_vmm"][:, :2]))
     digits = load_digits()
     digits.data = digits.data[:150]

@@ -49,7 +49,7 @@ PAGES_WITH_EXAMPLES = [page for page in PAGES if any(e.reason is None for e in e
 
 
 @pytest.mark.parametrize("page", PAGES_WITH_EXAMPLES, ids=name_of)
-def test_the_examples_of_a_page_run_in_their_order(page: Path, workplace: Path) -> None:
+def test_the_examples_of_a_page_run_in_their_order(page: Path, folder_with_files: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for example in examples_of(page):
         if example.reason is None:
@@ -95,7 +95,7 @@ def test_there_are_examples_in_docstrings() -> None:
 
 @pytest.mark.parametrize("example", documented_examples(), ids=lambda example: example.name)
 def test_the_examples_of_a_docstring_run(
-    example: doctest.DocTest, workplace: Path, monkeypatch: pytest.MonkeyPatch
+    example: doctest.DocTest, folder_with_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("vmmscvi.data.simulate_counts", simulate_counts)  # what it returns is documented
     adata = anndata.read_h5ad("counts.h5ad")

@@ -175,3 +175,17 @@ def test_without_early_stopping_the_last_epoch_stays(
     model = make_model()
     model.train(**training, early_stopping=False, callbacks=[watch])
     assert_same(watch.copied(model.module), watch.at_end[-1])
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_second_training_that_blows_up_leaves_the_model_as_it_was(
+    make_model: Make, training: Training, early_stopping: bool
+) -> None:
+    model = make_model(n_components=20)
+    model.train(**training)
+    expected = model.get_cluster_probabilities()
+    with pytest.raises(NonFiniteTrainingError):
+        model.train(**{**training, "max_epochs": 3, "lr": 1e30}, early_stopping=early_stopping)
+    assert_frame_equal(model.get_cluster_probabilities(), expected, check_exact=True)
+    model.train(**{**training, "max_epochs": 1})
+    assert model.is_trained and len(model.predict()) == 300

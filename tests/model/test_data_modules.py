@@ -246,3 +246,9 @@ def test_a_data_module_of_unknown_length_needs_the_number_of_epochs(
     datamodule.n_obs = None  # type: ignore[assignment]
     with pytest.raises(ValueError, match="`max_epochs` must be given"):
         model.train(datamodule=datamodule, **{**short_training, "max_epochs": None})
+
+
+def test_a_registry_alone_cannot_tell_a_prior_of_library_sizes(make_model: Make) -> None:
+    registry = make_model().registry
+    with pytest.raises(ValueError, match="`use_observed_lib_size=False` needs `adata`"):
+        SCVI_VMM(registry=registry, use_observed_lib_size=False)

@@ -170,6 +170,10 @@ def test_pseudo_inputs_start_from_given_cells(
         ({"start_cells": np.arange(8) / 2}, r"must have 8 positions of cells, .* of float64"),
         ({"start_cells": np.arange(293, 301)}, "must be positions from 0 to 299"),
         ({"start_cells": range(8), "start": "embedding"}, "needs `start='cells'`"),
+        ({"start_cells": [3, 1, 2, 3, 4, 5, 6, 7]}, "must be different cells"),
+        ({"unlabeled_category": "unknown"}, "`unlabeled_category` needs `start='labels'`, found 'unknown'"),
+        ({"n_effective": 100.0}, r"`start='cells'` has no use for \['n_effective'\]"),
+        ({"n_warmup_epochs": 1}, r"`start='cells'` has no use for \['n_warmup_epochs'\]"),
     ],
 )
 def test_cells_that_pseudo_inputs_cannot_start_from_are_refused(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.model._pace import default_pace, default_warmup_for_cells
+from vmmscvi.model._training_cells import n_training_cells
 
 Make = Callable[..., SCVI_VMM]
 
@@ -63,13 +66,23 @@ def test_minibatches_of_all_processes_count_together(
 
 
 def test_small_minibatches_do_not_shorten_the_warm_up() -> None:
-    warmups = [default_warmup_for_cells(20_000, 0.5, n, 400) for n in (32, 128, 256, 512)]
+    warmups = [default_warmup_for_cells(10_000, n, 400) for n in (32, 128, 256, 512)]
     assert warmups == [25, 25, 25, 50]  # of 40 minibatches, and of 20
-    assert default_warmup_for_cells(20_000, None, 256, 400) == 15  # 18,000 training cells in 71
+    assert default_warmup_for_cells(18_000, 256, 400) == 15  # of 71 minibatches
+
+
+def test_training_cells_are_counted_by_who_knows() -> None:
+    split = {"external_indexing": [np.arange(7), np.arange(7, 9)]}
+    assert n_training_cells(100, None, {}) == 90
+    assert n_training_cells(100, 0.5, {"datasplitter_kwargs": {}}) == 50
+    assert n_training_cells(None, 0.5, {}) == 0
+    assert n_training_cells(100, 0.5, {"datasplitter_kwargs": split}) == 7
+    assert n_training_cells(100, None, {"datamodule": SimpleNamespace(train_idx=np.arange(30))}) == 30
+    assert n_training_cells(100, None, {"datamodule": SimpleNamespace()}) == 90
 
 
 def test_a_larger_learning_rate_shortens_the_warm_up() -> None:
-    steps = [default_warmup_for_cells(20_480, 1.0, 1024, 400, pace) * 20 for pace in (1.0, 2.0, 4.0)]
+    steps = [default_warmup_for_cells(20_480, 1024, 400, pace) * 20 for pace in (1.0, 2.0, 4.0)]
     assert steps == [1000, 500, 260]  # 13 epochs of 20 minibatches are no less than 250
 
 
@@ -82,4 +95,4 @@ def test_the_warm_up_of_a_training_is_that_of_its_cells_and_minibatches(
     monkeypatch.setattr("vmmscvi.model._training_mixin.default_warmup_for_cells", watched)
     with pytest.raises(Asked) as asked:
         make_model().train(max_epochs=7, batch_size=32, train_size=0.8)
-    assert asked.value.args == (300, 0.8, 32, 7, 1.0)
+    assert asked.value.args == (240, 32, 7, 1.0)

@@ -160,6 +160,39 @@ def test_an_unfrozen_prior_goes_on_from_the_reference(make_model: Make, query: A
     assert not torch.equal(model.module.prior.weights, expected["weights"])
 
 
+@pytest.mark.parametrize("inference", ["MAP-DP", "MAP"])
+def test_an_unfrozen_query_of_a_mapped_query_trains_the_prior(
+    make_model: Make, query: AnnData, inference: str
+) -> None:
+    reference = make_model(inference=inference)
+    reference.train(**{**TRAINING, "max_epochs": 1}, start="cells")
+    trainable = {n for n, p in reference.module.named_parameters() if p.requires_grad}
+    mapped = SCVI_VMM.load_query_data(query, reference)
+    assert mapped.module.prior_parameters() == []
+    model = SCVI_VMM.load_query_data(query, mapped, unfrozen=True)
+    assert not model.module.prior.is_frozen
+    prior_names = {n for n in trainable if n.startswith(("prior.", "pseudo_inputs."))}
+    found = {n for n, p in model.module.named_parameters() if p.requires_grad}
+    assert {n for n in found if n.startswith(("prior.", "pseudo_inputs."))} == prior_names
+    model.train(**{**TRAINING, "max_epochs": 1})
+    assert "prior_loss" in model.history
+
+
+def test_centres_stay_where_they_were_though_a_query_has_a_new_batch(
+    make_model: Make, query: AnnData
+) -> None:
+    reference = make_model()
+    reference.train(**TRAINING)
+    expected, known = reference.module.encode_pseudo_inputs().loc, reference.module.pseudo_inputs().batch
+    model = SCVI_VMM.load_query_data(query, reference, unfrozen=True)
+    probabilities = model.module.pseudo_inputs().batch
+    assert probabilities.shape[1] == 3
+    assert probabilities[:, 2].max() < 2e-3
+    torch.testing.assert_close(probabilities[:, :2], known, rtol=0, atol=2e-3)
+    moved = (model.module.encode_pseudo_inputs().loc - expected).abs().max()
+    assert moved < 1e-3 * expected.std()
+
+
 @pytest.mark.parametrize("prior", ["vampprior", "standard_normal"])
 def test_other_priors_can_be_mapped_into_as_well(make_model: Make, query: AnnData, prior: str) -> None:
     reference = make_model(prior=prior)

@@ -105,6 +105,7 @@ def test_a_frozen_prior_keeps_its_centres_when_the_encoder_changes(
     module = fill_pseudo_inputs(make_model()).module.eval()
     z = torch.randn(10, 4)
     before = module.prior.log_prob(z, module.centers())
+    module.cache_centers()
     module.freeze_prior()
     with torch.no_grad():
         for parameter in module.z_encoder.parameters():

@@ -57,8 +57,7 @@ def test_the_finest_level_is_all_cells() -> None:
 def test_growth_is_judged_by_the_step_that_is_taken() -> None:
     found = {750: 10, 2000: 13}  # less than 1.41 times as many, but for less than four times as many cells
     levels = SimpleNamespace(z=np.empty(2000), n_components=100, seeds=[0, 1])
-    levels.at = lambda n: SimpleNamespace(n_effective=n, n_found=found[round(n)])
-    levels._replace = lambda seeds: levels
+    levels.at = lambda n, enough=0: SimpleNamespace(n_effective=n, n_found=found[round(n)])
     assert coarsened._Fit.resolved(levels).n_effective == 750
     found[2000] = 12
     assert coarsened._Fit.resolved(levels).n_effective == 2000

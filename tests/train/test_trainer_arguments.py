@@ -17,6 +17,7 @@ from scvi.train import SaveCheckpoint, TrainerConfig
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.train import EmpiricalBayesTrainingPlan
+from vmmscvi.train._arguments import early_stopping_asked
 
 Make = Callable[..., SCVI_VMM]
 N_BATCHES = 5  # 270 training cells in minibatches of 64
@@ -93,6 +94,32 @@ def test_steps_epochs_and_logs_are_those_of_stock_scvi(
         rates = [optimizer.param_groups[0]["lr"] for optimizer in model.trainer.optimizers]
         rate = stock.trainer.optimizers[0].param_groups[0]["lr"]
         assert rate < 1e-3 and rates == pytest.approx([rate, 5.0 * rate])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ({}, (None, 45)),
+        ({"trainer_config": {"early_stopping": False, "early_stopping_patience": 1}}, (False, 1)),
+        ({"trainer_config": {"early_stopping": False}, "early_stopping": True}, (True, 45)),
+        ({"trainer_config": {"early_stopping_patience": 3}, "patience": 2}, (None, 2)),
+        ({"trainer_config": TrainerConfig(early_stopping=True, early_stopping_patience=3)}, (True, 3)),
+        ({"trainer_config": TrainerConfig(check_val_every_n_epoch=2)}, (None, 45)),
+    ],
+    ids=str,
+)
+def test_early_stopping_is_what_arguments_say_and_else_the_trainer_config(
+    arguments: dict[str, Any], expected: tuple[bool | None, int]
+) -> None:
+    given = {"early_stopping": None, "patience": None, "trainer_config": None, **arguments}
+    assert early_stopping_asked(**given) == expected
+
+
+def test_patience_of_a_trainer_config_is_honoured(make_model: Make, short_training: dict[str, Any]) -> None:
+    model = make_model()
+    config = {"early_stopping_patience": 1, "early_stopping_min_delta": 1e6}
+    model.train(**{**short_training, "max_epochs": 9}, trainer_config=config)
+    assert model.trainer.current_epoch == 2
 
 
 def test_clipping_by_the_trainers_arguments(make_model: Make, short_training: dict[str, Any]) -> None:

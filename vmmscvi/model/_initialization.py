@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 class InitializePseudoInputs(Callback):
-    """Fill the pseudo-inputs with ``K`` different training cells, never with validation cells.
+    """Fill the pseudo-inputs with ``K`` different cells: training cells, unless others are given.
 
-    Which ones, see :func:`vmmscvi.model._training_cells.training_cells`.
+    Which ones are drawn, see :func:`vmmscvi.model._training_cells.training_cells`.
 
     Parameters
     ----------
@@ -67,6 +67,7 @@ def check_start_cells(
     start: str,
     pseudo_inputs: PseudoInputs | None,
     n_obs: int | None,
+    has_adata: bool = True,
 ) -> np.ndarray | None:
     """Check the cells that pseudo-inputs are to start from.
 
@@ -78,6 +79,8 @@ def check_start_cells(
         The model's, ``None`` for a prior without.
     n_obs
         Number of cells.
+    has_adata
+        Whether AnnData is trained on, whose cells have positions.
 
     Returns
     -------
@@ -86,12 +89,15 @@ def check_start_cells(
     Raises
     ------
     ValueError
-        If the prior starts from something else, or they are not one position for each component.
+        If the prior starts from something else, a data module is trained on, or they are not one position
+        for each component, all different.
     """
     if start_cells is None:
         return None
     if start != "cells" or pseudo_inputs is None:
         raise ValueError("`start_cells` needs `start='cells'` and a prior with pseudo-inputs.")
+    if not has_adata:
+        raise ValueError("`start_cells` needs AnnData: cells of a data module have no positions.")
     cells = np.asarray(start_cells)
     if cells.shape != (pseudo_inputs.n_components,) or not np.issubdtype(cells.dtype, np.integer):
         raise ValueError(
@@ -100,6 +106,8 @@ def check_start_cells(
         )
     if n_obs is not None and not ((cells >= 0) & (cells < n_obs)).all():
         raise ValueError(f"`start_cells` must be positions from 0 to {n_obs - 1}, found {cells[:5]}.")
+    if len(np.unique(cells)) < len(cells):
+        raise ValueError("`start_cells` must be different cells: components that start alike stay alike.")
     return cells
 
 

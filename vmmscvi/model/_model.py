@@ -94,6 +94,11 @@ class SCVI_VMM(
         pseudo_input_space: PseudoInputSpace = "log1p",
         **kwargs: Any,
     ) -> None:
+        if adata is None and not use_observed_lib_size:
+            raise ValueError(
+                "`use_observed_lib_size=False` needs `adata`, whose library sizes its prior is made of; "
+                "found a registry alone."
+            )
         super().__init__(
             adata,
             registry,
@@ -177,11 +182,12 @@ class SCVI_VMM(
             Whether everything is trained, the prior included, which goes on from the reference's.
         """
         model: SCVI_VMM = super().load_query_data(*args, unfrozen=unfrozen, **kwargs)
-        if not unfrozen:
-            # not `freeze_prior`, which would encode the centres anew, with an encoder that has been extended
-            model.module.prior.freeze()
-            if model.module.pseudo_inputs is not None:
-                model.module.pseudo_inputs.requires_grad_(False)
+        if model.module.pseudo_inputs is not None:
+            model.module.pseudo_inputs.doubt_new_categories()
+        if unfrozen:
+            model.module.unfreeze_prior()
+        else:
+            model.module.freeze_prior()
         return model
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from scvi.model._utils import get_max_epochs_heuristic
+
 from vmmscvi.train._start import WARMUP_STEPS, default_n_warmup_epochs
 
 LEARNING_RATE = 1e-3
@@ -27,9 +29,29 @@ def default_pace(n_together: int) -> float:
     return min(math.sqrt(max(n_together / DEFAULT_BATCH_SIZE, 1.0)), LARGEST_PACE)
 
 
-def default_warmup_for_cells(
-    n_obs: int | None, train_size: float | None, n_together: int, max_epochs: int, pace: float = 1.0
-) -> int:
+def number_of_epochs(max_epochs: int | None, n_obs: int | None) -> int:
+    """Largest number of epochs, by scvi-tools' rule unless given.
+
+    Parameters
+    ----------
+    max_epochs
+        The number that was asked for.
+    n_obs
+        Number of cells, ``None`` if unknown.
+
+    Raises
+    ------
+    ValueError
+        If it is not positive, or neither is known.
+    """
+    if max_epochs is not None and max_epochs < 1:
+        raise ValueError(f"`max_epochs` must be at least 1, found {max_epochs}.")
+    if max_epochs is None and n_obs is None:
+        raise ValueError("`max_epochs` must be given where `datamodule` has no attribute `n_obs`.")
+    return int(get_max_epochs_heuristic(n_obs)) if max_epochs is None else max_epochs
+
+
+def default_warmup_for_cells(n_train: int, n_together: int, max_epochs: int, pace: float = 1.0) -> int:
     """Epochs of warm-up; see :func:`vmmscvi.train._start.default_n_warmup_epochs`.
 
     Minibatches smaller than by default count as if they were not: batches mix as the same cells are seen
@@ -37,10 +59,8 @@ def default_warmup_for_cells(
 
     Parameters
     ----------
-    n_obs
-        Number of cells, ``None`` if unknown.
-    train_size
-        Share of them that is trained on; 0.9 by default.
+    n_train
+        Number of training cells, 0 if unknown.
     n_together
         Cells in a minibatch, of all processes together.
     max_epochs
@@ -48,7 +68,5 @@ def default_warmup_for_cells(
     pace
         Factor on the default learning rate: the warm-up takes so many times fewer minibatches.
     """
-    n_train = int((0.9 if train_size is None else train_size) * (n_obs or 0))
-    return default_n_warmup_epochs(
-        n_train, max(n_together, DEFAULT_BATCH_SIZE), max_epochs, WARMUP_STEPS / pace
-    )
+    n_together = max(n_together, DEFAULT_BATCH_SIZE)
+    return default_n_warmup_epochs(n_train, n_together, max_epochs, WARMUP_STEPS / pace)

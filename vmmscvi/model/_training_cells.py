@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def training_cells(
     n_cells
         How many; all, if there are fewer. Data modules may give some more, to the end of a minibatch.
     indices
-        Positions of cells to take instead, for scvi-tools' own splitter only.
+        Positions of cells to take instead, of any part of the data; for scvi-tools' own splitter only.
 
     Yields
     ------
@@ -66,6 +66,23 @@ def training_cells(
         is_drawn = True  # all there are
     if not is_drawn:
         logger.warning("The prior starts from the training loader's first cells: shuffle the data.")
+
+
+def n_training_cells(n_obs: int | None, train_size: float | None, kwargs: Mapping[str, Any]) -> int:
+    """Count the cells that will be trained on, 0 if that is unknown.
+
+    Parameters
+    ----------
+    n_obs
+        Number of cells, ``None`` if unknown.
+    train_size
+        Share of them that is trained on; 0.9 by default.
+    kwargs
+        Further arguments of the training: a data module, or a split of one's own, knows better.
+    """
+    external = (kwargs.get("datasplitter_kwargs") or {}).get("external_indexing")
+    given = external[0] if external else getattr(kwargs.get("datamodule"), "train_idx", None)
+    return int((0.9 if train_size is None else train_size) * (n_obs or 0)) if given is None else len(given)
 
 
 def has_validation_cells(

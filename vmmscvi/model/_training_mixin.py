@@ -11,20 +11,27 @@ import pandas as pd
 from anndata import AnnData
 from lightning.pytorch.callbacks import Callback
 from scvi.data import AnnDataManager
-from scvi.model._utils import get_max_epochs_heuristic
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train._config import merge_kwargs
 
+from vmmscvi.model._after_training import copied_state, number_epochs_of_prior, settle
 from vmmscvi.model._initialization import InitializePseudoInputs, check_start_cells
 from vmmscvi.model._label_start import StartFromLabels
-from vmmscvi.model._pace import DEFAULT_BATCH_SIZE, LEARNING_RATE, default_pace, default_warmup_for_cells
+from vmmscvi.model._pace import (
+    DEFAULT_BATCH_SIZE,
+    LEARNING_RATE,
+    default_pace,
+    default_warmup_for_cells,
+    number_of_epochs,
+)
 from vmmscvi.model._start import StartFromEmbedding
-from vmmscvi.model._training_cells import has_validation_cells
+from vmmscvi.model._training_cells import has_validation_cells, n_training_cells
 from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
 from vmmscvi.priors import BayesianMixturePrior
 from vmmscvi.train import RestoreBestEpoch
 from vmmscvi.train._arguments import (
     check_trainer_arguments,
+    early_stopping_asked,
     early_stopping_of,
     is_ddp,
     merge_trainer_config,
@@ -35,9 +42,6 @@ from vmmscvi.train._start import Start, check_start
 
 if TYPE_CHECKING:
     from vmmscvi.module import VMMVAE
-
-PRIOR_METRICS = {"prior_loss", "n_utilized_clusters", "alpha"}
-"""What is logged from the start of a mixture prior on."""
 
 
 class TrainingMixin(UnsupervisedTrainingMixin):
@@ -75,7 +79,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         start_cells: Sequence[int] | np.ndarray | None = None,
         unlabeled_category: str | None = None,
         early_stopping: bool | None = None,
-        early_stopping_patience: int = 45,
+        early_stopping_patience: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -106,8 +110,9 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         n_effective
             Unless ``start="cells"``: number of cells that the data count as against the hyper-priors. What
             so many cells could not tell apart is not split; a rare type needs a share of a few cells in so
-            many. At most the number of cells that the start is fitted to. By default 750, and four times as
-            many at a time, up to all of them, while that finds hardly more clusters; see
+            many. At most the number of cells that the start is fitted to. By default 750 with
+            ``start="labels"``, and else four times as many at a time, in the end all of them if that is at
+            least twice as many, while more find hardly more clusters; see
             :func:`vmmscvi.priors.fit_coarsened_mixture`.
         n_warmup_epochs
             Epochs before the start from the embedding; by default as many as make 1000 minibatches (of 256
@@ -122,7 +127,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             Whether to stop when the validation ELBO no longer improves, and to restore the best epoch's
             weights; by default where there are validation cells.
         early_stopping_patience
-            Epochs without improvement after which training stops.
+            Epochs without improvement after which training stops; 45 by default.
         plan_kwargs
             Further arguments of :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`; they win over ``lr`` and
             ``prior_lr_ratio``.
@@ -134,15 +139,21 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         ------
         ValueError
             If the data are not raw counts, have empty cells, batches of one cell, covariates that are not
-            finite, or fewer cells than components; if a learning rate or ``n_effective`` is not positive,
-            ``start`` is unknown, or the warm-up is not shorter than the training; if an argument of the
-            Trainer cannot be had with two optimizers.
+            finite, or fewer cells than components; if ``max_epochs``, ``batch_size``, a learning rate or
+            ``n_effective`` is not positive, ``start`` is unknown or has no use for an argument that is given,
+            or the warm-up is not shorter than the training; if an argument of the Trainer cannot be had with
+            two optimizers.
         FileNotFoundError
             If there is no checkpoint at ``ckpt_path``.
         NonFiniteTrainingError
-            If a loss becomes NaN or infinite. The best epoch's weights are kept, and the model can be used.
+            If a loss becomes NaN or infinite. The best epoch's weights are kept, or else those of an earlier
+            training, and the model can be used.
         """
-        kwargs = merge_trainer_config(kwargs.pop("trainer_config", None), kwargs)
+        trainer_config = kwargs.pop("trainer_config", None)
+        early_stopping, patience = early_stopping_asked(
+            early_stopping, early_stopping_patience, trainer_config
+        )
+        kwargs = merge_trainer_config(trainer_config, kwargs)
         plan_kwargs = merge_kwargs(kwargs.pop("plan_config", None), plan_kwargs, name="plan")
         plan_kwargs = {**take_clipping(kwargs), **plan_kwargs}
         check_trainer_arguments(kwargs, accelerator, batch_size)
@@ -151,17 +162,20 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         if kwargs.get("datamodule") is None:
             self._check_data(train_size, start)
         n_obs = self._n_obs(kwargs.get("datamodule"))
-        max_epochs = _n_epochs(max_epochs, n_obs)
+        max_epochs = number_of_epochs(max_epochs, n_obs)
         check_start(start, n_effective, n_warmup_epochs, max_epochs)
-        start_cells = check_start_cells(start_cells, start, self.module.pseudo_inputs, n_obs)
+        has_adata = kwargs.get("datamodule") is None
+        start_cells = check_start_cells(start_cells, start, self.module.pseudo_inputs, n_obs, has_adata)
         n_cells = getattr(kwargs.get("datamodule"), "batch_size", None) or batch_size
         n_together = min(n_cells * n_processes(kwargs, accelerator, devices), n_obs or sys.maxsize)
         pace = default_pace(n_together) if lr is None and "lr" not in plan_kwargs else 1.0
         if n_warmup_epochs is None and self.has_trained_networks_:
             n_warmup_epochs = 0
         elif n_warmup_epochs is None:
-            n_warmup_epochs = default_warmup_for_cells(n_obs, train_size, n_together, max_epochs, pace)
-        starter = self._starter(start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)
+            n_train = n_training_cells(n_obs, train_size, kwargs)
+            n_warmup_epochs = default_warmup_for_cells(n_train, n_together, max_epochs, pace)
+        manager = self.adata_manager if has_adata and self.adata is not None else None
+        starter = self._starter(start, n_effective, n_warmup_epochs, start_cells, unlabeled_category, manager)
         n_warmup_epochs = getattr(starter, "n_warmup_epochs", 0)
         # a start tells the prior what the data count as; one that goes on may be told anew
         goes_on = isinstance(starter, InitializePseudoInputs) and start != "cells"
@@ -179,10 +193,11 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         if early_stopping:
             callbacks.append(best_epoch)
             if is_ddp(kwargs.get("strategy")):
-                callbacks.append(early_stopping_of(kwargs, early_stopping_patience))
+                callbacks.append(early_stopping_of(kwargs, patience))
         earlier = (self.history_ or {}) if self.is_trained_ else {}
         n_logged = {name: len(table) for name, table in earlier.items()}
         had_fitted_prior = self.has_fitted_prior_
+        before = copied_state(self.module) if self.is_trained_ else None
         # what checkpoints that are models are to say of the prior; a start from clusters comes later
         self.has_fitted_prior_ = isinstance(starter, InitializePseudoInputs)
         # after a training or a load the module is in evaluation mode, and Lightning trains it as it finds it
@@ -198,7 +213,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 # scvi-tools >= 1.5 sets a data module's, but for this value: its own default
                 batch_size=128 if is_default_of_module else batch_size,
                 early_stopping=early_stopping,
-                early_stopping_patience=early_stopping_patience,
+                early_stopping_patience=patience,
                 plan_kwargs={
                     "lr": LEARNING_RATE * pace if lr is None else lr,
                     "prior_lr_ratio": prior_lr_ratio,
@@ -208,15 +223,15 @@ class TrainingMixin(UnsupervisedTrainingMixin):
                 callbacks=callbacks,
                 **kwargs,
             )
-        except BaseException:  # an interruption by the user is a SystemExit by the time it gets here
+        except BaseException as error:  # an interruption by the user is a SystemExit by the time it gets here
             self.has_fitted_prior_ = had_fitted_prior
-            self._settle(restored=best_epoch.best_epoch is not None)
+            settle(self, error, restored=best_epoch.best_epoch is not None, before=before)
             raise
         else:
             self.has_fitted_prior_ = self.module.prior.is_started
             self._remember_reference()
         finally:
-            self._number_epochs_of_prior(n_logged)
+            number_epochs_of_prior(self.history_ or {}, n_logged)
 
     def _n_obs(self, datamodule: Any) -> int | None:
         """Return the number of cells, ``None`` if a data module does not tell."""
@@ -229,17 +244,22 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         n_warmup_epochs: int,
         start_cells: np.ndarray | None,
         unlabeled_category: str | None,
+        adata_manager: AnnDataManager | None,
     ) -> Callback:
         """Choose how the prior starts; one that goes on, or is fitted with the ELBO, needs no embedding."""
         prior = self.module.prior
         goes_on = self.has_fitted_prior_ or prior.is_frozen
+        if start != "labels" and unlabeled_category is not None:
+            raise ValueError(
+                f"`unlabeled_category` needs `start='labels'`, found {unlabeled_category!r} with {start!r}."
+            )
         if start == "labels" and not isinstance(prior, BayesianMixturePrior):
             raise ValueError(
                 f"`start='labels'` needs a Gaussian mixture prior, found {type(prior).__name__}."
             )
         if start == "labels" and not goes_on:
             return StartFromLabels.of_registered(
-                self.adata_manager if self.adata is not None else None,
+                adata_manager,
                 unlabeled_category,
                 n_warmup_epochs,
                 n_effective,
@@ -248,27 +268,6 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             return StartFromEmbedding(n_warmup_epochs, n_effective)
         prior.is_started = True  # a training that failed in its warm-up has left it waiting
         return InitializePseudoInputs(start_cells)
-
-    def _number_epochs_of_prior(self, n_logged: dict[str, int]) -> None:
-        """Correct the epochs of a second training, which scvi-tools numbers by what was logged in the first.
-
-        Nothing is logged of a prior in its warm-up.
-        """
-        n_epochs = n_logged.get("elbo_train", n_logged.get("elbo_train_epoch", 0))
-        for name in PRIOR_METRICS & n_logged.keys():
-            table, n_before = (self.history_ or {})[name], n_logged[name]
-            epochs = [*table.index[:n_before], *range(n_epochs, n_epochs + len(table) - n_before)]
-            table.index = pd.Index(epochs, name=table.index.name)
-
-    def _settle(self, restored: bool) -> None:
-        """Make usable what a failed training leaves: the best epoch, or a continued model's weights."""
-        self.module.eval()
-        self.is_trained_ = self.is_trained_ or restored
-        if self.is_trained_:
-            self.has_fitted_prior_ = self.module.prior.is_started
-            self.module.cache_centers()
-        if restored:
-            self._remember_reference()
 
     def _check_data(self, train_size: float | None, start: Start) -> None:
         """Everything that can be known to fail, before training starts."""
@@ -285,12 +284,3 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         if pseudo_inputs is not None and takes_cells and not bool(pseudo_inputs.is_initialized):
             n_train = int(np.ceil((train_size or 0.9) * self.adata.n_obs))
             check_n_components(pseudo_inputs.n_components, n_train)
-
-
-def _n_epochs(max_epochs: int | None, n_obs: int | None) -> int:
-    """Largest number of epochs, by scvi-tools' rule unless given."""
-    if max_epochs is not None:
-        return max_epochs
-    if n_obs is None:
-        raise ValueError("`max_epochs` must be given where `datamodule` has no attribute `n_obs`.")
-    return int(get_max_epochs_heuristic(n_obs))

@@ -62,11 +62,19 @@ class PriorOwner:
         return Centers.from_distribution(self.encode_pseudo_inputs())
 
     def freeze_prior(self) -> None:
-        """Keep prior and centres as they are from now on, whatever is trained."""
-        self.cache_centers()
+        """Keep prior and centres as they were last stored, whatever is trained.
+
+        They are not encoded anew: an encoder that was extended for new batches has other ones.
+        """
         self.prior.freeze()
         if self.pseudo_inputs is not None:
             self.pseudo_inputs.requires_grad_(False)
+
+    def unfreeze_prior(self) -> None:
+        """Let prior and pseudo-inputs be trained again."""
+        self.prior.unfreeze()
+        if self.pseudo_inputs is not None:
+            self.pseudo_inputs.requires_grad_(True)
 
     @torch.no_grad()
     def cache_centers(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -120,6 +121,19 @@ class PseudoInputs(nn.Module):
         self.n_components = n_components
         for parameter in self.parameters():
             parameter.data = parameter.new_zeros(n_components, parameter.shape[-1])
+
+    @torch.no_grad()
+    def doubt_new_categories(self) -> None:
+        """Let pseudo-cells hardly belong to batches and categories that scvi-tools has appended for a query.
+
+        Appended are columns of zeros, which would give each as much weight as a batch of the reference, and
+        the encoder has learned nothing about them yet.
+        """
+        for logits in (self.batch_logits, *self.category_logits):
+            is_new = (logits == 0).all(0)
+            if is_new.any() and not is_new.all():
+                total = logits[:, ~is_new].logsumexp(1, keepdim=True)
+                logits[:, is_new] = total + math.log(SMALLEST_PROBABILITY)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         # training may have changed the number of components that the constructor was told

@@ -157,6 +157,11 @@ class Prior(nn.Module, ABC):
         self.requires_grad_(False)
         self.is_frozen = True
 
+    def unfreeze(self) -> None:
+        """Let the prior be trained again."""
+        self.requires_grad_(True)
+        self.is_frozen = False
+
     def get_extra_state(self) -> Tensor:
         """Whether the prior is frozen and whether it is in use yet, saved with its parameters."""
         return torch.tensor([self.is_frozen, self.is_started])

@@ -91,9 +91,17 @@ class BayesianMixturePrior(MixturePrior):
         self.pi_logits = nn.Parameter(torch.zeros(n_components))
         self.precision_cholesky = PrecisionCholesky(n_components, n_latent)
         self.inverse_alpha = PositiveScalar(1.0)
-        if inference != "MAP-DP":
-            self.inverse_alpha.requires_grad_(False)
+        self._hold_concentration()
         self._make_room_for_centers()
+
+    def unfreeze(self) -> None:
+        """Let the prior be trained again, its concentration only where it is inferred."""
+        super().unfreeze()
+        self._hold_concentration()
+
+    def _hold_concentration(self) -> None:
+        if self.inference != "MAP-DP":
+            self.inverse_alpha.requires_grad_(False)
 
     @abstractmethod
     def _make_room_for_centers(self) -> None:

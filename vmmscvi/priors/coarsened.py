@@ -48,7 +48,7 @@ from vmmscvi.priors._evidence import Evidence, Wishart, merge_gain, most_likely_
 N_EFFECTIVE = 750.0
 """Number of cells that the data count as by default, unless more of them find hardly more clusters."""
 FINER = 4.0
-"""Factor by which that number is raised at a time, the last time to all cells there are."""
+"""Factor by which that number is raised at a time, at most: the last level may be all cells."""
 LEAST_FINER = 2.0
 """Factor below which another level tells nothing new."""
 GROWTH_EXPONENT = 0.25
@@ -124,7 +124,8 @@ def fit_coarsened_mixture(
     n_effective
         Number of cells that the data count as: what so many cells could not resolve is not split. Rare groups
         need a share of a few cells in so many. More than ``n_obs`` means ``n_obs``. By default 750, and four
-        times as many at a time, up to all there are, while that finds less than 1.41 times as many clusters.
+        times as many at a time, in the end ``n_obs`` if that is at least twice as many, while four times as
+        many find less than 1.41 times as many clusters.
     wishart_scale_factor
         ``c`` of a Wishart prior on precisions with scale matrix ``c I``. By default matrix and degrees of
         freedom are learned.
@@ -192,16 +193,14 @@ class _Fit(NamedTuple):
         while (factor := min(FINER, len(self.z) / best.n_effective)) >= LEAST_FINER:
             n_effective = factor * best.n_effective
             largest = min(factor**GROWTH_EXPONENT * best.n_found, self.n_components)
-            finer = self._replace(seeds=self.seeds[:2]).at(n_effective)  # most often two searches tell
-            if finer.n_found < largest and len(self.seeds) > 2:
-                finer = self.at(n_effective)
+            finer = self.at(n_effective, enough=largest)
             if finer.n_found >= largest:
                 break
             best = finer
         return best
 
-    def at(self, n_effective: float) -> _Answer:
-        """Return the best of several searches."""
+    def at(self, n_effective: float, enough: float = math.inf) -> _Answer:
+        """Return the best of several searches; of two, if those have found ``enough`` clusters."""
         wishart, whitening = self.wishart, torch.eye(self.z.shape[1], dtype=self.z.dtype)
         if self.learns_wishart:
             first = _k_means_assignments(self.z, self.n_components, self.seeds[0])
@@ -218,6 +217,8 @@ class _Fit(NamedTuple):
             best = max(answers, key=_Answer.classification_likelihood)
             if self.learns_wishart:
                 whitening = whitening_of_clusters(self.z, best.r)
+            if len(answers) == 2 and best.n_found >= enough:
+                break
         return best
 
 

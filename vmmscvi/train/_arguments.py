@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.accelerators import Accelerator, MPSAccelerator
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
@@ -14,6 +15,8 @@ from scvi.train._config import merge_kwargs
 
 ARGUMENTS_OF_TRAIN = ("max_epochs", "accelerator", "devices", "early_stopping", "early_stopping_patience")
 """What ``train`` passes to the Trainer itself: explicit arguments win over a ``trainer_config``."""
+PATIENCE = 45
+"""Epochs without improvement that early stopping waits, as in scvi-tools."""
 CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")
 """Arguments of the Trainer that the training plan takes over."""
 PRECISIONS = ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
@@ -33,6 +36,31 @@ def merge_trainer_config(trainer_config: Any, kwargs: dict[str, Any]) -> dict[st
     config = merge_kwargs(trainer_config, None, name="trainer")
     config = {name: value for name, value in config.items() if name not in ARGUMENTS_OF_TRAIN}
     return {**config, **kwargs}
+
+
+def early_stopping_asked(
+    early_stopping: bool | None, patience: int | None, trainer_config: Any
+) -> tuple[bool | None, int]:
+    """Take from a ``trainer_config`` what was not said of early stopping.
+
+    Parameters
+    ----------
+    early_stopping, patience
+        Arguments of the training, ``None`` where they were not given.
+    trainer_config
+        As in :func:`merge_trainer_config`. That a :class:`scvi.train.TrainerConfig` does not want early
+        stopping cannot be told from its default, and does not count.
+
+    Returns
+    -------
+    Whether to stop early, ``None`` if nobody has said, and the patience.
+    """
+    config = merge_kwargs(trainer_config, None, name="trainer")
+    wanted = config.get("early_stopping")
+    if wanted or isinstance(trainer_config, Mapping):
+        early_stopping = wanted if early_stopping is None else early_stopping
+    patience = config.get("early_stopping_patience") if patience is None else patience
+    return early_stopping, PATIENCE if patience is None else patience
 
 
 def take_clipping(trainer_kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +124,7 @@ def early_stopping_of(trainer_kwargs: dict[str, Any], patience: int) -> LoudEarl
 
 
 def check_trainer_arguments(
-    trainer_kwargs: Mapping[str, Any], accelerator: str | Accelerator, batch_size: int
+    trainer_kwargs: Mapping[str, Any], accelerator: str | Accelerator, batch_size: Any
 ) -> None:
     """Refuse, before any work starts, what Lightning would refuse later or what would go wrong.
 
@@ -107,7 +135,7 @@ def check_trainer_arguments(
     accelerator
         The accelerator that was asked for.
     batch_size
-        Cells in a minibatch, for the message.
+        Cells in a minibatch.
 
     Raises
     ------
@@ -116,6 +144,8 @@ def check_trainer_arguments(
     FileNotFoundError
         If there is no checkpoint at ``ckpt_path``.
     """
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(f"`batch_size` must be a positive integer, found {batch_size!r}.")
     n_accumulated = trainer_kwargs.get("accumulate_grad_batches") or 1
     if n_accumulated != 1:
         raise ValueError(

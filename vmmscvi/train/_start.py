@@ -41,10 +41,14 @@ def check_start(
     Raises
     ------
     ValueError
-        If ``start`` is unknown, ``n_effective`` is not positive, or the warm-up is not shorter than training.
+        If ``start`` is unknown or has no use for the other arguments, ``n_effective`` is not positive, or the
+        warm-up is not shorter than training.
     """
     if start not in get_args(Start):
         raise ValueError(f"`start` must be one of {get_args(Start)}, found {start!r}.")
+    given = {"n_effective": n_effective, "n_warmup_epochs": n_warmup_epochs}
+    if start == "cells" and (ignored := [name for name, value in given.items() if value is not None]):
+        raise ValueError(f"`start='cells'` has no use for {ignored}: leave them out, or start otherwise.")
     if n_effective is not None and not n_effective > 0:
         raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
     if n_warmup_epochs is not None and not 0 <= n_warmup_epochs < max_epochs:
