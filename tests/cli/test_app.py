@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import vmmscvi
 from vmmscvi.cli._app import PriorChoice
+from vmmscvi.cli._seeds import LARGEST_SEED
 
 
 def test_the_version_is_printed(run):
@@ -70,3 +72,27 @@ def test_priors_of_the_command_line_are_those_of_the_model():
 )
 def test_impossible_values_of_options_end_with_code_2(run, arguments):
     assert run("integrate", "cells.h5ad", *arguments).exit_code == 2
+
+
+@pytest.mark.parametrize("seed", [-1, LARGEST_SEED + 1])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["integrate", "cells.h5ad", "--seed"],
+        ["demo", "--seed"],
+        ["benchmark", "run", "--seeds"],
+        ["benchmark", "tune", "--seeds"],
+        ["benchmark", "images", "run", "--seed"],
+    ],
+    ids=" ".join,
+)
+def test_a_seed_that_generators_do_not_take_is_refused_by_every_command(run, command, seed):
+    result = run(*command, seed)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{command[-1]}'" in result.output
+
+
+def test_the_largest_seed_is_the_largest_that_generators_take():
+    np.random.RandomState(LARGEST_SEED)
+    with pytest.raises(ValueError, match="Seed must be between 0 and"):
+        np.random.RandomState(LARGEST_SEED + 1)

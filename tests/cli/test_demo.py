@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 import anndata
@@ -87,6 +89,29 @@ def test_existing_files_are_refused_before_training_and_stay(run, tmp_path, no_t
         assert len(result.output.splitlines()) == 1 and "--overwrite" in result.output
         assert path.read_text() == "old"
         path.unlink()
+
+
+@pytest.mark.parametrize("out_dir", ["notes.txt", "notes.txt/x", "notes.txt/x/y"])
+def test_a_file_where_a_folder_should_be_is_refused_in_one_line(run, tmp_path, no_training, out_dir):
+    (tmp_path / "notes.txt").write_text("old")
+    result = run("demo", *QUICK, "--out-dir", out_dir)
+    assert result.exit_code == 2
+    assert len(result.output.splitlines()) == 1
+    assert result.output.startswith(f"Error: --out-dir {out_dir} cannot be made: ")
+    assert (tmp_path / "notes.txt").read_text() == "old"
+
+
+def test_a_folder_that_may_not_be_made_is_refused_in_one_line(run, no_training, monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise PermissionError(errno.EACCES, "Permission denied", "locked/x")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    result = run("demo", *QUICK, "--out-dir", "locked/x")
+    assert result.exit_code == 2
+    assert (
+        result.output
+        == "Error: --out-dir locked/x cannot be made: [Errno 13] Permission denied: 'locked/x'\n"
+    )
 
 
 def test_existing_files_are_replaced_when_that_was_asked_for(run, tmp_path, no_neighbors):

@@ -275,7 +275,7 @@ def infinite_covariate(adata: AnnData) -> None:
         (transformed(logarithms), {}, "`layer`: `X` has values that are no counts"),
         (transformed(negative), {}, "`layer`: `X` has values that are no counts"),
         (transformed(missing_values), {}, "`layer`: `X` has values that are no counts, nan"),
-        (transformed(an_empty_cell), {}, "`layer`: `X` has 1 cells without any count"),
+        (transformed(an_empty_cell), {}, "`layer`: `X` has at least 1 cells without any count"),
         (None, {"layer": "raw"}, r"`layer`: .* has no 'layers/raw'; its layers are \['counts'\]"),
         (None, {"batch_key": "plate"}, "`batch_key`: 'plate' is not a column"),
         (None, {"continuous_covariate_keys": ["age"]}, "`continuous_covariate_keys`: 'age' is not a column"),

@@ -8,7 +8,7 @@ import pytest
 from anndata import AnnData
 from sklearn.metrics import adjusted_rand_score
 
-from vmmscvi import SCVI_VMM
+from vmmscvi import SCVI_VMM, priors
 
 Embedded = Callable[[str], tuple[SCVI_VMM, Any]]
 
@@ -29,6 +29,35 @@ def test_a_tree_of_some_cells_has_their_names(embedded: Embedded) -> None:
     indices = list(range(10, 150))
     tree = model.get_cluster_tree(indices=indices)
     assert tree.assignments.index.equals(model.adata.obs_names[indices])
+
+
+@pytest.mark.parametrize(
+    ("own_level", "asked", "expected"),
+    [
+        (None, None, 10_000.0),
+        (750.0, None, 10_000.0),
+        (20_000.0, None, 80_000.0),
+        (20_000.0, 3000.0, 3000.0),
+    ],
+)
+def test_leaves_are_finer_than_the_models_own_clusters_unless_asked_otherwise(
+    embedded: Embedded,
+    monkeypatch: pytest.MonkeyPatch,
+    own_level: float | None,
+    asked: float | None,
+    expected: float,
+) -> None:
+    model, _ = embedded("gmm")
+    levels: list[float] = []
+    monkeypatch.setattr(model.module.prior, "n_effective", own_level)
+    monkeypatch.setattr(priors, "fit_cluster_tree", lambda *a, n_effective, **k: levels.append(n_effective))
+    model.get_cluster_tree(n_effective=asked)
+    assert levels == [expected]
+
+
+def test_a_mixture_that_was_not_found_in_an_embedding_has_a_tree(trained: Callable[[str], SCVI_VMM]) -> None:
+    model = trained("vampprior")
+    pd.testing.assert_series_equal(model.get_cluster_tree().cut(), model.predict())
 
 
 def test_the_cut_at_the_number_of_types_is_the_types(embedded: Embedded) -> None:

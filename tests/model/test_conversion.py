@@ -14,6 +14,7 @@ from anndata import AnnData
 from scvi.model import SCANVI, SCVI
 
 from vmmscvi import SCVI_VMM
+from vmmscvi.dataloaders import StreamedCounts
 
 Make = Callable[..., SCVI_VMM]
 
@@ -184,6 +185,25 @@ def test_scanvi_without_the_way_over_scvi_is_refused(trained: Callable[..., SCVI
 def test_an_untrained_model_is_not_handed_over(make_model: Make) -> None:
     with pytest.raises(RuntimeError, match="has not been trained"):
         make_model().to_scvi_model()
+
+
+def test_a_model_without_anndata_is_handed_over_once_it_is_loaded_with_its_data(
+    adata: AnnData, tmp_path: Path
+) -> None:
+    adata.write_h5ad(tmp_path / "counts.h5ad")
+    cells = StreamedCounts(
+        tmp_path / "counts.h5ad", batch_key="batch", batch_size=16, block_size=4, buffer_size=64
+    )
+    model = SCVI_VMM(registry=cells.registry, n_components=5, n_hidden=16, n_latent=4)
+    model.train(datamodule=cells, **{**TRAINING, "max_epochs": 1, "start": "cells"})
+    with pytest.raises(
+        ValueError, match="`to_scvi_model` needs the training data: load the model with `adata`"
+    ):
+        model.to_scvi_model()
+    model.save(tmp_path / "model")
+    stock = SCVI_VMM.load(tmp_path / "model", adata=adata).to_scvi_model()
+    expected = model.get_latent_representation(dataloader=cells.inference_dataloader())
+    np.testing.assert_allclose(stock.get_latent_representation(), expected, atol=1e-5)
 
 
 def test_solo_classifies_the_embedding_of_cells_and_simulated_doublets(make_model: Make) -> None:

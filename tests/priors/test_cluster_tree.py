@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,17 @@ def named(labels: np.ndarray) -> pd.Series:
     return pd.Series(pd.Categorical(labels.astype(str)), [f"cell{i}" for i in range(len(labels))])
 
 
+def called(names: Sequence[object]) -> pd.Series:
+    """Clusters under other names."""
+    return pd.Series(np.array(names, dtype=object)[BROAD])
+
+
+def with_value(value: float) -> np.ndarray:
+    z = nested()
+    z[7, 1] = value
+    return z
+
+
 @pytest.fixture(scope="module")
 def tree() -> ClusterTree:
     return fit_cluster_tree(nested(), named(BROAD))
@@ -38,6 +49,45 @@ def test_parts_of_clusters_are_found_and_clusters_keep_their_names(tree: Cluster
     assert adjusted_rand_score(tree.assignments, FINE) > 0.99
     pd.testing.assert_series_equal(tree.cut(), named(BROAD), check_names=False)
     assert tree.cut().name == "vmm_cluster"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["B cell", "CD4+ T", "CD8+ T"],
+        ["T2", "T10", "T10 act."],
+        [0.5, 1.5, 2.5],
+        ["-1", "0", "10"],
+        [0, 1, 2],
+    ],
+)
+def test_names_of_any_kind_change_nothing_but_the_names(tree: ClusterTree, names: list[object]) -> None:
+    other = fit_cluster_tree(nested(), called(names))
+    texts = [str(name) for name in names]
+    assert other.clusters == tuple(np.repeat(texts, 2))
+    assert other.leaves == tuple(f"{name}.{part}" for name in texts for part in (0, 1))
+    np.testing.assert_array_equal(other.merges, tree.merges)
+    np.testing.assert_array_equal(other.n_effective, tree.n_effective)
+    np.testing.assert_array_equal(other.assignments.cat.codes, tree.assignments.cat.codes)
+    assert list(other.cut().cat.categories) == texts
+    assert set(other.cut(n_clusters=1)) == {"+".join(texts)}
+    back = ClusterTree.from_dict(other.to_dict(), other.assignments.astype(str))
+    pd.testing.assert_series_equal(back.cut(n_clusters=2), other.cut(n_clusters=2))
+
+
+def test_a_name_that_looks_like_one_of_a_merge_joins_nothing() -> None:
+    merges = [
+        fit_cluster_tree(nested(), pd.Series(np.array(["a", "b", "c", "d", "e", last])[FINE]), 1.0).merges
+        for last in ("f", "node 1")
+    ]
+    np.testing.assert_array_equal(*merges)
+
+
+def test_names_are_in_the_order_of_their_numbers_then_of_their_text() -> None:
+    in_order = ["-1", "0", "0+10", "0.1", "0.1+0.2", "0.10", "2", "10", "B", "T2", "T2.0", "T10", "T-cell"]
+    assert sorted(in_order[::-1], key=cluster_tree.in_order) == in_order
+    # equal numbers: a set of names has one order all the same
+    assert sorted(["01", "1"], key=cluster_tree.in_order) == sorted(["1", "01"], key=cluster_tree.in_order)
 
 
 def test_every_cut_is_a_coarsening_of_the_finer_one_with_the_number_asked_for(tree: ClusterTree) -> None:
@@ -136,6 +186,14 @@ def test_a_tree_comes_back_from_a_dictionary(tree: ClusterTree) -> None:
         (lambda t: t.cut(2, 10.0), "found both"),
         (lambda t: fit_cluster_tree(nested(), named(BROAD[:-1])), "for each row of `z`"),
         (lambda t: fit_cluster_tree(nested(), named(BROAD), n_effective=-1.0), "`n_effective`"),
+        (lambda t: fit_cluster_tree(nested(), named(BROAD), 1.0, -1.0), "`wishart_scale_factor` must be pos"),
+        (lambda t: fit_cluster_tree(with_value(np.nan), named(BROAD)), "`z` .* with 1 values that are not"),
+        (lambda t: fit_cluster_tree(with_value(np.inf), named(BROAD)), "`z` .* with 1 values that are not"),
+        (lambda t: fit_cluster_tree(nested()[:, 0], named(BROAD)), r"`z` must be a finite matrix"),
+        (lambda t: fit_cluster_tree(nested(), named(BROAD).replace("2", np.nan)), "1000 are missing"),
+        (lambda t: fit_cluster_tree(nested(), called(["a", "b", "a.1"])), r"\['a\.1'\] could be parts"),
+        (lambda t: fit_cluster_tree(nested(), called(["a", "b", "a+b"])), r"\['a\+b'\] could be parts"),
+        (lambda t: fit_cluster_tree(nested(), called([1, "1", 2])), "different names for different clusters"),
     ],
 )
 def test_bad_arguments_are_named(

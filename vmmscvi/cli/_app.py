@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from vmmscvi.cli import _benchmark
-from vmmscvi.cli._errors import errors_in_one_line
+from vmmscvi.cli._errors import as_command_error, errors_in_one_line
+from vmmscvi.cli._seeds import LARGEST_SEED
 
 app = typer.Typer(
     name="vmmscvi",
@@ -51,7 +52,7 @@ def main(
 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Neither progress bar nor notes.")]
 Accelerator = Annotated[str, typer.Option(help="Where to train: auto, cpu, gpu or mps.")]
 
@@ -156,8 +157,8 @@ def demo(
         from vmmscvi.cli._output import require_writable
 
         files = {"h5ad": out_dir / "demo.h5ad", "figure": out_dir / "demo.png"}
-        if not out_dir.exists():
-            out_dir.mkdir(parents=True)
+        with as_command_error(OSError, prefix=f"--out-dir {out_dir} cannot be made: "):
+            out_dir.mkdir(parents=True, exist_ok=True)
         for path in files.values():
             require_writable(path, overwrite=overwrite, option="--out-dir:")
 

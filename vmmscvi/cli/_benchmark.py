@@ -10,6 +10,7 @@ import typer
 
 from vmmscvi.cli import _benchmark_images
 from vmmscvi.cli._errors import TRAINING_FAILED, as_command_error, errors_in_one_line
+from vmmscvi.cli._seeds import LARGEST_SEED
 
 app = typer.Typer(
     help="Compare methods on datasets over several seeds: run, tune, report.", no_args_is_help=True
@@ -26,7 +27,10 @@ Data = Annotated[
     typer.Option(metavar="DIR", help="Folder of the data files; that of the configuration by default."),
 ]
 Names = Annotated[list[str] | None, typer.Option(metavar="NAME", help="Only this one; repeatable.")]
-Seeds = Annotated[list[int] | None, typer.Option(help="Seeds instead of the configuration's; repeatable.")]
+Seeds = Annotated[
+    list[int] | None,
+    typer.Option(min=0, max=LARGEST_SEED, help="Seeds instead of the configuration's; repeatable."),
+]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Processes at a time; 1, with Ray all CPUs.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads of each process.")]
 Ray = Annotated[bool, typer.Option("--ray", help="Let Ray run the processes.")]

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from vmmscvi.cli._errors import TRAINING_FAILED, as_command_error, errors_in_one_line
+from vmmscvi.cli._seeds import LARGEST_SEED
 
 app = typer.Typer(
     name="images",
@@ -52,7 +53,9 @@ def run(
         typer.Option(metavar="DIR", help="Folder of MNIST and Fashion-MNIST, as npz or IDX files."),
     ] = None,
     method: Annotated[list[Method] | None, typer.Option(help="Repeatable; all by default.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(min=0, help="Repeatable; 0 by default.")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(min=0, max=LARGEST_SEED, help="Repeatable; 0 by default.")
+    ] = None,
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="Repeatable; 256 by default.")] = None,
     epochs: Annotated[int, typer.Option(min=2, help="Largest number of epochs.")] = 10_000,
     lr: Annotated[float, typer.Option(min=0.0, help="Learning rate of the networks.")] = 1e-4,

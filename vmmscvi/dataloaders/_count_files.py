@@ -62,6 +62,34 @@ class CountFiles:
         """Number of stored counts of every cell."""
         return np.concatenate([np.diff(pointer) for pointer in self._pointers])
 
+    @property
+    def where(self) -> str:
+        """What the counts are called in messages."""
+        return "`layer`: `X`" if self.layer is None else f"`layer`: {self.layer!r}"
+
+    def require_counts(self, rows: Rows, totals: NDArray[Any]) -> None:
+        """Check that no cell is empty.
+
+        Parameters
+        ----------
+        rows
+            Positions of cells.
+        totals
+            Total or number of the counts of each.
+
+        Raises
+        ------
+        ValueError
+            If that is zero for one of them.
+        """
+        empty = rows[totals == 0]
+        if len(empty):
+            names = self.obs_names()[empty[:5]].tolist()
+            raise ValueError(
+                f"{self.where} has at least {len(empty)} cells without any count (for example {names}). "
+                "Remove them first."
+            )
+
     def obs(self, columns: Sequence[str]) -> pd.DataFrame:
         """Read columns of ``obs``; those that are not in every file are left out.
 

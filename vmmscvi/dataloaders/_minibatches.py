@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class MinibatchLoader:
     """Minibatches as scvi-tools' modules take them; iterated over once per epoch.
 
+    A cell without any count raises a ``ValueError`` when it is read.
+
     Parameters
     ----------
     files
@@ -78,6 +80,8 @@ class MinibatchLoader:
                 cuts = edges[first : first + n_together + 1]
                 rows = np.sort(order[cuts[0] : cuts[-1]])
                 buffer = counts.read(rows)
+                # stored counts may all be zero, which row pointers do not tell
+                self.files.require_counts(rows, np.asarray(buffer.sum(axis=1)).ravel())
                 places = np.arange(len(rows)) if rng is None else rng.permutation(len(rows))
                 for start, stop in zip(cuts[:-1] - cuts[0], cuts[1:] - cuts[0], strict=True):
                     chosen = places[start:stop]

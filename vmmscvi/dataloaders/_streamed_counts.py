@@ -17,7 +17,7 @@ from vmmscvi.dataloaders._minibatches import MinibatchLoader
 from vmmscvi.dataloaders._registration import ObsColumns, register
 
 N_CHECKED = 4096
-"""Cells whose counts are looked at before training; without any count are found all."""
+"""Cells whose counts are looked at before training."""
 Part = Literal["all", "train", "validation"]
 
 
@@ -62,7 +62,8 @@ class StreamedCounts(LightningDataModule):
         If there is no such argument.
     ValueError
         If a file, layer or column is missing, genes of files differ, counts are not CSR, not raw, or empty
-        for a cell, or a size is out of range.
+        for a cell, or a size is out of range. A cell whose stored counts are all zero may be found only when
+        it is read.
 
     Examples
     --------
@@ -211,25 +212,24 @@ class StreamedCounts(LightningDataModule):
         return np.flatnonzero(~of_cell), np.flatnonzero(of_cell)
 
     def _check_counts(self) -> None:
-        """Look for empty cells, and in some blocks, spread over the files, for what is no count."""
-        where = "`layer`: `X`" if self.files.layer is None else f"`layer`: {self.files.layer!r}"
-        empty = np.flatnonzero(self.files.n_stored == 0)
-        if len(empty):
-            names = self.obs_names[empty[:5]].tolist()
-            raise ValueError(
-                f"{where} has {len(empty)} cells without any count (for example {names}). Remove them first."
-            )
+        """Look for cells with nothing stored; in some blocks, spread over the files, at what is stored.
+
+        What is in the other blocks shows when they are read.
+        """
+        self.files.require_counts(np.arange(self.n_obs), self.files.n_stored)
         n_blocks = max(min(N_CHECKED, self.n_obs) // self.block_size, 1)
         firsts = np.linspace(0, max(self.n_obs - self.block_size, 0), n_blocks).astype(np.int64)
         rows = np.unique(firsts[:, None] + np.arange(min(self.block_size, self.n_obs)))
         with self.files.open() as counts:
-            values = counts.read(rows).data
+            some = counts.read(rows)
+        values = some.data
         wrong = values[~(np.isfinite(values) & (values >= 0) & (values == np.round(values)))]
         if len(wrong):
             raise ValueError(
-                f"{where} has values that are no counts, {wrong[0]:g} among them. Pass the `layer` of the "
-                "raw counts."
+                f"{self.files.where} has values that are no counts, {wrong[0]:g} among them. Pass the "
+                "`layer` of the raw counts."
             )
+        self.files.require_counts(rows, np.asarray(some.sum(axis=1)).ravel())
 
 
 def _check_sizes(train_size: float, batch_size: int, block_size: int, buffer_size: int) -> None:

@@ -84,9 +84,13 @@ class ConversionMixin:
         ------
         RuntimeError
             If this model has not been trained.
+        ValueError
+            If it has no AnnData, as after training from a data module.
         """
         if not self.is_trained_:
             raise RuntimeError("The model has not been trained: call `train` first.")
+        if self.adata is None:
+            raise ValueError("`to_scvi_model` needs the training data: load the model with `adata`.")
         params = {**self.init_params_["non_kwargs"]}
         for more in self.init_params_["kwargs"].values():
             params.update(more)

@@ -14,6 +14,11 @@ from vmmscvi.model._clustering_mixin import ClusteringMixin
 if TYPE_CHECKING:
     from vmmscvi.priors import ClusterTree
 
+LEAST_LEAF_LEVEL = 10_000.0
+"""Effective cells by which leaves are told apart by default, at least."""
+FINER_THAN_MODEL = 4.0
+"""How many times as many they are as those of the model's own clusters, at least."""
+
 
 class ClusterTreeMixin(ClusteringMixin):
     """A hierarchy of clusters, below and above those of the prior."""
@@ -22,7 +27,7 @@ class ClusterTreeMixin(ClusteringMixin):
         self,
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
-        n_effective: float = 10_000.0,
+        n_effective: float | None = None,
         batch_size: int | None = None,
         seed: int | None = None,
     ) -> ClusterTree:
@@ -36,8 +41,12 @@ class ClusterTreeMixin(ClusteringMixin):
         adata, indices, batch_size
             Cells that the tree is made for, as in :meth:`get_cluster_probabilities`.
         n_effective
-            How fine the leaves are: number of cells that all the data count as in the search for parts. The
-            default of :meth:`train` is 750. See :func:`vmmscvi.priors.fit_coarsened_mixture`.
+            How fine the leaves are: number of cells that all the data count as in the search for parts; more
+            than there are mean as many as there are. By default 10,000, or four times as many as the model's
+            own clusters were found with if that is more. :meth:`train` finds these with 750 or more, up to
+            the number of cells that the start is fitted to. A number below theirs asks for leaves that are
+            coarser than the model, and hardly any cluster has parts then. See
+            :func:`vmmscvi.priors.fit_coarsened_mixture`.
         seed
             Seed of the search; ``scvi.settings.seed`` by default.
 
@@ -54,7 +63,9 @@ class ClusterTreeMixin(ClusteringMixin):
         """
         from vmmscvi.priors import fit_cluster_tree
 
-        self._mixture_prior()
+        own_level = getattr(self._mixture_prior(), "n_effective", None) or 0.0
+        if n_effective is None:
+            n_effective = max(LEAST_LEAF_LEVEL, FINER_THAN_MODEL * own_level)
         clusters: Any = self.predict(adata, indices, batch_size)
         z = self._latent_tensor(adata, indices, batch_size).cpu().numpy().astype(np.float64)
         return fit_cluster_tree(

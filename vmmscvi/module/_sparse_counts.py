@@ -111,5 +111,5 @@ def nonzero(values: Tensor) -> Tensor:
     Integer tensor of shape ``(m,)``.
     """
     if values.device.type == "cpu" and torch.get_num_threads() <= 2:  # NumPy's one thread is as good as two
-        return torch.from_numpy(np.flatnonzero(values.numpy() != 0))
+        return torch.from_numpy(np.flatnonzero(values.detach().numpy() != 0))
     return values.nonzero().squeeze(1)

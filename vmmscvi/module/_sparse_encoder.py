@@ -50,6 +50,7 @@ class SparseEncoderMixin:
         return (
             self.sparse_encoder
             and self.use_observed_lib_size  # else there is another encoder, which reads the counts too
+            and not x.requires_grad  # the sparse product has derivatives by the weights only
             and x.device.type == "cpu"
             and x.dim() == 2
             and x.is_contiguous()

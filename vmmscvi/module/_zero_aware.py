@@ -48,6 +48,7 @@ class ZeroAwareNegativeBinomial(NegativeBinomial):
         """Log-probability of counts.
 
         It can be differentiated in the parameters once; ``create_graph=True`` raises a ``RuntimeError``.
+        Counts that require a gradient are left to scvi-tools' own expressions.
 
         Parameters
         ----------
@@ -58,7 +59,7 @@ class ZeroAwareNegativeBinomial(NegativeBinomial):
         -------
         Tensor of the broadcast shape.
         """
-        if _needs_plain_path(self.mu):
+        if _needs_plain_path(value, self.mu):
             plain: Tensor = super().log_prob(value)
             return plain
         return log_prob(value, self.mu, self._unexpanded_theta, None, self._find_counts)
@@ -96,7 +97,7 @@ class ZeroAwareZeroInflatedNegativeBinomial(ZeroInflatedNegativeBinomial):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of counts; see :meth:`ZeroAwareNegativeBinomial.log_prob`."""
-        if _needs_plain_path(self.mu):
+        if _needs_plain_path(value, self.mu):
             plain: Tensor = super().log_prob(value)
             return plain
         return log_prob(value, self.mu, self._unexpanded_theta, self.zi_logits, self._find_counts)
@@ -130,6 +131,6 @@ def zero_aware(
     return ZeroAwareZeroInflatedNegativeBinomial(**given, zi_logits=distribution.zi_logits)
 
 
-def _needs_plain_path(mu: Tensor) -> bool:
-    """Whether float64 is missing, or a compiler is at work that fuses the textbook expressions itself."""
-    return mu.device.type == "mps" or torch.compiler.is_compiling()
+def _needs_plain_path(value: Tensor, mu: Tensor) -> bool:
+    """Whether float64 or the derivative by the counts is missing, or a compiler fuses the textbook itself."""
+    return value.requires_grad or mu.device.type == "mps" or torch.compiler.is_compiling()

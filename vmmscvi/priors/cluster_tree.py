@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from vmmscvi.priors._cluster_names import in_order, named_in_order
+from vmmscvi.priors._embeddings import as_finite_matrix
 from vmmscvi.priors._evidence import (
     Evidence,
     Statistics,
@@ -98,7 +100,7 @@ class ClusterTree:
             n_merges = n_leaves - (len(set(self.clusters)) if n_clusters is None else n_clusters)
         names = self._names(n_merges)
         codes = [names[code] for code in self.assignments.cat.codes]
-        used = sorted(set(codes), key=_in_order)
+        used = sorted(set(codes), key=in_order)
         return pd.Series(pd.Categorical(codes, categories=used), self.assignments.index, name="vmm_cluster")
 
     def linkage(self) -> NDArray[np.float64]:
@@ -143,15 +145,10 @@ class ClusterTree:
         return names
 
     def _name(self, group: Sequence[int]) -> str:
-        parts = sorted({self.clusters[leaf] for leaf in group}, key=_in_order)
+        parts = sorted({self.clusters[leaf] for leaf in group}, key=in_order)
         if len(parts) > 1 or len(group) == self.clusters.count(parts[0]):
             return "+".join(parts)
-        return "+".join(sorted((self.leaves[leaf] for leaf in group), key=_in_order))
-
-
-def _in_order(name: str) -> tuple[tuple[int, ...], ...]:
-    """Sort names by their numbers."""
-    return tuple(tuple(int(part) for part in item.split(".")) for item in name.split("+"))
+        return "+".join(sorted((self.leaves[leaf] for leaf in group), key=in_order))
 
 
 def fit_cluster_tree(
@@ -170,7 +167,7 @@ def fit_cluster_tree(
     z
         Embedding, shape ``(n_obs, p)``.
     clusters
-        Cluster of every cell: categorical of numbers as strings, length ``n_obs``.
+        Cluster of every cell, length ``n_obs``. Names of any kind; numbers in them say the order.
     n_effective
         How fine the leaves are: number of cells that all the data count as in the search for parts.
     wishart_scale_factor
@@ -182,40 +179,39 @@ def fit_cluster_tree(
     Raises
     ------
     ValueError
-        If lengths differ, ``z`` is not finite, or an argument is not positive.
+        If lengths differ, ``z`` is not a finite matrix, a cell has no cluster, names of clusters could be
+        those of parts or unions of others, or an argument is not positive.
     """
-    z = torch.as_tensor(z).detach().cpu().double()
-    if len(z) != len(clusters):
-        raise ValueError(
-            f"`clusters` must have a value for each row of `z` ({len(z)}), found {len(clusters)}."
-        )
+    z = as_finite_matrix(z)
     if not n_effective > 0:
         raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
-    categories = clusters.astype("category").cat.remove_unused_categories()
+    if wishart_scale_factor is not None and not 0 < wishart_scale_factor < math.inf:
+        raise ValueError(f"`wishart_scale_factor` must be positive, found {wishart_scale_factor}.")
+    named = named_in_order(clusters, len(z))
+    names = list(named.cat.categories)
     # a copy: pandas' own array is read-only, which PyTorch warns of
-    labels = categories.cat.codes.to_numpy(copy=True)
+    labels = named.cat.codes.to_numpy(copy=True)
     if wishart_scale_factor is not None:
         wishart = Wishart.of_paper(wishart_scale_factor, z.shape[1])
     else:
-        n_clusters = len(categories.cat.categories)
-        z = z @ whitening_of_clusters(z, one_hot(torch.as_tensor(labels).long(), n_clusters).double())
-        shares = _statistics(z, labels, n_clusters)
+        z = z @ whitening_of_clusters(z, one_hot(torch.as_tensor(labels).long(), len(names)).double())
+        shares = _statistics(z, labels, len(names))
         # how alike clusters are says little about their parts: the prior stays as vague as the paper's
         weighed = Statistics(*(min(N_EFFECTIVE, len(z)) * s for s in shares))
         wishart = most_likely_wishart(weighed, excess_degrees=(1.0,))
     leaf_of_cell = np.zeros(len(z), dtype=np.int64)
     leaves: list[str] = []
     parents: list[str] = []
-    for code in sorted(set(labels), key=lambda code: _in_order(str(categories.cat.categories[code]))):
-        name, cells = str(categories.cat.categories[code]), np.flatnonzero(labels == code)
+    for code, name in enumerate(names):
+        cells = np.flatnonzero(labels == code)
         parts = _parts(z[cells], min(1.0, n_effective / len(z)), wishart, seed)
         n_parts = int(parts.max()) + 1
         leaf_of_cell[cells] = len(leaves) + parts
         leaves += [name] if n_parts == 1 else [f"{name}.{i}" for i in range(n_parts)]
         parents += [name] * n_parts
     merges, thresholds = _join(_statistics(z, leaf_of_cell, len(leaves)), parents, wishart)
-    named = pd.Series(pd.Categorical.from_codes(leaf_of_cell, categories=leaves), index=clusters.index)
-    return ClusterTree(tuple(leaves), tuple(parents), merges, thresholds, named)
+    assignments = pd.Series(pd.Categorical.from_codes(leaf_of_cell, categories=leaves), index=clusters.index)
+    return ClusterTree(tuple(leaves), tuple(parents), merges, thresholds, assignments)
 
 
 def _parts(z: Tensor, power: float, wishart: Wishart, seed: int) -> NDArray[np.int64]:
@@ -255,7 +251,7 @@ def _join(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Join the two groups that need the most cells to be told apart, until there is one."""
     nodes = list(range(len(parents)))
-    owners: list[str | None] = list(parents)
+    owners: list[str | int] = list(parents)
     n_leaves, merges, thresholds = len(parents), [], []
     first, second = torch.triu_indices(n_leaves, n_leaves, offset=1)
     table = np.full((n_leaves, n_leaves), -math.inf)
@@ -270,7 +266,7 @@ def _join(
         union = shares.merged(torch.tensor([i]), torch.tensor([j]))
         keep = [k for k in range(len(nodes)) if k not in (i, j)]
         shares = Statistics(*(torch.cat((s[keep], u)) for s, u in zip(shares, union, strict=True)))
-        owners = [owners[k] for k in keep] + [owners[i] if owners[i] == owners[j] else f"node {len(merges)}"]
+        owners = [owners[k] for k in keep] + [owners[i] if owners[i] == owners[j] else len(merges)]
         nodes = [nodes[k] for k in keep] + [n_leaves + len(merges) - 1]
         table = np.pad(table[np.ix_(keep, keep)], (0, 1), constant_values=-math.inf)
         last = torch.full((len(keep),), len(keep))
