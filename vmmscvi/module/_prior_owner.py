@@ -59,7 +59,7 @@ class PriorOwner:
         """
         if self.pseudo_inputs is None or self.prior.is_frozen or not self.prior.is_started:
             return None
-        return Centers.from_distribution(self.encode_pseudo_inputs())
+        return self.prior.centers_from(self.encode_pseudo_inputs())
 
     def freeze_prior(self) -> None:
         """Keep prior and centres as they were last stored, whatever is trained.

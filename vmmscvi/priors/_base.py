@@ -149,6 +149,16 @@ class Prior(nn.Module, ABC):
         """
         return -entropy(qz) - self.log_prob(z, centers)
 
+    def centers_from(self, q_centers: Distribution) -> Centers:
+        """Read the centres from the encoder's posteriors at the pseudo-inputs.
+
+        Parameters
+        ----------
+        q_centers
+            See :meth:`Centers.from_distribution`.
+        """
+        return Centers.from_distribution(q_centers)
+
     def cache_centers(self, centers: Centers) -> None:
         """Remember the centres, to evaluate the prior without the encoder. Nothing to do by default."""
 

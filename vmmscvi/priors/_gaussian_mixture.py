@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
-from vmmscvi.priors._base import Centers
+from vmmscvi.priors._base import Centers, in_full_precision
 from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior
 from vmmscvi.priors.coarsened import CoarsenedMixture
 
@@ -39,7 +40,14 @@ class GaussianMixturePrior(BayesianMixturePrior):
 
 
 class VampPriorMixture(BayesianMixturePrior):
-    """The VampPrior Mixture Model: the centre of a cluster is the encoder's posterior at a pseudo-input.
+    r"""The VampPrior Mixture Model: the centre of a cluster is the encoder's posterior at a pseudo-input.
+
+    A pseudo-input is one observation in the paper, and as uncertain as that the centre is: the covariance
+    :math:`S_j` is counted into the width of the component, which is wider for it than the cluster. After
+    :meth:`start_from` a pseudo-input is the mean of a cluster's observations, :math:`n_j` of those that the
+    data count as, and the mean of so many positions has the covariance :math:`S_j / n_j`. With the whole
+    :math:`S_j` the networks follow the wide components, posteriors grow from epoch to epoch, and small
+    differences between clusters drown in them.
 
     Parameters
     ----------
@@ -51,6 +59,26 @@ class VampPriorMixture(BayesianMixturePrior):
 
     def _make_room_for_centers(self) -> None:
         self._register_center_cache()
+
+    @in_full_precision
+    def centers_from(self, q_centers: Distribution) -> Centers:
+        r"""Read the centres from the encoder's posteriors at the pseudo-inputs.
+
+        Parameters
+        ----------
+        q_centers
+            See :meth:`vmmscvi.priors.Centers.from_distribution`.
+
+        Returns
+        -------
+        Centres with the encoder's covariances :math:`S_j`, after :meth:`start_from` with :math:`S_j / n_j`,
+        where :math:`n_j = \max(1, n_{effective}\, \pi_j)`.
+        """
+        loc, scale = super().centers_from(q_centers)
+        if self.n_effective is None or scale is None:
+            return Centers(loc, scale)
+        counts = (self.n_effective * self.weights.detach()).clamp_min(1.0)
+        return Centers(loc, scale * counts.rsqrt().view(-1, *[1] * (scale.dim() - 1)))
 
     @torch.no_grad()
     def resize(self, n_components: int) -> None:

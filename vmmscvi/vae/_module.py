@@ -104,7 +104,7 @@ class ArrayVAE(PriorOwner, nn.Module):
         if self.pseudo_inputs is None or centers_are_known or not self.rows_are_independent:
             return self.encode(x), self.centers()
         both = self.encode(torch.cat((x, self.pseudo_inputs())))
-        return _rows(both, slice(0, len(x))), Centers.from_distribution(_rows(both, slice(len(x), None)))
+        return _rows(both, slice(0, len(x))), self.prior.centers_from(_rows(both, slice(len(x), None)))
 
     # -- training --------------------------------------------------------------------------------------------
 
