@@ -321,8 +321,10 @@ def test_groups_of_few_effective_cells_are_found_where_clusters_are_narrow() -> 
     centres = np.stack((*(2 * axes[:3]), 2 * axes[2] + 1.2 * axes[4], -axes.sum(0)))
     labels = np.repeat(range(5), sizes)
     z = centres[labels] + 0.12 * rng.normal(size=(10_000, 10))
-    assert adjusted_rand_score(labels, labels_of(fit_coarsened_mixture(z))) > 0.999
-    assert len(fit(z, wishart_scale_factor=4 / 12).weights) < 5  # a wide prior would join two of them
+    assert adjusted_rand_score(labels, labels_of(fit_coarsened_mixture(z, n_effective=750))) > 0.999
+    assert (
+        len(fit(z, n_effective=750, wishart_scale_factor=4 / 12).weights) < 5
+    )  # a wide prior would join two of them
 
 
 def test_components_without_cells_are_dropped_and_no_cell_is_left_without_one() -> None:

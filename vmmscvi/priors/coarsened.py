@@ -43,6 +43,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from vmmscvi.priors._embeddings import as_finite_matrix
 from vmmscvi.priors._evidence import Evidence, Wishart, merge_gain, most_likely_wishart, whitening_of_clusters
 
 N_EFFECTIVE = 750.0
@@ -147,12 +148,7 @@ def fit_coarsened_mixture(
     ValueError
         If ``z`` is not a finite matrix, or an argument is not positive.
     """
-    z = torch.as_tensor(z).detach().cpu().double()
-    if z.dim() != 2 or not z.numel() or not torch.isfinite(z).all():
-        raise ValueError(
-            f"`z` must be a finite matrix of shape (n_obs, p), found shape {tuple(z.shape)} with "
-            f"{int((~torch.isfinite(z)).sum())} values that are not finite."
-        )
+    z = as_finite_matrix(z)
     p = z.shape[1]
     learns_wishart = wishart_scale_factor is None
     c = 1.0 / (p + 2) if wishart_scale_factor is None else wishart_scale_factor
