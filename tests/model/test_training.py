@@ -221,14 +221,6 @@ def test_max_epochs_follows_scvi_tools_by_default(make_model: Make, short_traini
     assert model.trainer.max_epochs == 400
 
 
-def test_zero_epochs_are_not_the_default_number_of_epochs(
-    make_model: Make, short_training: dict[str, Any]
-) -> None:
-    model = make_model()
-    model.train(**{**short_training, "max_epochs": 0})
-    assert model.trainer.max_epochs == 0
-
-
 def test_callbacks_of_the_user_are_not_changed(make_model: Make, short_training: dict[str, Any]) -> None:
     callbacks: list[Callback] = []
     make_model().train(**{**short_training, "max_epochs": 1}, callbacks=callbacks)
