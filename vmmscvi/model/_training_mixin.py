@@ -159,12 +159,12 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         check_trainer_arguments(kwargs, accelerator, batch_size)
         if early_stopping is None:
             early_stopping = has_validation_cells(train_size, validation_size, kwargs)
-        if kwargs.get("datamodule") is None:
+        has_adata = kwargs.get("datamodule") is None
+        if has_adata:
             self._check_data(train_size, start)
         n_obs = self._n_obs(kwargs.get("datamodule"))
         max_epochs = number_of_epochs(max_epochs, n_obs)
         check_start(start, n_effective, n_warmup_epochs, max_epochs)
-        has_adata = kwargs.get("datamodule") is None
         start_cells = check_start_cells(start_cells, start, self.module.pseudo_inputs, n_obs, has_adata)
         n_cells = getattr(kwargs.get("datamodule"), "batch_size", None) or batch_size
         n_together = min(n_cells * n_processes(kwargs, accelerator, devices), n_obs or sys.maxsize)
