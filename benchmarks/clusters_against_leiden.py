@@ -1,11 +1,11 @@
-"""The prior's own clusters beside Leiden's on another method's embedding, over all seeds, in Markdown.
+"""The prior's own clusters beside Leiden's on another method's embedding, over all seeds: tables in Markdown.
 
     vmmscvi benchmark run --config benchmarks/number_of_clusters.yaml --data DIR --out results/clusters
     python benchmarks/clusters_against_leiden.py results/clusters
 
 Numbers of clusters are those of all seeds, NMI and ARI their means. "Between seeds" is the mean adjusted Rand
 index over pairs of seeds, of own clusters and of Leiden's at resolution 1. Totals are scIB's, of sets with
-several batches, with the p-value of a paired t-test. A second table tells, for sets of simulated types, what
+several batches, with the p-value of a paired t-test. The last table tells, for sets of simulated types, what
 became of the rarest type: the share of it that one cluster holds, and the other cells in there.
 """
 
@@ -49,18 +49,8 @@ def between_seeds(runs: list[Run], is_own: bool) -> str:
     return f"{stability(clusters).mean:.3f} ({len(clusters)})" if len(clusters) > 1 else ""
 
 
-def row(results: ReportData, dataset: str, method: str, other: str) -> dict[str, str]:
-    """Return one row of the table."""
-    runs = {name: results.of(dataset, name) for name in (method, other)}
-    totals = [results.trials(dataset, name, _schema.NO_CLUSTERING, _schema.TOTAL) for name in (method, other)]
-    p_value, n_pairs = paired_t_test(totals[0], totals[1].reindex(totals[0].index))
-    several = results.sizes[dataset]["n_batches"] > 1 and n_pairs
-    paired = totals[0].notna() & totals[1].reindex(totals[0].index).notna()
-    means = [float(total.reindex(totals[0].index)[paired].mean()) for total in totals]
-    seconds = [
-        results.trials(dataset, name, _schema.NO_CLUSTERING, _schema.TRAIN_CPU_SECONDS).mean()
-        for name in (method, other)
-    ]
+def clusters_row(results: ReportData, dataset: str, method: str, other: str) -> dict[str, str]:
+    """Return one row of the table of clusters."""
     return {
         "data (types)": f"{dataset} ({results.sizes[dataset]['n_types']})",
         f"{method}: clusters, NMI, ARI": agreement(results, dataset, method, _schema.OWN),
@@ -68,12 +58,29 @@ def row(results: ReportData, dataset: str, method: str, other: str) -> dict[str,
             f"{other} + {title}": agreement(results, dataset, other, clustering)
             for clustering, title in LEIDEN_TITLES.items()
         },
-        f"between seeds: {method}": between_seeds(runs[method], is_own=True),
-        f"{other} + Leiden": between_seeds(runs[other], is_own=False),
-        f"total: {method}, {other} (p, pairs)": (
-            f"{means[0]:.3f}, {means[1]:.3f} ({p_value:.2f}, {n_pairs})" if several else ""
+        f"between seeds: {method}": between_seeds(results.of(dataset, method), is_own=True),
+        f"{other} + Leiden": between_seeds(results.of(dataset, other), is_own=False),
+    }
+
+
+def run_row(results: ReportData, dataset: str, method: str, other: str) -> dict[str, str]:
+    """Return one row of the table of embeddings and times."""
+
+    def trials(name: str, measure: str) -> pd.Series:
+        return results.trials(dataset, name, _schema.NO_CLUSTERING, measure)
+
+    total = trials(method, _schema.TOTAL)
+    pairs = pd.DataFrame({method: total, other: trials(other, _schema.TOTAL).reindex(total.index)}).dropna()
+    p_value, n_pairs = paired_t_test(pairs[method], pairs[other])
+    has_total = results.sizes[dataset]["n_batches"] > 1 and n_pairs > 0
+    seconds = (trials(name, _schema.TRAIN_CPU_SECONDS).mean() for name in (method, other))
+    return {
+        "data": dataset,
+        f"scIB's total: {method}, {other}": (
+            f"{pairs[method].mean():.3f}, {pairs[other].mean():.3f}" if has_total else ""
         ),
-        f"CPU s: {method}, {other}": ", ".join(f"{s:.0f}" for s in seconds),
+        "p (pairs)": f"{p_value:.3f} ({n_pairs})" if has_total else "",
+        f"CPU s of a training: {method}, {other}": ", ".join(f"{s:.0f}" for s in seconds),
     }
 
 
@@ -95,12 +102,13 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     parser.add_argument("--method", default="VMM", help="its own clusters are compared")
     parser.add_argument("--other", default="scVI", help="Leiden runs on its embedding")
-    parser.add_argument("--rare", nargs="*", default=["nested_rare"], help="sets for the second table")
+    parser.add_argument("--rare", nargs="*", default=["nested_rare"], help="sets for the last table")
     arguments = parser.parse_args()
     results = read_results(arguments.results)
     datasets = [name for name in results.datasets if results.is_done(name, arguments.method)]
-    table = pd.DataFrame([row(results, name, arguments.method, arguments.other) for name in datasets])
-    sys.stdout.write(table.to_markdown(index=False) + "\n\n")
+    for row in (clusters_row, run_row):
+        table = pd.DataFrame([row(results, name, arguments.method, arguments.other) for name in datasets])
+        sys.stdout.write(table.to_markdown(index=False) + "\n\n")
     rare = []
     for dataset in arguments.rare:
         for run in results.of(dataset, arguments.method):
