@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from torch import Tensor, nn
 
 from vmmscvi.train import NonFiniteTrainingError
 
@@ -14,14 +13,6 @@ if TYPE_CHECKING:
 
 PRIOR_METRICS = {"prior_loss", "n_utilized_clusters", "alpha"}
 """What is logged from the start of a mixture prior on."""
-
-
-def copied_state(module: nn.Module) -> dict[str, Any]:
-    """Copy the weights of a module, to go back to."""
-    return {
-        name: value.clone() if isinstance(value, Tensor) else value
-        for name, value in module.state_dict().items()
-    }
 
 
 def settle(model: TrainingMixin, error: BaseException, restored: bool, before: dict[str, Any] | None) -> None:

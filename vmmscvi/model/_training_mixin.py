@@ -14,7 +14,7 @@ from scvi.data import AnnDataManager
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train._config import merge_kwargs
 
-from vmmscvi.model._after_training import copied_state, number_epochs_of_prior, settle
+from vmmscvi.model._after_training import number_epochs_of_prior, settle
 from vmmscvi.model._initialization import InitializePseudoInputs, check_start_cells
 from vmmscvi.model._label_start import StartFromLabels
 from vmmscvi.model._pace import (
@@ -38,6 +38,7 @@ from vmmscvi.train._arguments import (
     n_processes,
     take_clipping,
 )
+from vmmscvi.train._best_epoch import copied_state
 from vmmscvi.train._start import Start, check_start
 
 if TYPE_CHECKING:

@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def copied_state(module: nn.Module) -> dict[str, Any]:
+    """Copy the weights of a module, to go back to."""
+    return {
+        name: value.detach().clone() if isinstance(value, torch.Tensor) else deepcopy(value)
+        for name, value in module.state_dict().items()
+    }
+
+
 class RestoreBestEpoch(Callback):
     """Keep the weights of the epoch with the best monitored value, and restore them when training ends.
 
@@ -51,10 +59,7 @@ class RestoreBestEpoch(Callback):
         score = float(trainer.callback_metrics[self.monitor])
         if self._is_better(score):
             self.best_score, self.best_epoch = score, trainer.current_epoch
-            self._best_state = {
-                name: value.detach().clone() if isinstance(value, torch.Tensor) else deepcopy(value)
-                for name, value in _module(pl_module).state_dict().items()
-            }
+            self._best_state = copied_state(_module(pl_module))
 
     def _is_better(self, score: float) -> bool:
         if self.best_score is None:
