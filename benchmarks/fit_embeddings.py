@@ -27,7 +27,7 @@ RESOLUTIONS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0)
 N_STEPS, BATCH_SIZE = 1000, 256
 N_COMPONENTS = 100
 """At the start of the search, as in a training."""
-N_EFFECTIVE = (375, 750, 1500, 3000, 6000, 12_000)
+N_EFFECTIVE = (375, 500, 750, 1500, 3000, 6000, 12_000)
 
 
 def load(name: str, data: Path, seed: int, share: float) -> ad.AnnData:
@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--datasets", nargs="+", default=["well_separated", "nested_rare"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--share", type=float, default=1.0, help="Share of the cells that are used.")
-    parser.add_argument("--n-effective", type=float, default=750.0)
+    parser.add_argument("--n-effective", type=float, default=500.0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/embeddings"))
     args = parser.parse_args()

@@ -91,7 +91,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--embeddings", type=Path, default=Path("results/embeddings"))
-    parser.add_argument("--n-effective", nargs="+", type=float, default=[375.0, 750.0, 1500.0])
+    parser.add_argument("--n-effective", nargs="+", type=float, default=[375.0, 500.0, 750.0, 1500.0])
     parser.add_argument("--fits", type=int, default=12)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -10,7 +10,8 @@ from scipy.cluster.hierarchy import fcluster, is_monotonic, is_valid_linkage
 from sklearn.metrics import adjusted_rand_score
 
 from vmmscvi.priors import N_EFFECTIVE, ClusterTree, cluster_tree, fit_cluster_tree, fit_coarsened_mixture
-from vmmscvi.priors._evidence import Evidence, Statistics, most_likely_wishart
+from vmmscvi.priors._evidence import Evidence, Statistics
+from vmmscvi.priors._learned_wishart import most_likely_wishart
 
 N, P = 3000, 4
 BROAD, FINE = np.repeat(np.arange(3), N // 3), np.repeat(np.arange(6), N // 6)

@@ -275,9 +275,10 @@ def test_the_best_of_several_searches_is_returned(monkeypatch: pytest.MonkeyPatc
     z, found = clusters(2000, 6, 5, 3.0, heavy_tails=True)[0], []
     search = coarsened._search
 
-    def watched(evidence: Evidence, n_components: int, seed: int) -> Tensor:
-        found.append((seed, evidence.classification_likelihood(r := search(evidence, n_components, seed))))
-        return r
+    def watched(task: Any, prior: Any, seed: int) -> Any:
+        answer = search(task, prior, seed)
+        found.append((seed, answer.classification_likelihood()))
+        return answer
 
     monkeypatch.setattr(coarsened, "_search", watched)
     mixture = fit(z, n_components=40, n_effective=500, wishart_scale_factor=4 / 7, n_starts=5)
@@ -294,25 +295,6 @@ def test_the_width_of_clusters_is_learned(width: float) -> None:
     mixture = fit_coarsened_mixture(z, n_effective=1000)
     assert len(mixture.weights) == 5
     assert mixture.expected_covariance.numpy() == pytest.approx(width**2 * np.eye(p), abs=0.2 * width**2)
-
-
-def test_the_wishart_prior_chosen_is_the_most_likely_one() -> None:
-    generator = torch.Generator().manual_seed(0)
-    widths = torch.tensor([0.4, 0.5, 0.6, 0.5, 0.5, 0.4], dtype=torch.float64).repeat_interleave(100)
-    centres = 8.0 * torch.randn(6, 3, generator=generator, dtype=torch.float64).repeat_interleave(100, 0)
-    z = centres + widths[:, None] * torch.randn(600, 3, generator=generator, dtype=torch.float64)
-    r = torch.eye(6, dtype=torch.float64).repeat_interleave(100, 0)
-    chosen = _evidence.most_likely_wishart(Evidence(z, 300, Wishart(1.0, 5.0)).statistics(r))
-
-    def likelihood(scale: float, more: float) -> float:
-        df = 4 + (chosen.df - 4) * more
-        other = Wishart(scale * chosen.expected_precision / df, df)
-        return Evidence(z, 300, other).classification_likelihood(r)
-
-    best = likelihood(1.0, 1.0)
-    assert 3 < chosen.expected_precision < 6 and 8 < chosen.df < 200, "clusters are alike, but not the same"
-    assert all(best >= likelihood(2.0 ** (i / 4), 1.0) for i in (-8, -2, -1, 1, 2, 8))
-    assert all(best >= likelihood(1.0, 2.0 ** (i / 2)) for i in (-4, -1, 1, 4))
 
 
 def test_groups_of_few_effective_cells_are_found_where_clusters_are_narrow() -> None:
@@ -429,14 +411,14 @@ def test_more_cells_of_the_same_kind_do_not_find_more_clusters(
     assert once.free_energy == pytest.approx(twice.free_energy, rel=2e-3)
 
 
-def test_departures_from_a_gaussian_are_not_split_where_so_many_cells_could_not_tell_them() -> None:
+def test_skewed_clusters_are_not_split_where_so_many_cells_could_not_tell_them() -> None:
     rng = np.random.default_rng(0)
     z, labels = clusters(8000, 3, 2, distance=25.0, seed=1)
-    z[:, 0] += rng.gamma(1.0, 4.0, size=8000)  # skewed
-    coarse, fine = fit(z, n_effective=500), fit(z, n_effective=8000)
-    assert len(coarse.weights) == 3
-    assert adjusted_rand_score(labels, labels_of(coarse)) > 0.99
-    assert len(fine.weights) > 3
+    z[:, 0] += rng.gamma(1.0, 4.0, size=8000)
+    for n_effective in (100, 500, 2000):
+        found = fit(z, n_effective=n_effective)
+        assert len(found.weights) == 3
+        assert adjusted_rand_score(labels, labels_of(found)) > 0.99
 
 
 def test_a_small_share_that_is_well_separated_is_found() -> None:

@@ -1,21 +1,20 @@
-"""The number of effective cells is raised where that finds hardly more clusters, and only there."""
+"""What the number of cells that the data count as decides, and what it does not."""
 
 from __future__ import annotations
 
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from vmmscvi.priors import GaussianMixturePrior, coarsened, fit_coarsened_mixture
+from vmmscvi.priors import N_EFFECTIVE, GaussianMixturePrior, fit_coarsened_mixture
 
 fit = partial(fit_coarsened_mixture, n_components=30, n_starts=2)
 
 SIZES = (800, 700, 650, 500, 400, 350, 40, 36)
-"""Of eight Gaussian clusters; 750 effective cells have 9 and 8 for the last two."""
+"""Of eight Gaussian clusters; 500 effective cells have 6 and 5 for the last two, which are near another."""
 
 
 def gaussian_clusters(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -32,60 +31,33 @@ def skewed_clusters(n_obs: int = 3200, p: int = 5, seed: int = 0) -> np.ndarray:
     return 8.0 * np.eye(p)[rng.integers(3, size=n_obs)] + rng.exponential(size=(n_obs, p))
 
 
-def test_small_gaussian_clusters_are_found_with_more_effective_cells() -> None:
+def test_small_neighbours_are_found_with_more_effective_cells() -> None:
     z, labels = gaussian_clusters()
-    found = fit_coarsened_mixture(z)
+    found = fit(z, n_effective=3000)
     assert found.n_effective == 3000
-    assert len(found.weights) == 8 > len(fit(z, n_effective=750).weights)
+    assert len(found.weights) == 8 > len(fit(z).weights) == 6
     assert adjusted_rand_score(labels, found.responsibilities.argmax(1)) > 0.98
 
 
-def test_clusters_that_are_not_gaussian_are_not_cut_to_pieces() -> None:
+def test_tails_are_split_off_where_so_many_effective_cells_can_tell_them_and_not_before() -> None:
     z = skewed_clusters()
-    found, coarse, fine = (fit(z, n_effective=n) for n in (None, 750, 3000))
-    assert found.n_effective == coarse.n_effective == 750
-    assert len(found.weights) == len(coarse.weights) < len(fine.weights) / 1.4
-    torch.testing.assert_close(found.responsibilities, coarse.responsibilities)
+    coarse, fine = (fit(z, n_effective=n) for n in (300, 3000))
+    assert len(coarse.weights) == 3 < len(fine.weights) / 4
 
 
-def test_the_finest_level_is_all_cells() -> None:
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_the_number_of_clusters_does_not_depend_on_how_many_cells_there_are(step: int) -> None:
     z, _ = gaussian_clusters()
-    assert fit(z[::2]).n_effective == len(z[::2]) == 1738
-    assert fit(z[::3]).n_effective == 750  # 1159 would tell nothing new
-
-
-def test_growth_is_judged_by_the_step_that_is_taken() -> None:
-    found = {750: 10, 2000: 13}  # less than 1.41 times as many, but for less than four times as many cells
-    levels = SimpleNamespace(z=np.empty(2000), n_components=100, seeds=[0, 1])
-    levels.at = lambda n, enough=0: SimpleNamespace(n_effective=n, n_found=found[round(n)])
-    assert coarsened._Fit.resolved(levels).n_effective == 750
-    found[2000] = 12
-    assert coarsened._Fit.resolved(levels).n_effective == 2000
+    found = fit(z[::step])
+    assert found.n_effective == N_EFFECTIVE == 500
+    assert len(found.weights) == 6
 
 
 def test_data_count_as_no_more_cells_than_there_are() -> None:
     z, _ = gaussian_clusters()
     assert fit(z[::10]).n_effective == 348
     assert fit(z[::10], n_effective=1e6).n_effective == 348
-    assert fit(z, n_effective=500).n_effective == pytest.approx(500)
-
-
-def test_a_bound_on_the_number_of_components_does_not_pass_for_a_plateau() -> None:
-    z = skewed_clusters()
-    n_coarse = len(fit(z).weights)
-    assert fit(z, n_components=n_coarse + 1).n_effective == 750
-
-
-def test_one_cluster_stays_one() -> None:
-    z = np.random.default_rng(0).normal(size=(3500, 5))
-    found = fit(z)
-    assert len(found.weights) == 1 and found.n_effective == 3000
-
-
-def test_the_number_is_raised_again_while_it_finds_hardly_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coarsened, "N_EFFECTIVE", 50.0)
-    z = np.random.default_rng(0).normal(size=(900, 2)) + np.repeat([[0.0, 0.0], [9.0, 9.0]], 450, axis=0)
-    assert fit(z).n_effective == 800  # 50, 200, 800
+    assert fit(z, n_effective=400).n_effective == 400
 
 
 def test_the_prior_weighs_its_hyperpriors_against_what_was_found() -> None:
@@ -97,9 +69,9 @@ def test_the_prior_weighs_its_hyperpriors_against_what_was_found() -> None:
         prior.empirical_bayes_loss(minibatch).loss
         == prior.empirical_bayes_loss(minibatch, None, len(minibatch)).loss
     )
-    prior.start_from(mixture, mixture.n_effective or 0.0, torch.zeros(8, 5))
+    prior.start_from(mixture, mixture.n_effective or 0.0, torch.zeros(6, 5))
     for restored in (prior, GaussianMixturePrior(20, 5)):
         restored.load_state_dict(prior.state_dict())
-        assert restored.n_effective == 3000
-        found, expected = (restored.empirical_bayes_loss(minibatch, None, n) for n in (None, 3000.0))
+        assert restored.n_effective == 500
+        found, expected = (restored.empirical_bayes_loss(minibatch, None, n) for n in (None, 500.0))
         assert found.loss == expected.loss != restored.empirical_bayes_loss(minibatch, None, 90.0).loss

@@ -10,7 +10,7 @@ from scipy.special import multigammaln
 from torch import Tensor
 
 from vmmscvi.priors import _evidence
-from vmmscvi.priors._evidence import CENTER_CONFIDENCE, CONCENTRATION, Evidence, Wishart, most_likely_wishart
+from vmmscvi.priors._evidence import CENTER_CONFIDENCE, CONCENTRATION, Evidence, Wishart
 
 N, P, K, N_EFFECTIVE = 57, 3, 4, 20.0
 
@@ -77,22 +77,3 @@ def test_the_marginal_likelihood_is_that_of_the_normal_wishart(cells: tuple[Tens
             - 0.5 * P * n * math.log(math.pi)
         )
         assert float(found) == pytest.approx(float(expected), rel=1e-12)
-
-
-def test_no_wishart_prior_of_the_grid_is_more_likely_than_the_chosen_one(
-    cells: tuple[Tensor, Tensor],
-) -> None:
-    z, r = cells
-    s = evidence_of(z).statistics(r)
-    chosen = most_likely_wishart(s)
-
-    def likelihood(wishart: Wishart) -> float:
-        return float(Evidence(z, N_EFFECTIVE, wishart).log_marginal(s).sum())
-
-    grid = [
-        Wishart(precision / (P + 1 + excess), P + 1 + excess)
-        for excess in _evidence.EXCESS_DEGREES
-        for precision in _evidence.PRECISIONS.tolist()
-    ]
-    assert likelihood(chosen) == pytest.approx(max(map(likelihood, grid)), rel=1e-12)
-    assert chosen.expected_precision == pytest.approx(max(grid, key=likelihood).expected_precision)

@@ -110,10 +110,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             that has been trained before goes on from where it is.
         n_effective
             Unless ``start="cells"``: number of cells that the data count as against the hyper-priors. What
-            so many cells could not tell apart is not split; a rare type needs a share of a few cells in so
-            many. At most the number of cells that the start is fitted to. By default 750 with
-            ``start="labels"``, and else four times as many at a time, in the end all of them if that is at
-            least twice as many, while more find hardly more clusters; see
+            so many cells could not tell apart is not split; a rare type needs a share of about two cells in
+            so many. At most the number of cells that the start is fitted to. By default 500; see
             :func:`vmmscvi.priors.fit_coarsened_mixture`.
         n_warmup_epochs
             Epochs before the start from the embedding; by default as many as make 1000 minibatches (of 256

@@ -43,9 +43,8 @@ class ClusterTreeMixin(ClusteringMixin):
         n_effective
             How fine the leaves are: number of cells that all the data count as in the search for parts; more
             than there are mean as many as there are. By default 10,000, or four times as many as the model's
-            own clusters were found with if that is more. :meth:`train` finds these with 750 or more, up to
-            the number of cells that the start is fitted to. A number below theirs asks for leaves that are
-            coarser than the model, and hardly any cluster has parts then. See
+            own clusters were found with if that is more; :meth:`train` finds these with 500. A number below
+            theirs asks for leaves that are coarser than the model, and hardly any cluster has parts then. See
             :func:`vmmscvi.priors.fit_coarsened_mixture`.
         seed
             Seed of the search; ``scvi.settings.seed`` by default.

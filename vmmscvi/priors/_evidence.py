@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +18,6 @@ TOTAL_CONCENTRATION = 1.0
 """The paper's alpha, where it is not inferred."""
 CONCENTRATION = TOTAL_CONCENTRATION / 100
 """:math:`a_0`: Dirichlet parameter of one component; the paper's alpha / K at K = 100."""
-PRECISIONS = 2.0 ** (torch.arange(-8, 25, dtype=torch.float64) / 4)
-"""Expected precisions, 1/4 to 64, that the scale of the Wishart prior is chosen from."""
-EXCESS_DEGREES = tuple(2.0 ** (np.arange(0, 23) / 2))
-"""Degrees of freedom beyond p + 1, 1 to 2048: how many cells the prior on a covariance may count as."""
-SMALLEST_VARIANCE = 1e-4
-"""Share of the mean variance that clusters have in every direction, be it one in which nothing varies."""
 SMALLEST_COUNT = 0.5
 """Components that hold fewer cells, counted by their weight, are dropped."""
 ROWS_AT_A_TIME = 1024
@@ -63,6 +56,10 @@ class Statistics(NamedTuple):
     def merged(self, i: Tensor, j: Tensor) -> Statistics:
         """Statistics of the unions of components ``i`` and ``j``."""
         return Statistics(*(s[i] + s[j] for s in self))
+
+    def mapped(self, matrix: Tensor) -> Statistics:
+        """Statistics of the cells' images under a linear map, a matrix ``(p, p)`` to the right of rows."""
+        return Statistics(self.counts, self.first @ matrix, matrix.mT @ self.second @ matrix)
 
     def alive(self) -> Tensor:
         """Which components hold enough cells to be kept, shape ``(K,)``; at least one does."""
@@ -120,7 +117,7 @@ class Evidence:
     def log_marginal(self, s: Statistics) -> Tensor:
         """Log marginal likelihood of each component's cells, shape ``(K,)``."""
         _, _, _, cholesky = self.posterior(s)
-        return _log_marginal(*self.wishart, s.counts, 2.0 * log_diagonal_sum(cholesky), self.p)
+        return log_marginal(*self.wishart, s.counts, 2.0 * log_diagonal_sum(cholesky), self.p)
 
     def log_assignment(self, counts: Tensor) -> Tensor:
         """Log Dirichlet-multinomial probability of the counts."""
@@ -180,32 +177,7 @@ def merge_gain(s: Statistics, i: Tensor, j: Tensor, evidence: Evidence) -> Tenso
     return together - alone[i] - alone[j]
 
 
-def most_likely_wishart(s: Statistics, excess_degrees: Sequence[float] = EXCESS_DEGREES) -> Wishart:
-    """Choose the Wishart prior, given what cells the components have.
-
-    Parameters
-    ----------
-    s
-        Statistics of the components, cells counted by the power of their likelihood.
-    excess_degrees
-        Degrees of freedom beyond ``p + 1`` to choose from.
-    """
-    p = s.first.shape[1]
-    confidence = CENTER_CONFIDENCE + s.counts
-    scatter = s.second - torch.einsum("kp,kq->kpq", s.first, s.first) / confidence[:, None, None]
-    # whatever multiple of the identity is added, the determinant follows from these
-    eigenvalues = torch.linalg.eigvalsh(scatter).clamp_min(0.0)
-    likelihoods = []
-    for df in (p + 1.0 + excess for excess in excess_degrees):
-        scale_factors = PRECISIONS / df
-        log_det = (eigenvalues + scale_factors.reciprocal()[:, None, None]).log().sum(-1)
-        likelihoods.append(_log_marginal(scale_factors.unsqueeze(-1), df, s.counts, log_det, p).sum(-1))
-    at_degrees, at_precision = divmod(int(torch.stack(likelihoods).argmax()), len(PRECISIONS))
-    df = p + 1.0 + excess_degrees[at_degrees]
-    return Wishart(float(PRECISIONS[at_precision]) / df, df)
-
-
-def _log_marginal(scale_factor: Tensor | float, df: float, counts: Tensor, log_det: Tensor, p: int) -> Tensor:
+def log_marginal(scale_factor: Tensor | float, df: float, counts: Tensor, log_det: Tensor, p: int) -> Tensor:
     """Log marginal likelihood of components' cells.
 
     Parameters
@@ -230,27 +202,3 @@ def _log_marginal(scale_factor: Tensor | float, df: float, counts: Tensor, log_d
         * p
         * (math.log(CENTER_CONFIDENCE) - (CENTER_CONFIDENCE + counts).log() - counts * math.log(math.pi))
     )
-
-
-def whitening_of_clusters(z: Tensor, r: Tensor) -> Tensor:
-    """Linear map after which clusters have, on average, unit variance in every direction and no correlation.
-
-    Parameters
-    ----------
-    z
-        Embedding, shape ``(n, p)``.
-    r
-        Assignments, shape ``(n, K)``.
-
-    Returns
-    -------
-    Matrix of shape ``(p, p)``, to multiply ``z`` with from the right.
-    """
-    counts = r.sum(0).clamp_min(torch.finfo(r.dtype).tiny)
-    loc = (r.mT @ z) / counts.unsqueeze(-1)
-    within = (z.mT @ z - (loc * counts.unsqueeze(-1)).mT @ loc) / len(z)
-    mean_square = float(z.square().mean())
-    floor = SMALLEST_VARIANCE * float(z.var(0, correction=0).mean()) + 1e-8 * mean_square + 1e-30
-    values, vectors = torch.linalg.eigh(within)
-    whitening: Tensor = vectors * (values.clamp_min(0.0) + floor).rsqrt()
-    return whitening

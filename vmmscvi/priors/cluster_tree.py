@@ -22,14 +22,8 @@ from torch.nn.functional import one_hot
 
 from vmmscvi.priors._cluster_names import in_order, named_in_order
 from vmmscvi.priors._embeddings import as_finite_matrix
-from vmmscvi.priors._evidence import (
-    Evidence,
-    Statistics,
-    Wishart,
-    merge_gain,
-    most_likely_wishart,
-    whitening_of_clusters,
-)
+from vmmscvi.priors._evidence import Evidence, Statistics, Wishart, merge_gain
+from vmmscvi.priors._learned_wishart import most_likely_wishart, whitening_of_clusters
 from vmmscvi.priors.coarsened import N_EFFECTIVE, fit_coarsened_mixture
 
 LEAVES_PER_CLUSTER = 20

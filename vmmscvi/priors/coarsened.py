@@ -5,8 +5,6 @@ right about a smaller detail. A *coarsened* posterior (Miller & Dunson, JASA 201
 agree with the data up to a departure that ``n_effective`` cells could not tell from chance: the likelihood is
 raised to the power ``n_effective / n_obs``. The number of components then depends on ``n_effective``, one
 number with a meaning, and hardly on the number of cells, on step sizes or on where the search started.
-Where clusters *are* Gaussian, more cells need no more components: a number of clusters that hardly grows with
-``n_effective`` is a property of the data, and then the finer mixture is the better one.
 
 The model is that of the paper with a conjugate prior on the centres,
 
@@ -25,12 +23,12 @@ components for one cluster, a mixture of clusters may not. The paper's empirical
 entropy of the assignments too, as it keeps the responsibilities in the gradient.
 
 How wide clusters are, in which directions, and how much they differ in that, depends on the data: more genes
-and deeper counts make them narrower, and some directions of an embedding may hardly be used. The Wishart
-prior is therefore learned too, from one search to the next. The shape of its scale matrix is that of the
-clusters' mean covariance; its size and the degrees of freedom maximise the classification likelihood. Where
-clusters are alike, a further one costs little more than its centre, and many small ones can be told apart;
-where they are not, the prior is as vague as the paper's. A linear map of the embedding changes next to
-nothing.
+and deeper counts make them narrower, and some directions of an embedding may hardly be used. Scale matrix and
+degrees of freedom of the Wishart prior are therefore learned too, those that make the clusters most likely,
+again and again while components are merged. Where clusters are alike, a further one costs little more than
+its centre, and many small ones can be told apart; where they are not, the prior is as vague as the paper's.
+Learned only at the end, the prior comes too late: with a vague one alike neighbours are merged, and their
+union makes it expect wide clusters. A linear map of the embedding changes next to nothing.
 """
 
 from __future__ import annotations
@@ -44,18 +42,20 @@ from sklearn.cluster import KMeans
 from torch import Tensor
 
 from vmmscvi.priors._embeddings import as_finite_matrix
-from vmmscvi.priors._evidence import Evidence, Wishart, merge_gain, most_likely_wishart, whitening_of_clusters
+from vmmscvi.priors._evidence import Evidence, Wishart, merge_gain
+from vmmscvi.priors._learned_wishart import (
+    LearnedWishart,
+    most_likely_matrix,
+    smallest_variance_of,
+    whitening_of_clusters,
+)
 
-N_EFFECTIVE = 750.0
-"""Number of cells that the data count as by default, unless more of them find hardly more clusters."""
-FINER = 4.0
-"""Factor by which that number is raised at a time, at most: the last level may be all cells."""
-LEAST_FINER = 2.0
-"""Factor below which another level tells nothing new."""
-GROWTH_EXPONENT = 0.25
-"""The number is raised while that of clusters grows by less than the factor to this power: 1.41 for 4. Where
-clusters are not Gaussian, as those of cells are, they grow by 1.7 and more; where they are, and not too many,
-by 1.3 at most."""
+N_EFFECTIVE = 500.0
+"""Number of cells that the data count as by default."""
+LEARNED_AGAIN = 0.95
+"""The Wishart prior is learned again when this share of the components is left since it was."""
+FEWEST_CELLS = 2
+"""How many times p + 2 cells the components at the start hold on average, to learn how wide they are."""
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
 
 
@@ -114,7 +114,7 @@ def fit_coarsened_mixture(
     """Fit a mixture of Gaussians to an embedding, and find how many components it takes.
 
     The search starts from k-means with many components and alternates coordinate ascent with the best merge,
-    while merging raises the integrated classification likelihood.
+    while merging raises the integrated classification likelihood; the Wishart prior is learned on the way.
 
     Parameters
     ----------
@@ -123,10 +123,8 @@ def fit_coarsened_mixture(
     n_components
         Number of components at the start, the upper bound of their number.
     n_effective
-        Number of cells that the data count as: what so many cells could not resolve is not split. Rare groups
-        need a share of a few cells in so many. More than ``n_obs`` means ``n_obs``. By default 750, and four
-        times as many at a time, in the end ``n_obs`` if that is at least twice as many, while four times as
-        many find less than 1.41 times as many clusters.
+        Number of cells that the data count as: what so many could not resolve is not split. Rare groups
+        need a share of about two cells in so many. More than ``n_obs`` means ``n_obs``. ``None``: 500.
     wishart_scale_factor
         ``c`` of a Wishart prior on precisions with scale matrix ``c I``. By default matrix and degrees of
         freedom are learned.
@@ -169,53 +167,33 @@ def fit_coarsened_mixture(
         )
     wishart = Wishart.of_paper(c, p) if wishart_df is None else Wishart(c, wishart_df)
     seeds = np.random.default_rng(seed).integers(2**31, size=n_starts).tolist()
-    fit = _Fit(z, n_components, wishart, learns_wishart, seeds)
-    best = fit.resolved() if n_effective is None else fit.at(min(n_effective, len(z)))
-    return best.mixture(z)
+    n_effective = min(N_EFFECTIVE if n_effective is None else n_effective, len(z))
+    prior = LearnedWishart(torch.eye(p, dtype=z.dtype), wishart)
+    if learns_wishart:
+        n_components = min(n_components, max(1, len(z) // (FEWEST_CELLS * (p + 2))))
+        first = _k_means_assignments(z, n_components, seeds[0])
+        prior = LearnedWishart(whitening_of_clusters(z, first), wishart)
+    task, answers = _Task(z, n_effective, n_components, learns_wishart), list[_Answer]()
+    for start in seeds:
+        answers.append(_search(task, prior, start))
+        best = max(answers, key=_Answer.classification_likelihood)
+        if learns_wishart:
+            prior = best.prior
+    return max(best, _one_cluster(task, prior), key=_Answer.classification_likelihood).mixture(z)
 
 
-class _Fit(NamedTuple):
-    """What is fitted to; arguments as in :func:`fit_coarsened_mixture`."""
+class _Task(NamedTuple):
+    """What is fitted to; see :func:`fit_coarsened_mixture`."""
 
     z: Tensor
+    n_effective: float
     n_components: int
-    wishart: Wishart
     learns_wishart: bool
-    seeds: list[int]
 
-    def resolved(self) -> _Answer:
-        """Fit to ever more effective cells, while that finds hardly more clusters."""
-        best = self.at(min(N_EFFECTIVE, len(self.z)))
-        while (factor := min(FINER, len(self.z) / best.n_effective)) >= LEAST_FINER:
-            n_effective = factor * best.n_effective
-            largest = min(factor**GROWTH_EXPONENT * best.n_found, self.n_components)
-            finer = self.at(n_effective, enough=largest)
-            if finer.n_found >= largest:
-                break
-            best = finer
-        return best
-
-    def at(self, n_effective: float, enough: float = math.inf) -> _Answer:
-        """Return the best of several searches; of two, if those have found ``enough`` clusters."""
-        wishart, whitening = self.wishart, torch.eye(self.z.shape[1], dtype=self.z.dtype)
-        if self.learns_wishart:
-            first = _k_means_assignments(self.z, self.n_components, self.seeds[0])
-            whitening = whitening_of_clusters(self.z, first)
-        answers: list[_Answer] = []
-        for start in self.seeds:
-            evidence = Evidence(self.z @ whitening, n_effective, wishart)
-            r = _search(evidence, self.n_components, start)
-            if self.learns_wishart:
-                wishart = most_likely_wishart(evidence.statistics(r))
-                evidence = Evidence(evidence.z, n_effective, wishart)
-                r = evidence.sweep(r, SWEEPS_AT_START)
-            answers.append(_Answer(n_effective, evidence, whitening, r))
-            best = max(answers, key=_Answer.classification_likelihood)
-            if self.learns_wishart:
-                whitening = whitening_of_clusters(self.z, best.r)
-            if len(answers) == 2 and best.n_found >= enough:
-                break
-        return best
+    def most_likely_prior(self, r: Tensor, prior: LearnedWishart) -> LearnedWishart:
+        """Learn the Wishart prior from assignments, beginning with ``prior``."""
+        own = Evidence(self.z, self.n_effective, prior.wishart).statistics(r)
+        return most_likely_matrix(own, prior, smallest_variance_of(self.z))
 
 
 class _Answer(NamedTuple):
@@ -223,7 +201,7 @@ class _Answer(NamedTuple):
 
     n_effective: float
     evidence: Evidence
-    whitening: Tensor
+    prior: LearnedWishart
     r: Tensor
 
     @property
@@ -233,7 +211,7 @@ class _Answer(NamedTuple):
 
     def log_volume(self) -> float:
         """Log-determinant of the map to these coordinates, for all cells."""
-        return float(self.evidence.power * self.evidence.n_obs * self.whitening.slogdet().logabsdet)
+        return float(self.evidence.power * self.evidence.n_obs * self.prior.log_volume())
 
     def classification_likelihood(self) -> float:
         """Classification likelihood in the coordinates of the embedding."""
@@ -244,27 +222,51 @@ class _Answer(NamedTuple):
         r = self.r[:, self.r.sum(0).argsort(descending=True)]
         counts = r.sum(0)
         loc = (r.mT @ z) / counts.unsqueeze(-1)
-        wishart = self.evidence.wishart
-        s = Evidence(z, self.evidence.n_obs, wishart).statistics(r)
-        back = torch.linalg.inv(self.whitening)
+        s = Evidence(z, self.evidence.n_obs, self.prior.wishart).statistics(r)
         return CoarsenedMixture(
             responsibilities=r,
             weights=counts / counts.sum(),
             loc=loc,
             covariance=s.second / counts[:, None, None] - loc.unsqueeze(-1) * loc.unsqueeze(-2),
             free_energy=self.evidence.free_energy(self.r) + self.log_volume(),
-            expected_covariance=back.mT @ back / wishart.expected_precision,
-            wishart_df=wishart.df,
+            expected_covariance=self.prior.expected_covariance(),
+            wishart_df=self.prior.wishart.df,
             n_effective=self.n_effective,
         )
 
 
-def _search(evidence: Evidence, n_components: int, seed: int) -> Tensor:
-    """Responsibilities after one search."""
-    r = evidence.sweep(_k_means_assignments(evidence.z, n_components, seed), SWEEPS_AT_START)
-    while (merged := _best_merge(evidence, r)) is not None:
-        r = evidence.sweep(merged, SWEEPS_AFTER_MERGE)
-    return evidence.sweep(r, SWEEPS_AT_START)
+def _search(task: _Task, prior: LearnedWishart, seed: int) -> _Answer:
+    """Merge components, best pair first, until no merge pays; the Wishart prior is learned on the way."""
+    evidence = prior.evidence(task.z, task.n_effective)
+    r = evidence.sweep(_k_means_assignments(evidence.z, task.n_components, seed), SWEEPS_AT_START)
+    n_when_learned = math.inf
+    while True:
+        if task.learns_wishart and r.shape[1] <= LEARNED_AGAIN * n_when_learned:
+            prior = task.most_likely_prior(r, prior)
+            evidence = prior.evidence(task.z, task.n_effective)
+            n_when_learned = r.shape[1]
+        merged = _best_merge(evidence, r)
+        if merged is not None:
+            r = evidence.sweep(merged, SWEEPS_AFTER_MERGE)
+            continue
+        r = evidence.sweep(r, SWEEPS_AT_START)
+        if not task.learns_wishart:
+            break
+        prior = task.most_likely_prior(r, prior)
+        evidence = prior.evidence(task.z, task.n_effective)
+        r = evidence.sweep(r, SWEEPS_AT_START)
+        n_when_learned = r.shape[1]
+        if _best_merge(evidence, r) is None:
+            break
+    return _Answer(task.n_effective, evidence, prior, r)
+
+
+def _one_cluster(task: _Task, prior: LearnedWishart) -> _Answer:
+    """Return what any clusters have to be more likely than; of few cells too much would else be learned."""
+    r = task.z.new_ones(len(task.z), 1)
+    if task.learns_wishart:
+        prior = task.most_likely_prior(r, prior)
+    return _Answer(task.n_effective, prior.evidence(task.z, task.n_effective), prior, r)
 
 
 def _k_means_assignments(z: Tensor, n_components: int, seed: int) -> Tensor:

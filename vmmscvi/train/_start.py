@@ -104,7 +104,7 @@ class StartFromClusters(Callback, ABC):
     n_warmup_epochs
         Epochs before the start.
     n_effective
-        Number of observations that the data count as, ``None`` to find it; see
+        Number of observations that the data count as, ``None`` for the default; see
         :func:`vmmscvi.priors.fit_coarsened_mixture`.
     """
 

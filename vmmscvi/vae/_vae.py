@@ -61,7 +61,7 @@ class VAE(ArrayEstimator):
         warm-up under N(0, I), as :meth:`vmmscvi.SCVI_VMM.train` does; or ``"cells"``, from randomly drawn
         rows with the settings of the paper, which takes longer and depends on the batch size.
     n_effective
-        With ``start="embedding"``: number of rows that the data count as; found in the data by default. See
+        With ``start="embedding"``: number of rows that the data count as; 500 by default. See
         :meth:`vmmscvi.SCVI_VMM.train`.
     n_warmup_epochs
         Epochs before the start from the embedding; 1000 minibatches by default.

@@ -1,0 +1,131 @@
+r"""How wide clusters are, in which directions and how much alike: the Wishart prior that cells make likely.
+
+A Wishart prior on precisions with any scale matrix has the scale matrix :math:`c I` in other coordinates. What is learned is therefore a pair: a linear map of the embedding, its *whitening*, and the prior there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vmmscvi.priors._evidence import CENTER_CONFIDENCE, Evidence, Statistics, Wishart, log_marginal
+
+PRECISIONS = 2.0 ** (torch.arange(-8, 25, dtype=torch.float64) / 4)
+"""Expected precisions, 1/4 to 64, that the size of the scale matrix is chosen from."""
+EXCESS_DEGREES = tuple(2.0 ** (half / 2) for half in range(23))
+"""Degrees of freedom beyond p + 1, 1 to 2048: how many cells the prior on a covariance may count as."""
+SMALLEST_VARIANCE = 1e-4
+"""Share of the mean variance that clusters have in every direction, be it one in which nothing varies."""
+N_ITERATIONS = 4
+"""Iterations of EM for the scale matrix at a time; after five the likelihood changes by less than 0.01."""
+
+
+class LearnedWishart(NamedTuple):
+    """Coordinates, as the matrix ``(p, p)`` that rows are multiplied with, and the Wishart prior in them."""
+
+    whitening: Tensor
+    wishart: Wishart
+
+    def evidence(self, z: Tensor, n_effective: float) -> Evidence:
+        """Return the closed forms for these cells, in these coordinates."""
+        return Evidence(z @ self.whitening, n_effective, self.wishart)
+
+    def log_volume(self) -> Tensor:
+        """Log-determinant of the map to these coordinates."""
+        log_volume: Tensor = torch.linalg.slogdet(self.whitening)[1]
+        return log_volume
+
+    def expected_covariance(self) -> Tensor:
+        """Inverse of the prior's mean, in the coordinates of the embedding, shape ``(p, p)``."""
+        back = torch.linalg.inv(self.whitening)
+        return back.mT @ back / self.wishart.expected_precision
+
+
+def most_likely_matrix(s: Statistics, start: LearnedWishart, smallest_variance: float) -> LearnedWishart:
+    r"""Choose scale matrix and degrees of freedom of the Wishart prior, given what cells the components have.
+
+    Expectation maximisation, the precisions being what is not observed: with :math:`\nu` degrees of freedom
+    the scale matrix becomes :math:`\frac{1}{\nu K} \sum_j E[\Lambda_j]`. It is a mean of precisions, every
+    component counted once: one that is too wide, as two clusters that are still together, has little say in
+    it, where it would decide the mean of the covariances.
+
+    Parameters
+    ----------
+    s
+        Statistics of the components in the coordinates of the embedding, cells counted by the power of their
+        likelihood.
+    start
+        Where the iterations start from.
+    smallest_variance
+        What a cluster's expected covariance has in every direction at least: :func:`smallest_variance_of`.
+    """
+    whitening, wishart = start
+    for _ in range(N_ITERATIONS):
+        inner = s.mapped(whitening)
+        wishart = most_likely_wishart(inner)
+        _, _, df, cholesky = Evidence(inner.first, 1.0, wishart).posterior(inner)
+        precision = (df[:, None, None] * torch.cholesky_inverse(cholesky)).mean(0)
+        whitening = _whitening_by(whitening @ precision @ whitening.mT, smallest_variance)
+    return LearnedWishart(whitening, most_likely_wishart(s.mapped(whitening)))
+
+
+def most_likely_wishart(s: Statistics, excess_degrees: Sequence[float] = EXCESS_DEGREES) -> Wishart:
+    """Choose size and degrees of freedom of a Wishart prior whose scale matrix is a multiple of the identity.
+
+    Parameters
+    ----------
+    s
+        Statistics of the components, cells counted by the power of their likelihood.
+    excess_degrees
+        Degrees of freedom beyond ``p + 1`` to choose from.
+    """
+    p = s.first.shape[1]
+    confidence = CENTER_CONFIDENCE + s.counts
+    scatter = s.second - torch.einsum("kp,kq->kpq", s.first, s.first) / confidence[:, None, None]
+    # whatever multiple of the identity is added, the determinant follows from these
+    eigenvalues = torch.linalg.eigvalsh(scatter).clamp_min(0.0)
+    likelihoods = []
+    for df in (p + 1.0 + excess for excess in excess_degrees):
+        scale_factors = PRECISIONS / df
+        log_det = (eigenvalues + scale_factors.reciprocal()[:, None, None]).log().sum(-1)
+        likelihoods.append(log_marginal(scale_factors.unsqueeze(-1), df, s.counts, log_det, p).sum(-1))
+    at_degrees, at_precision = divmod(int(torch.stack(likelihoods).argmax()), len(PRECISIONS))
+    df = p + 1.0 + excess_degrees[at_degrees]
+    return Wishart(float(PRECISIONS[at_precision]) / df, df)
+
+
+def whitening_of_clusters(z: Tensor, r: Tensor) -> Tensor:
+    """Linear map after which clusters have, on average, unit variance in every direction and no correlation.
+
+    Parameters
+    ----------
+    z
+        Embedding, shape ``(n, p)``.
+    r
+        Assignments, shape ``(n, K)``.
+
+    Returns
+    -------
+    Matrix of shape ``(p, p)``, to multiply ``z`` with from the right.
+    """
+    counts = r.sum(0).clamp_min(torch.finfo(r.dtype).tiny)
+    loc = (r.mT @ z) / counts.unsqueeze(-1)
+    within = (z.mT @ z - (loc * counts.unsqueeze(-1)).mT @ loc) / len(z)
+    values, vectors = torch.linalg.eigh(within)
+    whitening: Tensor = vectors * (values.clamp_min(0.0) + smallest_variance_of(z)).rsqrt()
+    return whitening
+
+
+def smallest_variance_of(z: Tensor) -> float:
+    """Return a variance that clusters have in every direction, for an embedding of shape ``(n, p)``."""
+    mean_square = float(z.square().mean())
+    return SMALLEST_VARIANCE * float(z.var(0, correction=0).mean()) + 1e-8 * mean_square + 1e-30
+
+
+def _whitening_by(precision: Tensor, smallest_variance: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(precision)
+    whitening: Tensor = vectors * (values.reciprocal().clamp_min(0.0) + smallest_variance).rsqrt()
+    return whitening
