@@ -1,6 +1,7 @@
 r"""How wide clusters are, in which directions and how much alike: the Wishart prior that cells make likely.
 
-A Wishart prior on precisions with any scale matrix has the scale matrix :math:`c I` in other coordinates. What is learned is therefore a pair: a linear map of the embedding, its *whitening*, and the prior there.
+A Wishart prior on precisions with any scale matrix has the scale matrix :math:`c I` in other coordinates. What
+is learned is therefore a pair: a linear map of the embedding, its *whitening*, and the prior there.
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ class LearnedWishart(NamedTuple):
 
     def log_volume(self) -> Tensor:
         """Log-determinant of the map to these coordinates."""
-        log_volume: Tensor = torch.linalg.slogdet(self.whitening)[1]
+        log_volume: Tensor = torch.linalg.slogdet(self.whitening).logabsdet
         return log_volume
 
     def expected_covariance(self) -> Tensor:
         """Inverse of the prior's mean, in the coordinates of the embedding, shape ``(p, p)``."""
         back = torch.linalg.inv(self.whitening)
-        return back.mT @ back / self.wishart.expected_precision
+        covariance: Tensor = back.mT @ back / self.wishart.expected_precision
+        return covariance
 
 
 def most_likely_matrix(s: Statistics, start: LearnedWishart, smallest_variance: float) -> LearnedWishart:
