@@ -1,7 +1,7 @@
 r"""How wide clusters are, in which directions and how much alike: the Wishart prior that cells make likely.
 
-A Wishart prior on precisions with any scale matrix has the scale matrix :math:`c I` in other coordinates. What
-is learned is therefore a pair: a linear map of the embedding, its *whitening*, and the prior there.
+A Wishart prior on precisions with any scale matrix has the scale matrix :math:`c I` in other coordinates.
+What is learned is therefore a pair: a linear map of the embedding, its *whitening*, and the prior there.
 """
 
 from __future__ import annotations
