@@ -38,8 +38,7 @@ def statistics_of(z: Tensor, r: Tensor) -> Statistics:
 
 
 def learned(z: Tensor, r: Tensor, smallest_variance: float = 0.0) -> LearnedWishart:
-    start = LearnedWishart(whitening_of_clusters(z, r), Wishart(1 / (P + 2), P + 2.0))
-    return most_likely_matrix(statistics_of(z, r), start, smallest_variance)
+    return most_likely_matrix(statistics_of(z, r), whitening_of_clusters(z, r), smallest_variance)
 
 
 def likelihood(prior: LearnedWishart, z: Tensor, r: Tensor) -> float:

@@ -21,7 +21,7 @@ EXCESS_DEGREES = tuple(2.0 ** (half / 2) for half in range(23))
 SMALLEST_VARIANCE = 1e-4
 """Share of the mean variance that clusters have in every direction, be it one in which nothing varies."""
 N_ITERATIONS = 4
-"""Iterations of EM for the scale matrix at a time; after five the likelihood changes by less than 0.01."""
+"""Iterations of EM for the scale matrix at a time; the next ones go on from where these have stopped."""
 
 
 class LearnedWishart(NamedTuple):
@@ -46,7 +46,7 @@ class LearnedWishart(NamedTuple):
         return covariance
 
 
-def most_likely_matrix(s: Statistics, start: LearnedWishart, smallest_variance: float) -> LearnedWishart:
+def most_likely_matrix(s: Statistics, whitening: Tensor, smallest_variance: float) -> LearnedWishart:
     r"""Choose scale matrix and degrees of freedom of the Wishart prior, given what cells the components have.
 
     Expectation maximisation, the precisions being what is not observed: with :math:`\nu` degrees of freedom
@@ -59,16 +59,15 @@ def most_likely_matrix(s: Statistics, start: LearnedWishart, smallest_variance: 
     s
         Statistics of the components in the coordinates of the embedding, cells counted by the power of their
         likelihood.
-    start
-        Where the iterations start from.
+    whitening
+        Coordinates that the iterations start from, shape ``(p, p)``.
     smallest_variance
-        What a cluster's expected covariance has in every direction at least: :func:`smallest_variance_of`.
+        What the whitening takes for the variance of a cluster in every direction at least:
+        :func:`smallest_variance_of`.
     """
-    whitening, wishart = start
     for _ in range(N_ITERATIONS):
         inner = s.mapped(whitening)
-        wishart = most_likely_wishart(inner)
-        _, _, df, cholesky = Evidence(inner.first, 1.0, wishart).posterior(inner)
+        _, _, df, cholesky = Evidence(inner.first, 1.0, most_likely_wishart(inner)).posterior(inner)
         precision = (df[:, None, None] * torch.cholesky_inverse(cholesky)).mean(0)
         whitening = _whitening_by(whitening @ precision @ whitening.mT, smallest_variance)
     return LearnedWishart(whitening, most_likely_wishart(s.mapped(whitening)))
@@ -129,5 +128,6 @@ def smallest_variance_of(z: Tensor) -> float:
 
 def _whitening_by(precision: Tensor, smallest_variance: float) -> Tensor:
     values, vectors = torch.linalg.eigh(precision)
-    whitening: Tensor = vectors * (values.reciprocal().clamp_min(0.0) + smallest_variance).rsqrt()
+    largest = 1.0 / smallest_variance if smallest_variance > 0 else None
+    whitening: Tensor = vectors * values.clamp(torch.finfo(values.dtype).tiny, largest).sqrt()
     return whitening

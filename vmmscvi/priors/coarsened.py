@@ -55,7 +55,7 @@ N_EFFECTIVE = 500.0
 LEARNED_AGAIN = 0.95
 """The Wishart prior is learned again when this share of the components is left since it was."""
 FEWEST_CELLS = 2
-"""How many times p + 2 cells the components at the start hold on average, to learn how wide they are."""
+"""How many times p + 2 cells components hold on average, at least, before it is learned how wide they are."""
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
 
 
@@ -73,7 +73,7 @@ class CoarsenedMixture(NamedTuple):
     covariance
         Covariances of the components' cells, shape ``(K, p, p)``.
     free_energy
-        :math:`F(r)`, to compare fits to the same data with the same Wishart prior.
+        :math:`F(r)` in the coordinates of the embedding, to compare fits to the same data.
     expected_covariance
         What the Wishart prior, given or learned, expects of the covariance of a cluster, the inverse of its
         mean, shape ``(p, p)``.
@@ -170,16 +170,18 @@ def fit_coarsened_mixture(
     n_effective = min(N_EFFECTIVE if n_effective is None else n_effective, len(z))
     prior = LearnedWishart(torch.eye(p, dtype=z.dtype), wishart)
     if learns_wishart:
-        n_components = min(n_components, max(1, len(z) // (FEWEST_CELLS * (p + 2))))
         first = _k_means_assignments(z, n_components, seeds[0])
         prior = LearnedWishart(whitening_of_clusters(z, first), wishart)
-    task, answers = _Task(z, n_effective, n_components, learns_wishart), list[_Answer]()
+    task = _Task(z, n_effective, n_components, learns_wishart)
+    best: _Answer | None = None
     for start in seeds:
-        answers.append(_search(task, prior, start))
-        best = max(answers, key=_Answer.classification_likelihood)
-        if learns_wishart:
-            prior = best.prior
-    return max(best, _one_cluster(task, prior), key=_Answer.classification_likelihood).mixture(z)
+        answer = _search(task, prior if best is None or not learns_wishart else best.prior, start)
+        if best is None or answer.classification_likelihood() > best.classification_likelihood():
+            best = answer
+    one = _one_cluster(task, prior)
+    if best is None or one.classification_likelihood() > best.classification_likelihood():
+        best = one
+    return best.mixture(z)
 
 
 class _Task(NamedTuple):
@@ -190,10 +192,20 @@ class _Task(NamedTuple):
     n_components: int
     learns_wishart: bool
 
-    def most_likely_prior(self, r: Tensor, prior: LearnedWishart) -> LearnedWishart:
-        """Learn the Wishart prior from assignments, beginning with ``prior``."""
-        own = Evidence(self.z, self.n_effective, prior.wishart).statistics(r)
-        return most_likely_matrix(own, prior, smallest_variance_of(self.z))
+    def most_likely_prior(self, r: Tensor, whitening: Tensor) -> LearnedWishart:
+        """Learn the Wishart prior from assignments, in iterations that start from these coordinates."""
+        own = Evidence(self.z, self.n_effective, self.vague).statistics(r)
+        return most_likely_matrix(own, whitening, smallest_variance_of(self.z))
+
+    @property
+    def vague(self) -> Wishart:
+        """Any prior: statistics do not depend on it."""
+        return Wishart.of_paper(1.0, self.z.shape[1])
+
+    @property
+    def most_to_learn_from(self) -> int:
+        """Number of components up to which their cells are enough to learn how wide they are."""
+        return max(1, len(self.z) // (FEWEST_CELLS * (self.z.shape[1] + 2)))
 
 
 class _Answer(NamedTuple):
@@ -239,12 +251,12 @@ def _search(task: _Task, prior: LearnedWishart, seed: int) -> _Answer:
     """Merge components, best pair first, until no merge pays; the Wishart prior is learned on the way."""
     evidence = prior.evidence(task.z, task.n_effective)
     r = evidence.sweep(_k_means_assignments(evidence.z, task.n_components, seed), SWEEPS_AT_START)
-    n_when_learned = math.inf
+    learned_again_at = float(task.most_to_learn_from)
     while True:
-        if task.learns_wishart and r.shape[1] <= LEARNED_AGAIN * n_when_learned:
-            prior = task.most_likely_prior(r, prior)
+        if task.learns_wishart and r.shape[1] <= learned_again_at:
+            prior = task.most_likely_prior(r, prior.whitening)
             evidence = prior.evidence(task.z, task.n_effective)
-            n_when_learned = r.shape[1]
+            learned_again_at = LEARNED_AGAIN * r.shape[1]
         merged = _best_merge(evidence, r)
         if merged is not None:
             r = evidence.sweep(merged, SWEEPS_AFTER_MERGE)
@@ -252,10 +264,10 @@ def _search(task: _Task, prior: LearnedWishart, seed: int) -> _Answer:
         r = evidence.sweep(r, SWEEPS_AT_START)
         if not task.learns_wishart:
             break
-        prior = task.most_likely_prior(r, prior)
+        prior = task.most_likely_prior(r, prior.whitening)
         evidence = prior.evidence(task.z, task.n_effective)
         r = evidence.sweep(r, SWEEPS_AT_START)
-        n_when_learned = r.shape[1]
+        learned_again_at = LEARNED_AGAIN * r.shape[1]
         if _best_merge(evidence, r) is None:
             break
     return _Answer(task.n_effective, evidence, prior, r)
@@ -265,7 +277,7 @@ def _one_cluster(task: _Task, prior: LearnedWishart) -> _Answer:
     """Return what any clusters have to be more likely than; of few cells too much would else be learned."""
     r = task.z.new_ones(len(task.z), 1)
     if task.learns_wishart:
-        prior = task.most_likely_prior(r, prior)
+        prior = task.most_likely_prior(r, whitening_of_clusters(task.z, r))
     return _Answer(task.n_effective, prior.evidence(task.z, task.n_effective), prior, r)
 
 
