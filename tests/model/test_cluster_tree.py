@@ -35,7 +35,7 @@ def test_a_tree_of_some_cells_has_their_names(embedded: Embedded) -> None:
     ("own_level", "asked", "expected"),
     [
         (None, None, 10_000.0),
-        (750.0, None, 10_000.0),
+        (500.0, None, 10_000.0),
         (20_000.0, None, 80_000.0),
         (20_000.0, 3000.0, 3000.0),
     ],

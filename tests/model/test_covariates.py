@@ -97,7 +97,7 @@ def test_a_prior_that_starts_from_the_embedding_trains_with_covariates(
     make_model: Make, minibatch: Callable[..., dict[str, torch.Tensor]], name: str
 ) -> None:
     model = make_model(**SEEN[name])
-    model.train(max_epochs=2, n_warmup_epochs=1, lr=5e-3, accelerator="cpu", enable_progress_bar=False)
+    model.train(max_epochs=2, n_warmup_epochs=1, lr=1e-3, accelerator="cpu", enable_progress_bar=False)
     assert np.isfinite(float(model.get_elbo()))
     assert np.isfinite(float(model.get_marginal_ll(indices=list(range(20)), n_mc_samples=3)))
     cells = model.module.pseudo_inputs()

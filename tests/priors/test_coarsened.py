@@ -411,7 +411,7 @@ def test_more_cells_of_the_same_kind_do_not_find_more_clusters(
     assert once.free_energy == pytest.approx(twice.free_energy, rel=2e-3)
 
 
-def test_skewed_clusters_are_not_split_where_so_many_cells_could_not_tell_them() -> None:
+def test_skewed_clusters_stay_whole() -> None:
     rng = np.random.default_rng(0)
     z, labels = clusters(8000, 3, 2, distance=25.0, seed=1)
     z[:, 0] += rng.gamma(1.0, 4.0, size=8000)
