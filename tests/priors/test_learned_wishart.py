@@ -95,9 +95,9 @@ def test_no_other_scale_matrix_is_more_likely(cells: tuple[Tensor, Tensor]) -> N
 def test_learning_on_never_makes_clusters_less_likely() -> None:
     """Alike clusters of few effective cells, beside a smallest variance that is added to nothing."""
     rng, p, n_clusters = np.random.default_rng(0), 10, 10
-    map_ = torch.as_tensor(rng.normal(size=(p, p)))
+    map_ = torch.as_tensor(np.eye(p) + 0.2 * rng.normal(size=(p, p)))
     labels = np.repeat(range(n_clusters), 100)
-    z = torch.as_tensor(12.0 * rng.normal(size=(n_clusters, p))[labels] + rng.normal(size=(1000, p))) @ map_
+    z = torch.as_tensor(8.0 * rng.normal(size=(n_clusters, p))[labels] + rng.normal(size=(1000, p))) @ map_
     r = torch.nn.functional.one_hot(torch.as_tensor(labels)).double()
     s, whitening = statistics_of(z, r), whitening_of_clusters(z, r)
     values = []
