@@ -2,8 +2,8 @@
 
     python benchmarks/kmeans_starts.py results/clusters --datasets well_separated
 
-scib-metrics clusters an embedding by one run of k-means, which may join two types that are far apart and split
-a third. Two of the five measures of bio conservation follow from that.
+scib-metrics clusters an embedding by one run of k-means, which may join two types that are far apart and
+split a third. Two of the five measures of bio conservation follow from that.
 """
 
 from __future__ import annotations
