@@ -194,13 +194,9 @@ class _Task(NamedTuple):
 
     def most_likely_prior(self, r: Tensor, whitening: Tensor) -> LearnedWishart:
         """Learn the Wishart prior from assignments, in iterations that start from these coordinates."""
-        own = Evidence(self.z, self.n_effective, self.vague).statistics(r)
+        any_prior = Wishart.of_paper(1.0, self.z.shape[1])  # statistics do not depend on it
+        own = Evidence(self.z, self.n_effective, any_prior).statistics(r)
         return most_likely_matrix(own, whitening, smallest_variance_of(self.z))
-
-    @property
-    def vague(self) -> Wishart:
-        """Any prior: statistics do not depend on it."""
-        return Wishart.of_paper(1.0, self.z.shape[1])
 
     @property
     def most_to_learn_from(self) -> int:
