@@ -15,11 +15,11 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import Callback
 from scvi.dataloaders import AnnDataLoader
 from torch import Tensor
+from vmmscvi.module._pseudo_inputs import SMALLEST_EXPRESSION, SMALLEST_PROBABILITY
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.model import _start
 from vmmscvi.module import PseudoCells
-from vmmscvi.module._pseudo_inputs import SMALLEST_EXPRESSION, SMALLEST_PROBABILITY
 
 Make = Callable[..., SCVI_VMM]
 Training = dict[str, Any]

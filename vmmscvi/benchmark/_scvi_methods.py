@@ -104,7 +104,7 @@ def decode(model: SCVI_VMM, z: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _has_clusters(model: SCVI_VMM) -> bool:
-    return isinstance(model.module.prior, MixturePrior)
+    return isinstance(model.module.latent_prior, MixturePrior)
 
 
 def _history(model: Any) -> pd.DataFrame:

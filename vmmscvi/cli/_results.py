@@ -75,7 +75,7 @@ def results_of(model: SCVI_VMM, settings: Mapping[str, Any]) -> Results:
         "n_epochs": len(history),
     }
     embedding = np.asarray(model.get_latent_representation(), dtype=np.float32)
-    if not isinstance(model.module.prior, MixturePrior):
+    if not isinstance(model.module.latent_prior, MixturePrior):
         return Results(embedding, None, None, uns)
     probabilities = model.get_cluster_probabilities()
     clusters = pd.Categorical(model.predict())

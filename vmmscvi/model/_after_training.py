@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from vmmscvi.priors import PriorState
 from vmmscvi.train import NonFiniteTrainingError
 
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ def settle(model: TrainingMixin, error: BaseException, restored: bool, before: d
     restored
         Whether the weights are those of its best epoch.
     before
-        Weights of an earlier training, to go back to if losses are not finite and there is no best epoch.
+        Weights of an earlier training, to go back to if losses are not finite, or the prior was waiting to be
+        initialised anew, and there is no best epoch.
     """
     module = model.module
     module.eval()
-    if before is not None and not restored and isinstance(error, NonFiniteTrainingError):
+    is_lost = isinstance(error, NonFiniteTrainingError) or module.latent_prior.state is PriorState.WARMING_UP
+    if before is not None and not restored and is_lost:
         module.load_state_dict(before)
     model.is_trained_ = model.is_trained_ or restored
     if model.is_trained_:
-        model.has_fitted_prior_ = module.prior.is_started
         module.cache_centers()
     if restored:
         model._remember_reference()

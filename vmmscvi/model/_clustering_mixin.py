@@ -162,7 +162,7 @@ class ClusteringMixin:
     def _trained_prior(self) -> Prior:
         if not self.is_trained_:
             raise RuntimeError("The model has not been trained: call `train` first.")
-        return self.module.prior
+        return self.module.latent_prior
 
     def _mixture_prior(self) -> MixturePrior:
         prior = self._trained_prior()

@@ -11,12 +11,13 @@ from scvi.model import SCVI
 from vmmscvi.model._conversion_mixin import ConversionMixin
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
 from vmmscvi.model._novelty_mixin import NoveltyMixin
+from vmmscvi.model._query_mixin import QueryMixin
 from vmmscvi.model._sampling_mixin import SamplingMixin
 from vmmscvi.model._training_mixin import TrainingMixin
 from vmmscvi.model._tree_mixin import ClusterTreeMixin
-from vmmscvi.model._validation import check_keys, check_known_batches
-from vmmscvi.module import VMMVAE, PriorName, PseudoInputSpace
-from vmmscvi.priors import Inference, WishartScale
+from vmmscvi.model._validation import check_counts, check_keys, check_known_batches
+from vmmscvi.module import VMMVAE, PseudoInputSpace
+from vmmscvi.priors import Inference, PriorName, WishartScale
 from vmmscvi.train import EmpiricalBayesTrainingPlan
 
 
@@ -27,6 +28,7 @@ class SCVI_VMM(
     NoveltyMixin,
     ImportanceWeightsMixin,
     ConversionMixin,
+    QueryMixin,
     SCVI,
 ):
     """scVI with the VampPrior Mixture Model: integrates and clusters single-cell counts in one training.
@@ -54,7 +56,7 @@ class SCVI_VMM(
     responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.BayesianMixturePrior`.
     pseudo_input_space
-        See :class:`vmmscvi.module.PseudoInputs`.
+        See :class:`vmmscvi.module.VMMVAE`.
     **kwargs
         Further arguments of :class:`scvi.module.VAE`.
 
@@ -167,28 +169,10 @@ class SCVI_VMM(
         check_keys(adata, layer, keys)
         super().setup_anndata(adata, layer=layer, **keys, **kwargs)
 
-    @classmethod
-    def load_query_data(cls, *args: Any, unfrozen: bool = False, **kwargs: Any) -> SCVI_VMM:
-        """Map new cells into a trained model: its clusters are those of the reference.
-
-        Prior and cached centres are frozen, so that clusters stay where they are however the encoder adapts
-        to new batches.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            As in :meth:`scvi.model.SCVI.load_query_data`.
-        unfrozen
-            Whether everything is trained, the prior included, which goes on from the reference's.
-        """
-        model: SCVI_VMM = super().load_query_data(*args, unfrozen=unfrozen, **kwargs)
-        if model.module.pseudo_inputs is not None:
-            model.module.pseudo_inputs.doubt_new_categories()
-        if unfrozen:
-            model.module.unfreeze_prior()
-        else:
-            model.module.freeze_prior()
-        return model
+    def check_data(self) -> None:
+        """Check counts, batches and covariates; see :meth:`TrainingMixin.check_data`."""
+        check_counts(self.adata_manager, require_counts=self.module.gene_likelihood != "normal")
+        super().check_data()
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
         # scvi-tools finds an unknown batch as well, but says to pass an argument that users cannot pass

@@ -73,7 +73,7 @@ class NoveltyMixin:
 
     def _remember_reference(self) -> None:
         """Keep the densities of the cells that the prior was trained on; those of a frozen one are known."""
-        if self.module.prior.is_frozen:
+        if self.module.latent_prior.is_frozen:
             return
         self.reference_log_densities_ = None
         if self.adata is None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-from scvi.model._utils import get_max_epochs_heuristic
-
-from vmmscvi.train._start import WARMUP_STEPS, default_n_warmup_epochs
+from vmmscvi._upstream import get_max_epochs_heuristic
+from vmmscvi.train._arguments import whole_number
 
 LEARNING_RATE = 1e-3
 """Of the networks, with minibatches of at most the default size; that of scvi-tools."""
 DEFAULT_BATCH_SIZE = 256
 LARGEST_PACE = 4.0
 """Of the learning rate, reached with 4096 cells in a minibatch."""
+WARMUP_STEPS = 1000
+"""Minibatches after which an embedding shows its clusters; fewer find fewer clusters."""
+FEWEST_WARMUP_EPOCHS = 5
 
 
 def default_pace(n_together: int) -> float:
@@ -42,31 +45,69 @@ def number_of_epochs(max_epochs: int | None, n_obs: int | None) -> int:
     Raises
     ------
     ValueError
-        If it is not positive, or neither is known.
+        If it is not a positive whole number, or neither is known.
     """
-    if max_epochs is not None and max_epochs < 1:
-        raise ValueError(f"`max_epochs` must be at least 1, found {max_epochs}.")
-    if max_epochs is None and n_obs is None:
+    if max_epochs is not None:
+        return whole_number("max_epochs", max_epochs)
+    if n_obs is None:
         raise ValueError("`max_epochs` must be given where `datamodule` has no attribute `n_obs`.")
-    return int(get_max_epochs_heuristic(n_obs)) if max_epochs is None else max_epochs
+    return int(get_max_epochs_heuristic(n_obs))
 
 
-def default_warmup_for_cells(n_train: int, n_together: int, max_epochs: int, pace: float = 1.0) -> int:
-    """Epochs of warm-up; see :func:`vmmscvi.train._start.default_n_warmup_epochs`.
+class Warmup(NamedTuple):
+    """The epochs under N(0, I) before a prior is initialised.
 
-    Minibatches smaller than by default count as if they were not: batches mix as the same cells are seen
-    again, which smaller minibatches do not make sooner.
-
-    Parameters
+    Attributes
     ----------
-    n_train
-        Number of training cells, 0 if unknown.
-    n_together
-        Cells in a minibatch, of all processes together.
-    max_epochs
-        Largest number of epochs.
-    pace
-        Factor on the default learning rate: the warm-up takes so many times fewer minibatches.
+    n_epochs
+        Their number.
+    n_steps, n_wanted
+        Minibatches that they have, and that it takes.
     """
-    n_together = max(n_together, DEFAULT_BATCH_SIZE)
-    return default_n_warmup_epochs(n_train, n_together, max_epochs, WARMUP_STEPS / pace)
+
+    n_epochs: int
+    n_steps: int
+    n_wanted: int
+
+    @classmethod
+    def default(
+        cls,
+        n_train: int,
+        n_together: int,
+        max_epochs: int,
+        pace: float = 1.0,
+        smallest_batch: int | None = None,
+    ) -> Warmup:
+        """Return the default: 1000 minibatches, at least five epochs, at most half of the training.
+
+        Minibatches smaller than by default count as if they were not: batches mix as the same cells are seen
+        again, which smaller minibatches do not make sooner.
+
+        Parameters
+        ----------
+        n_train
+            Number of training cells, 0 if unknown.
+        n_together
+            Cells in a minibatch, of all processes together.
+        max_epochs
+            Largest number of epochs.
+        pace
+            Factor on the default learning rate: the warm-up takes so many times fewer minibatches.
+        smallest_batch
+            Size below which minibatches count as if they had it; by default 256.
+        """
+        smallest = DEFAULT_BATCH_SIZE if smallest_batch is None else smallest_batch
+        steps_per_epoch = max(1, math.ceil(n_train / max(n_together, smallest)))
+        wanted = WARMUP_STEPS / pace
+        epochs = max(math.ceil(wanted / steps_per_epoch), FEWEST_WARMUP_EPOCHS)
+        epochs = min(epochs, max_epochs // 2)
+        return cls(epochs, epochs * steps_per_epoch, math.ceil(wanted))
+
+    def notes(self) -> tuple[str, ...]:
+        """Say it if ``max_epochs`` cuts the warm-up short."""
+        if self.n_steps >= self.n_wanted:
+            return ()
+        return (
+            f"The warm-up has {self.n_steps} minibatches, but it takes about {self.n_wanted} for an embedding "
+            "to show its clusters: fewer clusters may be found. Train for more epochs (`max_epochs`).",
+        )

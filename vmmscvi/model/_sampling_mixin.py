@@ -123,7 +123,7 @@ class SamplingMixin(ClusteringMixin):
         names = self._batch_names()
         codes = batch.ravel().long().tolist()
         generated.obs["batch"] = pd.Categorical([names[i] for i in codes], categories=names)
-        if isinstance(self.module.prior, MixturePrior):
+        if isinstance(self.module.latent_prior, MixturePrior):
             assigned = self.module.assign(z).tolist()
             generated.obs["component"] = pd.Categorical([str(i) for i in assigned])
         generated.obsm["X_vmm"] = z.cpu().numpy()

@@ -1,68 +1,79 @@
-"""Training as a method of a model: what is checked before, how the prior starts, what is kept in the end."""
+"""Training as a method of a model: a request is resolved, a start chosen, and scvi-tools trains."""
 
 from __future__ import annotations
 
-import sys
+import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from lightning.pytorch.callbacks import Callback
+from scvi import settings
 from scvi.data import AnnDataManager
+from scvi.dataloaders import DataSplitter
 from scvi.model.base import UnsupervisedTrainingMixin
-from scvi.train._config import merge_kwargs
+from scvi.train import TrainRunner
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vmmscvi.model._after_training import number_epochs_of_prior, settle
-from vmmscvi.model._initialization import InitializePseudoInputs, check_start_cells
-from vmmscvi.model._label_start import StartFromLabels
-from vmmscvi.model._pace import (
-    DEFAULT_BATCH_SIZE,
-    LEARNING_RATE,
-    default_pace,
-    default_warmup_for_cells,
-    number_of_epochs,
+from vmmscvi.model._pace import DEFAULT_BATCH_SIZE
+from vmmscvi.model._request import (
+    StartName,
+    TrainingDefaults,
+    TrainingFacts,
+    TrainingRequest,
+    count_split,
 )
-from vmmscvi.model._start import StartFromEmbedding
-from vmmscvi.model._training_cells import has_validation_cells, n_training_cells
-from vmmscvi.model._validation import check_batches, check_counts, check_covariates, check_n_components
-from vmmscvi.priors import BayesianMixturePrior
-from vmmscvi.train import RestoreBestEpoch
-from vmmscvi.train._arguments import (
-    check_trainer_arguments,
-    early_stopping_asked,
-    early_stopping_of,
-    is_ddp,
-    merge_trainer_config,
-    n_processes,
-    take_clipping,
-)
+from vmmscvi.model._validation import check_batches, check_covariates, check_n_components, check_start_cells
+from vmmscvi.priors import MixturePrior
+from vmmscvi.starts import FromCells, FromEmbedding, FromLabels, InitialisePrior, Start
+from vmmscvi.train import EmpiricalBayesTrainingPlan, RestoreBestEpoch
+from vmmscvi.train._arguments import early_stopping_of, is_ddp
 from vmmscvi.train._best_epoch import copied_state
-from vmmscvi.train._start import Start, check_start
 
 if TYPE_CHECKING:
-    from vmmscvi.module import VMMVAE
+    from vmmscvi.module import PriorModuleMixin
+
+logger = logging.getLogger(__name__)
 
 
-class TrainingMixin(UnsupervisedTrainingMixin):
-    """Networks and prior are trained together; the prior starts from cells or from the embedding."""
+class TrainingMixin:
+    """Networks and prior are trained together."""
 
-    module: VMMVAE
+    module: PriorModuleMixin
     adata: AnnData
     adata_manager: AnnDataManager
     is_trained_: bool
     history_: dict[str, pd.DataFrame] | None
-    has_fitted_prior_: bool = False
-    """Whether the next training goes on with the prior: saved with the model, and handed on to a query."""
+    init_params_: dict[str, dict[str, Any]]
     has_trained_networks_: bool = False
-    """Whether the networks come from a trained scVI, so that they need no warm-up."""
+    """Whether the networks come from another model, so that they need no warm-up."""
+    start_labels_: list[str] | None = None
+    """Labels that components were initialised from, in their order."""
+
+    training_defaults = TrainingDefaults()
+    _data_splitter_cls = DataSplitter
+    _training_plan_cls: Any = EmpiricalBayesTrainingPlan
+    _train_runner_cls = TrainRunner
 
     if TYPE_CHECKING:
 
         @property
         def minified_data_type(self) -> str | None: ...
         def _remember_reference(self) -> None: ...
+
+    def check_data(self) -> None:
+        """Check what the model is about to be trained on; models with counts check these too.
+
+        Raises
+        ------
+        ValueError
+            Names what was found, and what is expected.
+        """
+        check_batches(self.adata_manager)
+        check_covariates(self.adata_manager)
 
     def train(
         self,
@@ -74,7 +85,7 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         batch_size: int = DEFAULT_BATCH_SIZE,
         lr: float | None = None,
         prior_lr_ratio: float = 5.0,
-        start: Start = "embedding",
+        start: StartName | None = None,
         n_effective: float | None = None,
         n_warmup_epochs: int | None = None,
         start_cells: Sequence[int] | np.ndarray | None = None,
@@ -101,25 +112,26 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         prior_lr_ratio
             Learning rate of the prior as a multiple of ``lr``.
         start
-            How a Gaussian-mixture prior starts. ``"embedding"`` (default): the networks train under N(0, I)
-            first; then clusters are found in the embedding, their number included, and the prior starts from
-            them. ``"cells"``: from ``n_components`` randomly drawn cells and from the first minibatch on, as
-            in the paper; how many clusters are left then depends on ``prior_lr_ratio``, ``batch_size`` and
-            the length of training. ``"labels"``: after the warm-up from the registered labels, one
-            component for each, which training then moves; ``start_labels_`` tells which is which. A prior
-            that has been trained before goes on from where it is.
+            How a Gaussian-mixture prior is initialised. ``"embedding"`` (default): the networks train under
+            N(0, I) first; then clusters are found in the embedding, their number included. ``"cells"``: from
+            ``n_components`` randomly drawn cells before the first minibatch, as in the paper; how many
+            clusters are left then depends on ``prior_lr_ratio``, ``batch_size`` and the length of training.
+            ``"labels"``: after the warm-up from the registered labels, one component for each, which
+            training then moves; ``start_labels_`` tells which is which. A prior that has been fitted
+            continues, unless ``start`` is given: then it is initialised anew.
         n_effective
-            Unless ``start="cells"``: number of cells that the data count as against the hyper-priors. What
-            so many cells could not tell apart is not split; a rare type needs a share of about two cells in
-            so many. At most the number of cells that the start is fitted to. By default 500; see
-            :func:`vmmscvi.priors.fit_coarsened_mixture`.
+            Unless ``start="cells"``: effective sample size, the number of cells that the data count as
+            against the hyper-priors. What so many cells could not tell apart is not split; a rare type needs
+            a share of about two cells in so many. At most the number of cells that the start is fitted to.
+            By default 500; see :func:`vmmscvi.priors.fit_coarsened_mixture`. A fitted prior takes the new
+            number from here on.
         n_warmup_epochs
             Epochs before the start from the embedding; by default as many as make 1000 minibatches (of 256
             cells, if they are smaller; fewer, as ``lr`` grows by default, if they are larger), at least five
             and at most half of ``max_epochs``; none after :meth:`from_scvi_model`.
         start_cells
-            With ``start="cells"``: positions of ``n_components`` cells that pseudo-inputs start from, for
-            example of a few cells of each known type, instead of random ones.
+            Positions of ``n_components`` cells that pseudo-inputs start from, for example of a few cells of
+            each known type, instead of random ones; implies ``start="cells"``.
         unlabeled_category
             With ``start="labels"``: label of cells whose type is not known.
         early_stopping
@@ -139,8 +151,8 @@ class TrainingMixin(UnsupervisedTrainingMixin):
         ValueError
             If the data are not raw counts, have empty cells, batches of one cell, covariates that are not
             finite, or fewer cells than components; if ``max_epochs``, ``batch_size``, a learning rate or
-            ``n_effective`` is not positive, ``start`` is unknown or has no use for an argument that is given,
-            or the warm-up is not shorter than the training; if an argument of the Trainer cannot be had with
+            ``n_effective`` is not positive, an argument would have no effect, or the warm-up is not shorter
+            than the training; if an argument of the Trainer cannot be had with
             two optimizers.
         FileNotFoundError
             If there is no checkpoint at ``ckpt_path``.
@@ -148,138 +160,167 @@ class TrainingMixin(UnsupervisedTrainingMixin):
             If a loss becomes NaN or infinite. The best epoch's weights are kept, or else those of an earlier
             training, and the model can be used.
         """
-        trainer_config = kwargs.pop("trainer_config", None)
-        early_stopping, patience = early_stopping_asked(
-            early_stopping, early_stopping_patience, trainer_config
+        if kwargs.get("datamodule") is None:
+            self._check_trainable()
+        split = {"train_size": train_size, "validation_size": validation_size}
+        facts = self._training_facts(batch_size, split, kwargs)
+        request = TrainingRequest.resolve(
+            facts,
+            max_epochs=max_epochs,
+            accelerator=accelerator,
+            devices=devices,
+            batch_size=batch_size,
+            lr=lr,
+            prior_lr_ratio=prior_lr_ratio,
+            start=start,
+            n_effective=n_effective,
+            n_warmup_epochs=n_warmup_epochs,
+            start_cells=start_cells,
+            unlabeled_category=unlabeled_category,
+            early_stopping=early_stopping,
+            early_stopping_patience=early_stopping_patience,
+            plan_kwargs=plan_kwargs,
+            **kwargs,
         )
-        kwargs = merge_trainer_config(trainer_config, kwargs)
-        plan_kwargs = merge_kwargs(kwargs.pop("plan_config", None), plan_kwargs, name="plan")
-        plan_kwargs = {**take_clipping(kwargs), **plan_kwargs}
-        check_trainer_arguments(kwargs, accelerator, batch_size)
-        if early_stopping is None:
-            early_stopping = has_validation_cells(train_size, validation_size, kwargs)
-        has_adata = kwargs.get("datamodule") is None
-        if has_adata:
-            self._check_data(train_size, start)
-        n_obs = self._n_obs(kwargs.get("datamodule"))
-        max_epochs = number_of_epochs(max_epochs, n_obs)
-        check_start(start, n_effective, n_warmup_epochs, max_epochs)
-        start_cells = check_start_cells(start_cells, start, self.module.pseudo_inputs, n_obs, has_adata)
-        n_cells = getattr(kwargs.get("datamodule"), "batch_size", None) or batch_size
-        n_together = min(n_cells * n_processes(kwargs, accelerator, devices), n_obs or sys.maxsize)
-        pace = default_pace(n_together) if lr is None and "lr" not in plan_kwargs else 1.0
-        if n_warmup_epochs is None and self.has_trained_networks_:
-            n_warmup_epochs = 0
-        elif n_warmup_epochs is None:
-            n_train = n_training_cells(n_obs, train_size, kwargs)
-            n_warmup_epochs = default_warmup_for_cells(n_train, n_together, max_epochs, pace)
-        manager = self.adata_manager if has_adata and self.adata is not None else None
-        starter = self._starter(start, n_effective, n_warmup_epochs, start_cells, unlabeled_category, manager)
-        n_warmup_epochs = getattr(starter, "n_warmup_epochs", 0)
-        # a start tells the prior what the data count as; one that goes on may be told anew
-        goes_on = isinstance(starter, InitializePseudoInputs) and start != "cells"
-        hyperprior_n_obs = min(n_effective, n_obs or n_effective) if goes_on and n_effective else None
-        # scvi-tools counts validations, not epochs
-        n_validations = n_warmup_epochs // (kwargs.get("check_val_every_n_epoch") or 1)
-        n_waiting = kwargs.get("early_stopping_warmup_epochs") or 0
-        kwargs["early_stopping_warmup_epochs"] = max(n_waiting, n_validations)
-        best_epoch = RestoreBestEpoch(
-            first_epoch=n_warmup_epochs,
-            monitor=kwargs.get("early_stopping_monitor", "elbo_validation"),
-            mode=kwargs.get("early_stopping_mode", "min"),
-        )
-        callbacks = [*(kwargs.pop("callbacks", None) or []), starter]
-        if early_stopping:
-            callbacks.append(best_epoch)
-            if is_ddp(kwargs.get("strategy")):
-                callbacks.append(early_stopping_of(kwargs, patience))
+        initialiser = InitialisePrior(self._start(request, facts), request.n_warmup_epochs)
+        for note in request.notes:
+            logger.warning(note)
+        self._run(request, initialiser, {"accelerator": accelerator, "devices": devices, **split})
+
+    def _run(self, request: TrainingRequest, initialiser: InitialisePrior, where: dict[str, Any]) -> None:
+        """Run a training, and leave a model that can be used, however it ends."""
+        kwargs = dict(request.trainer_kwargs)
+        best_epoch, callbacks = _callbacks(request, initialiser, kwargs)
         earlier = (self.history_ or {}) if self.is_trained_ else {}
         n_logged = {name: len(table) for name, table in earlier.items()}
-        had_fitted_prior = self.has_fitted_prior_
         before = copied_state(self.module) if self.is_trained_ else None
-        # what checkpoints that are models are to say of the prior; a start from clusters comes later
-        self.has_fitted_prior_ = isinstance(starter, InitializePseudoInputs)
+        prior = self.module.latent_prior
+        if request.start is None and request.n_effective is not None:  # a fitted mixture, told anew
+            prior.n_effective = min(
+                request.n_effective, self.adata.n_obs if self.adata is not None else np.inf
+            )
         # after a training or a load the module is in evaluation mode, and Lightning trains it as it finds it
         self.module.train()
-        is_default_of_module = kwargs.get("datamodule") is not None and batch_size == DEFAULT_BATCH_SIZE
+        has_datamodule = kwargs.get("datamodule") is not None
+        is_default_of_module = has_datamodule and request.batch_size == DEFAULT_BATCH_SIZE
+        began = time.monotonic()
         try:
-            super().train(
-                max_epochs=max_epochs,
-                accelerator=accelerator,
-                devices=devices,
-                train_size=train_size,
-                validation_size=validation_size,
+            # by name: another model's own `train` would replace learning rate, optimizer and warm-up
+            UnsupervisedTrainingMixin.train(
+                self,
+                max_epochs=request.max_epochs,
                 # scvi-tools >= 1.5 sets a data module's, but for this value: its own default
-                batch_size=128 if is_default_of_module else batch_size,
-                early_stopping=early_stopping,
-                early_stopping_patience=patience,
-                plan_kwargs={
-                    "lr": LEARNING_RATE * pace if lr is None else lr,
-                    "prior_lr_ratio": prior_lr_ratio,
-                    "hyperprior_n_obs": hyperprior_n_obs,
-                    **plan_kwargs,
-                },
+                batch_size=128 if is_default_of_module else request.batch_size,
+                early_stopping=request.early_stopping,
+                early_stopping_patience=request.patience,
+                plan_kwargs=request.plan_kwargs,
                 callbacks=callbacks,
+                **where,
                 **kwargs,
             )
         except BaseException as error:  # an interruption by the user is a SystemExit by the time it gets here
-            self.has_fitted_prior_ = had_fitted_prior
             settle(self, error, restored=best_epoch.best_epoch is not None, before=before)
             raise
         else:
-            self.has_fitted_prior_ = self.module.prior.is_started
             self._remember_reference()
         finally:
             number_epochs_of_prior(self.history_ or {}, n_logged)
+        self._report(initialiser, time.monotonic() - began)
 
-    def _n_obs(self, datamodule: Any) -> int | None:
-        """Return the number of cells, ``None`` if a data module does not tell."""
-        return self.adata.n_obs if datamodule is None else getattr(datamodule, "n_obs", None)
+    # -- what a training starts from -------------------------------------------------------------------------
 
-    def _starter(
-        self,
-        start: Start,
-        n_effective: float | None,
-        n_warmup_epochs: int,
-        start_cells: np.ndarray | None,
-        unlabeled_category: str | None,
-        adata_manager: AnnDataManager | None,
-    ) -> Callback:
-        """Choose how the prior starts; one that goes on, or is fitted with the ELBO, needs no embedding."""
-        prior = self.module.prior
-        goes_on = self.has_fitted_prior_ or prior.is_frozen
-        if start != "labels" and unlabeled_category is not None:
-            raise ValueError(
-                f"`unlabeled_category` needs `start='labels'`, found {unlabeled_category!r} with {start!r}."
-            )
-        if start == "labels" and not isinstance(prior, BayesianMixturePrior):
-            raise ValueError(
-                f"`start='labels'` needs a Gaussian mixture prior, found {type(prior).__name__}."
-            )
-        if start == "labels" and not goes_on:
-            return StartFromLabels.of_registered(
-                adata_manager,
-                unlabeled_category,
-                n_warmup_epochs,
-                n_effective,
-            )
-        if start == "embedding" and isinstance(prior, BayesianMixturePrior) and not goes_on:
-            return StartFromEmbedding(n_warmup_epochs, n_effective)
-        prior.is_started = True  # a training that failed in its warm-up has left it waiting
-        return InitializePseudoInputs(start_cells)
+    def _training_facts(
+        self, batch_size: int, split: dict[str, Any], kwargs: dict[str, Any]
+    ) -> TrainingFacts:
+        datamodule = kwargs.get("datamodule")
+        n_train: int | None
+        n_validation: int | None
+        if datamodule is None:
+            n_obs: int | None = self.adata.n_obs
+            arguments = {**split, "batch_size": batch_size, **(kwargs.get("datasplitter_kwargs") or {})}
+            n_train, n_validation = count_split(self._data_splitter_cls, self.adata_manager, arguments)
+        else:
+            n_obs = getattr(datamodule, "n_obs", None)
+            train_idx = getattr(datamodule, "train_idx", None)
+            n_train = int(0.9 * (n_obs or 0)) if train_idx is None else len(train_idx)
+            n_validation = getattr(datamodule, "n_val", None)
+        return TrainingFacts(
+            prior=self.module.latent_prior,
+            n_obs=n_obs,
+            n_train=n_train,
+            n_validation=n_validation,
+            has_trained_networks=self.has_trained_networks_,
+            has_batch_norm=any(isinstance(layer, _BatchNorm) for layer in self.module.modules()),
+            defaults=self.training_defaults,
+        )
 
-    def _check_data(self, train_size: float | None, start: Start) -> None:
-        """Everything that can be known to fail, before training starts."""
+    def _start(self, request: TrainingRequest, facts: TrainingFacts) -> Start | None:
+        """Choose how the prior is initialised."""
+        if request.start is None:
+            return None
+        seed = settings.seed or 0
+        has_adata = request.trainer_kwargs.get("datamodule") is None
+        if request.start == "labels":
+            manager = self.adata_manager if has_adata else None
+            return FromLabels.of_registered(manager, request.unlabeled_category, request.n_effective, seed)
+        if request.start == "embedding":
+            return FromEmbedding(request.n_effective, seed)
+        prior = self.module.latent_prior
+        if prior.uses_pseudo_inputs and isinstance(prior, MixturePrior) and has_adata:
+            check_n_components(prior.n_components, facts.n_train or 0)
+            check_start_cells(request.start_cells, prior.n_components, facts.n_obs)
+        elif request.start_cells is not None:
+            raise ValueError("`start_cells` needs AnnData: cells of a data module have no positions.")
+        return FromCells(request.start_cells)
+
+    def _check_trainable(self) -> None:
         if self.minified_data_type is not None:
             raise ValueError(
                 "The model's data are minified: they cannot be trained on. Load the model with full counts."
             )
-        check_counts(self.adata_manager, require_counts=self.module.gene_likelihood != "normal")
-        check_batches(self.adata_manager)
-        check_covariates(self.adata_manager)
-        pseudo_inputs = self.module.pseudo_inputs
-        # clusters of an embedding, or labels, are as many as they are
-        takes_cells = start == "cells" or not isinstance(self.module.prior, BayesianMixturePrior)
-        if pseudo_inputs is not None and takes_cells and not bool(pseudo_inputs.is_initialized):
-            n_train = int(np.ceil((train_size or 0.9) * self.adata.n_obs))
-            check_n_components(pseudo_inputs.n_components, n_train)
+        self.check_data()
+
+    # -- what a training leaves ------------------------------------------------------------------------------
+
+    def _prior_was_initialised(self, n_components: int, start: Start | None) -> None:
+        """Keep the arguments of the constructor true: they describe the module when it is loaded."""
+        for arguments in self.init_params_.values():
+            for given in (arguments, *(v for v in arguments.values() if isinstance(v, dict))):
+                if "n_components" in given:
+                    given["n_components"] = n_components
+        self.start_labels_ = list(start.names) if isinstance(start, FromLabels) else None
+
+    def _report(self, initialiser: InitialisePrior, seconds: float) -> None:
+        """Say what was found, in one line."""
+        trainer: Any = self.trainer  # type: ignore[attr-defined]
+        stopper = trainer.early_stopping_callback
+        stopped = stopper is not None and getattr(stopper, "stopped_epoch", 0) > 0
+        if initialiser.ended_in_warmup:
+            logger.warning("Training ended in the warm-up: the clusters are those of its last embedding.")
+        prior = self.module.latent_prior
+        what = f"{prior.n_components} components" if isinstance(prior, MixturePrior) else "no clusters"
+        logger.info(
+            "Trained %s epochs in %.0f s (%s): %s.",
+            trainer.current_epoch, seconds, "early stopping" if stopped else "all epochs", what,
+        )  # fmt: skip
+
+
+def _callbacks(
+    request: TrainingRequest, initialiser: InitialisePrior, kwargs: dict[str, Any]
+) -> tuple[RestoreBestEpoch, list[Any]]:
+    """Callbacks of a training; arguments of the Trainer are completed in place."""
+    # scvi-tools counts validations, not epochs
+    n_validations = request.n_warmup_epochs // (kwargs.get("check_val_every_n_epoch") or 1)
+    n_waiting = kwargs.get("early_stopping_warmup_epochs") or 0
+    kwargs["early_stopping_warmup_epochs"] = max(n_waiting, n_validations)
+    best_epoch = RestoreBestEpoch(
+        first_epoch=request.n_warmup_epochs,
+        monitor=kwargs.get("early_stopping_monitor", "elbo_validation"),
+        mode=kwargs.get("early_stopping_mode", "min"),
+    )
+    callbacks = [*(kwargs.pop("callbacks", None) or []), initialiser]
+    if request.early_stopping:
+        callbacks.append(best_epoch)
+        if is_ddp(kwargs.get("strategy")):
+            callbacks.append(early_stopping_of(kwargs, request.patience))
+    return best_epoch, callbacks

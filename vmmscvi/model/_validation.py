@@ -186,6 +186,36 @@ def check_n_components(n_components: int, n_train: int) -> None:
         )
 
 
+def check_start_cells(start_cells: np.ndarray | None, n_components: int, n_obs: int | None) -> None:
+    """Check the cells that pseudo-inputs are to start from.
+
+    Parameters
+    ----------
+    start_cells
+        Positions of the cells, ``None`` for random ones.
+    n_components
+        Number of components.
+    n_obs
+        Number of cells.
+
+    Raises
+    ------
+    ValueError
+        If they are not one position for each component, all different.
+    """
+    if start_cells is None:
+        return
+    if start_cells.shape != (n_components,) or not np.issubdtype(start_cells.dtype, np.integer):
+        raise ValueError(
+            f"`start_cells` must have {n_components} positions of cells, one for each component, found shape "
+            f"{start_cells.shape} of {start_cells.dtype}: set `n_components` accordingly."
+        )
+    if n_obs is not None and not ((start_cells >= 0) & (start_cells < n_obs)).all():
+        raise ValueError(f"`start_cells` must be positions from 0 to {n_obs - 1}, found {start_cells[:5]}.")
+    if len(np.unique(start_cells)) < len(start_cells):
+        raise ValueError("`start_cells` must be different cells: components that start alike stay alike.")
+
+
 def _describe_matrix(adata_manager: AnnDataManager) -> str:
     layer = adata_manager.data_registry[REGISTRY_KEYS.X_KEY].attr_key
     return "`adata.X`" if layer in (None, "None") else f"`adata.layers[{layer!r}]`"

@@ -1,7 +1,16 @@
-"""scVI's VAE with an interchangeable prior, and the pseudo-cells that its centres are encoded from."""
+"""Modules with an interchangeable prior, and the pseudo-inputs that its centres are encoded from."""
 
-from vmmscvi.module._build_prior import PriorName, build_prior
-from vmmscvi.module._pseudo_inputs import PseudoCells, PseudoInputs, PseudoInputSpace
-from vmmscvi.module._vmmvae import VMMVAE
+from vmmscvi.module._encoder_inputs import EncoderInputs, EncoderLayout, InputValues
+from vmmscvi.module._prior_loss import with_prior
+from vmmscvi.module._prior_module import PriorModuleMixin
+from vmmscvi.module._vmmvae import VMMVAE, PseudoInputSpace
 
-__all__ = ["VMMVAE", "PriorName", "PseudoCells", "PseudoInputSpace", "PseudoInputs", "build_prior"]
+__all__ = [
+    "VMMVAE",
+    "EncoderInputs",
+    "EncoderLayout",
+    "InputValues",
+    "PriorModuleMixin",
+    "PseudoInputSpace",
+    "with_prior",
+]

@@ -46,10 +46,6 @@ class PriorDistribution(Distribution):
         """Log-density at ``value`` of shape ``(..., p)``; the result has shape ``(...)``."""
         return self._prior.log_prob(value, self.centers)
 
-    def kl_divergence_from(self, qz: Distribution, z: Tensor) -> Tensor:
-        r""":math:`KL(q(z|x) \| p(z))` of every cell; see :meth:`vmmscvi.priors.Prior.kl_divergence`."""
-        return self._prior.kl_divergence(qz, z, self.centers)
-
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = torch.Size()) -> Tensor:  # noqa: B008
         """Draw latent positions, shape ``(*sample_shape, p)``."""
         n_samples = int(torch.Size(sample_shape).numel())

@@ -49,6 +49,7 @@ class SparseEncoderMixin:
     def _may_read_sparsely(self, x: Tensor) -> bool:
         return (
             self.sparse_encoder
+            and not self.z_encoder._forward_pre_hooks  # which want to see what the encoder is given
             and self.use_observed_lib_size  # else there is another encoder, which reads the counts too
             and not x.requires_grad  # the sparse product has derivatives by the weights only
             and x.device.type == "cpu"

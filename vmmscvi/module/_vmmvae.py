@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.module import VAE
-from scvi.module._constants import MODULE_KEYS
-from scvi.module.base import LossOutput, auto_move_data
+from scvi.module.base import auto_move_data
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vmmscvi.module._build_prior import PriorName, build_prior
+from vmmscvi._upstream import MODULE_KEYS
+from vmmscvi.module._encoder_inputs import Scale
 from vmmscvi.module._prior_distribution import PriorDistribution
-from vmmscvi.module._prior_mixin import PriorMixin
-from vmmscvi.module._pseudo_inputs import PseudoInputs, PseudoInputSpace
+from vmmscvi.module._prior_loss import log_prior_ratio, with_prior
+from vmmscvi.module._prior_module import PriorModuleMixin
 from vmmscvi.module._sparse_encoder import SparseEncoderMixin
 from vmmscvi.module._zero_aware import zero_aware
-from vmmscvi.priors import Inference, WishartScale
+from vmmscvi.priors import Inference, PriorConfig, PriorName, WishartScale
+
+PseudoInputSpace = Literal["log1p", "counts"]
 
 
-class VMMVAE(PriorMixin, SparseEncoderMixin, VAE):
+class VMMVAE(PriorModuleMixin, SparseEncoderMixin, VAE):
     """scVI's VAE whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
     Everything but the prior is inherited. What depends on :math:`p(z)` is overridden: the ``pz`` of the
@@ -49,7 +51,8 @@ extra_decoder_kwargs, batch_embedding_kwargs
     inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.BayesianMixturePrior`.
     pseudo_input_space
-        See :class:`~vmmscvi.module.PseudoInputs`.
+        Scale on which the optimizer moves the expression of pseudo-inputs: ``"log1p"`` (default), where a step
+        means the same fold change for rare and abundant transcripts, or ``"counts"``, as in the paper.
     fast_likelihood
         Whether negative-binomial likelihoods on the CPU are computed by
         :mod:`vmmscvi.module._zero_aware`: the same values and gradients, without gamma functions where counts
@@ -133,22 +136,12 @@ extra_decoder_kwargs, batch_embedding_kwargs
         )
         self.fast_likelihood = fast_likelihood
         self._read_sparsely(sparse_encoder)
-        # The prior comes last: networks start from the same weights whatever the prior, given the same seed.
-        self.prior = build_prior(
-            prior, n_components, n_latent, inference, responsibilities_in_gradient, wishart_scale
+        self.input_scale = _input_scale(pseudo_input_space, log_variational)
+        self.init_prior(
+            PriorConfig(prior, n_components, inference, responsibilities_in_gradient, wishart_scale)
         )
-        self.pseudo_inputs = (
-            PseudoInputs(
-                n_components,
-                n_input,
-                n_batch=n_batch if encode_covariates else 1,
-                n_continuous=n_continuous_cov if encode_covariates else 0,
-                n_categories=list(n_cats_per_cov or []) if encode_covariates else [],
-                space=pseudo_input_space,
-            )
-            if self.prior.uses_pseudo_inputs
-            else None
-        )
+
+    loss = with_prior(VAE.loss)
 
     @property
     def remedy(self) -> str:
@@ -193,37 +186,6 @@ extra_decoder_kwargs, batch_embedding_kwargs
             outputs[MODULE_KEYS.PX_KEY] = zero_aware(px, theta, self.latest_counts.of)
         outputs[MODULE_KEYS.PZ_KEY] = PriorDistribution(self.prior_in_use, self.centers)
         return outputs
-
-    def loss(
-        self,
-        tensors: dict[str, Tensor],
-        inference_outputs: dict[str, Any],
-        generative_outputs: dict[str, Any],
-        kl_weight: Tensor | float = 1.0,
-    ) -> LossOutput:
-        """Negative ELBO of a minibatch, the Kullback-Leibler term estimated with the sample that is decoded.
-
-        Parameters
-        ----------
-        tensors, inference_outputs, generative_outputs
-            As in :meth:`scvi.module.VAE.loss`.
-        kl_weight
-            Weight of the Kullback-Leibler term of ``z``.
-        """
-        qz, pz = inference_outputs[MODULE_KEYS.QZ_KEY], generative_outputs[MODULE_KEYS.PZ_KEY]
-        # super() computes a closed form between Gaussians: of qz with itself it is zero, ours takes its place
-        rest = super().loss(
-            tensors, inference_outputs, {**generative_outputs, MODULE_KEYS.PZ_KEY: qz}, kl_weight
-        )
-        kl = pz.kl_divergence_from(qz, inference_outputs[MODULE_KEYS.Z_KEY])
-        if kl.dim() > 1:
-            kl = kl.mean(dim=0)
-        return LossOutput(
-            loss=rest.loss + torch.mean(kl_weight * kl),
-            reconstruction_loss=rest.reconstruction_loss,
-            kl_local={**rest.kl_local, MODULE_KEYS.KL_Z_KEY: kl},
-            extra_metrics=rest.extra_metrics,
-        )
 
     @torch.inference_mode()
     @auto_move_data
@@ -274,12 +236,9 @@ extra_decoder_kwargs, batch_embedding_kwargs
         generative_outputs: dict[str, Any],
     ) -> Tensor:
         r""":math:`\log p(x|z, l) p(z) p(l) / q(z, l|x)` of samples and cells, shape ``([n_samples,] n)``."""
-        z, qz = inference_outputs[MODULE_KEYS.Z_KEY], inference_outputs[MODULE_KEYS.QZ_KEY]
-        log_weight: Tensor = (
-            generative_outputs[MODULE_KEYS.PX_KEY].log_prob(tensors[REGISTRY_KEYS.X_KEY]).sum(-1)
-            + generative_outputs[MODULE_KEYS.PZ_KEY].log_prob(z)
-            - qz.log_prob(z).sum(-1)
-        )
+        px = generative_outputs[MODULE_KEYS.PX_KEY]
+        log_weight: Tensor = px.log_prob(tensors[REGISTRY_KEYS.X_KEY]).sum(-1)
+        log_weight = log_weight + log_prior_ratio(self, inference_outputs)
         if not self.use_observed_lib_size:
             library = inference_outputs[MODULE_KEYS.LIBRARY_KEY]
             log_weight = (
@@ -288,3 +247,14 @@ extra_decoder_kwargs, batch_embedding_kwargs
                 - inference_outputs[MODULE_KEYS.QL_KEY].log_prob(library).sum(-1)
             )
         return log_weight
+
+
+def _input_scale(space: PseudoInputSpace, log_variational: bool) -> Scale:
+    """How pseudo-inputs are read, so that the optimizer moves them on the scale that was asked for."""
+    if space not in get_args(PseudoInputSpace):
+        raise ValueError(
+            f"`pseudo_input_space` must be one of {get_args(PseudoInputSpace)}, found {space!r}."
+        )
+    if (space == "log1p") == log_variational:
+        return "linear"
+    return "log1p" if log_variational else "expm1"

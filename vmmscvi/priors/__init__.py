@@ -6,10 +6,12 @@ Knows nothing of cells, genes or encoders.
 from vmmscvi.priors import functional, hyperpriors
 from vmmscvi.priors._base import Centers, Prior, entropy
 from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior, EmpiricalBayesLoss, Inference
+from vmmscvi.priors._config import PriorConfig, PriorName
 from vmmscvi.priors._gaussian_mixture import GaussianMixturePrior, VampPriorMixture
 from vmmscvi.priors._generative import generative_model
 from vmmscvi.priors._mixture import MixturePrior
 from vmmscvi.priors._standard_normal import StandardNormalPrior
+from vmmscvi.priors._state import PriorState
 from vmmscvi.priors._vampprior import VampPrior
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
 from vmmscvi.priors.cluster_tree import ClusterTree, fit_cluster_tree
@@ -26,6 +28,9 @@ __all__ = [
     "Inference",
     "MixturePrior",
     "Prior",
+    "PriorConfig",
+    "PriorName",
+    "PriorState",
     "StandardNormalPrior",
     "VampPrior",
     "VampPriorMixture",

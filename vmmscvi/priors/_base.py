@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal, Normal
 
+from vmmscvi.priors._state import PriorState
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -115,8 +117,7 @@ class Prior(nn.Module, ABC):
         if n_latent < 1:
             raise ValueError(f"`n_latent` must be a positive integer, found {n_latent}.")
         self.n_latent = n_latent
-        self.is_frozen = False
-        self.is_started = True
+        self.state = PriorState.UNFITTED
 
     @abstractmethod
     def log_prob(self, z: Tensor, centers: Centers | None = None) -> Tensor:
@@ -162,22 +163,32 @@ class Prior(nn.Module, ABC):
     def cache_centers(self, centers: Centers) -> None:
         """Remember the centres, to evaluate the prior without the encoder. Nothing to do by default."""
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether training continues from this prior, or keeps it."""
+        return self.state in (PriorState.FITTED, PriorState.FROZEN)
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether parameters and cached centres are kept as they are."""
+        return self.state is PriorState.FROZEN
+
     def freeze(self) -> None:
         """Stop training the prior: parameters and cached centres stay as they are (query mapping)."""
         self.requires_grad_(False)
-        self.is_frozen = True
+        self.state = PriorState.FROZEN
 
     def unfreeze(self) -> None:
         """Let the prior be trained again."""
         self.requires_grad_(True)
-        self.is_frozen = False
+        self.state = PriorState.FITTED
 
     def get_extra_state(self) -> Tensor:
-        """Whether the prior is frozen and whether it is in use yet, saved with its parameters."""
-        return torch.tensor([self.is_frozen, self.is_started])
+        """Return what is saved beside the parameters: where the fit stands."""
+        return torch.tensor([float(self.state)], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore what :meth:`get_extra_state` saved."""
-        self.is_frozen, self.is_started = map(bool, state)
+        self.state = PriorState(int(state[0]))
         if self.is_frozen:
             self.freeze()

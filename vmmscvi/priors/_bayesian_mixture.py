@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from vmmscvi.priors._base import Centers, in_full_precision
 from vmmscvi.priors._closed_form import EmpiricalBayesObjective, Hyperpriors
 from vmmscvi.priors._mixture import ComponentDensity, MixturePrior
 from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
+from vmmscvi.priors._state import PriorState
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
 from vmmscvi.priors.coarsened import CoarsenedMixture
 
@@ -58,12 +59,13 @@ class BayesianMixturePrior(MixturePrior):
     responsibilities_in_gradient
         Whether the empirical-Bayes objective is differentiated through the responsibilities. Textbook EM
         holds them constant; inside the gradient they add a penalty on the entropy of the assignments, which
-        removes components that overlap. By default (``None``) yes, but no after :meth:`start_from`: then the
-        number of clusters has been decided, and the penalty would join those whose posteriors are wide.
+        removes components that overlap. By default (``None``) yes, but no after :meth:`initialised_from`:
+        then the number of clusters has been decided, and the penalty would join those whose posteriors are
+        wide.
     wishart_scale
         Scale ``c`` of the Wishart: ``"half"``, ``"paper"``, ``"reference"`` or a positive number; see
-        :func:`wishart_scale_factor`. ``"learned"``: :meth:`start_from` replaces ``c I`` by the inverse of
-        the covariance that clusters in the embedding have on average, which is then the mode; ``"half"``
+        :func:`wishart_scale_factor`. ``"learned"``: :meth:`initialised_from` replaces ``c I`` by the inverse
+        of the covariance that clusters in the embedding have on average, which is then the mode; ``"half"``
         until then. Degrees of freedom are the paper's ``p + 2`` all the same: more of them would make small
         components as wide as the others, and those die.
     """
@@ -84,8 +86,8 @@ class BayesianMixturePrior(MixturePrior):
         self.inference = inference
         self.responsibilities_in_gradient = responsibilities_in_gradient
         self.wishart_scale = wishart_scale
-        self.has_found_components = False
         self.n_effective: float | None = None
+        """Number of cells that the data count as, ``None`` where components were not found but drawn."""
         self.wishart_scatter_root: Tensor
         self.register_buffer("wishart_scatter_root", self._round_scatter_root(n_components, n_latent))
         self.pi_logits = nn.Parameter(torch.zeros(n_components))
@@ -107,9 +109,22 @@ class BayesianMixturePrior(MixturePrior):
     def _make_room_for_centers(self) -> None:
         """Register what holds the centres, once; the last step of the constructor."""
 
+    def with_components(self, n_components: int) -> Self:
+        """Make an unfitted prior with the same hyper-priors; see :meth:`MixturePrior.with_components`."""
+        with torch.random.fork_rng(devices=[]):  # centres are drawn, and overwritten by whoever asks
+            return type(self)(
+                n_components,
+                self.n_latent,
+                self.inference,
+                self.responsibilities_in_gradient,
+                self.wishart_scale,
+            )
+
     @torch.no_grad()
-    def start_from(self, mixture: CoarsenedMixture, n_effective: float, latent_variance: Tensor) -> None:
-        """Take over components that were found in an embedding; the number of components becomes theirs.
+    def initialised_from(
+        self, mixture: CoarsenedMixture, n_effective: float, latent_variance: Tensor
+    ) -> Self:
+        """Make a fitted prior with the components that were found in an embedding.
 
         Precisions are those that maximise the empirical-Bayes objective for the mixture's assignments.
 
@@ -123,49 +138,32 @@ class BayesianMixturePrior(MixturePrior):
             Variance of the posteriors, which the objective sees as well: mean of each component's cells,
             shape ``(K, p)``.
         """
-        self.resize(len(mixture.weights))
+        prior = self.with_components(len(mixture.weights))
         variance = torch.diag_embed(latent_variance.to(mixture.covariance))
         covariance = mixture.covariance + variance
         weights = mixture.weights[:, None, None]
-        if self.wishart_scale == "learned":
+        if prior.wishart_scale == "learned":
             within = mixture.covariance_within + (weights * variance).sum(0)
-            self.wishart_scatter_root.copy_(torch.linalg.cholesky(within))
-        root = self.wishart_scatter_root.to(covariance)
+            prior.wishart_scatter_root.copy_(torch.linalg.cholesky(within))
+        root = prior.wishart_scatter_root.to(covariance)
         counts = n_effective * weights
         covariance = (root @ root.mT + counts * covariance) / (counts + 1.0)
-        self.pi_logits.copy_(mixture.weights.log())
-        self.precision_cholesky.assign(torch.linalg.cholesky(torch.cholesky_inverse(
-            torch.linalg.cholesky(covariance)
-        )))  # fmt: skip
-        self.is_started = self.has_found_components = True
-        self.n_effective = n_effective
-
-    @torch.no_grad()
-    def resize(self, n_components: int) -> None:
-        """Change the number of components; what they were is forgotten."""
-        self.n_components = n_components
-        root = self._round_scatter_root(n_components, self.n_latent)
-        self.wishart_scatter_root = root.to(self.wishart_scatter_root)
-        self.pi_logits.data = self.pi_logits.new_zeros(n_components)
-        self.precision_cholesky.resize(n_components)
+        prior.pi_logits.copy_(mixture.weights.log())
+        precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+        prior.precision_cholesky.assign(torch.linalg.cholesky(precision))
+        prior.inverse_alpha.load_state_dict(self.inverse_alpha.state_dict())
+        prior.state = PriorState.FITTED
+        prior.n_effective = n_effective
+        return prior
 
     def get_extra_state(self) -> Tensor:
-        """Add what :meth:`start_from` was told: that components were found, and what the data count as."""
-        found = torch.tensor([self.has_found_components, self.n_effective or 0.0], dtype=torch.float64)
-        return torch.cat((super().get_extra_state(), found))
+        """Add the number of cells that the data count as, zero where there is none."""
+        return torch.cat((super().get_extra_state(), torch.tensor([self.n_effective or 0.0]).double()))
 
     def set_extra_state(self, state: Tensor) -> None:
         """Restore what :meth:`get_extra_state` saved."""
-        super().set_extra_state(state[:2])
-        self.has_found_components = bool(state[2])
-        self.n_effective = (float(state[3]) or None) if len(state) > 3 else None
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        # training may have changed the number of components that the constructor was told
-        saved = state_dict.get(prefix + "pi_logits")
-        if saved is not None and len(saved) != self.n_components:
-            self.resize(len(saved))
-        super()._load_from_state_dict(state_dict, prefix, *args)
+        super().set_extra_state(state)
+        self.n_effective = float(state[1]) or None
 
     def _round_scatter_root(self, n_components: int, n_latent: int) -> Tensor:
         """Return the root of the inverse of ``c I``, the Wishart's scale matrix."""
@@ -184,7 +182,7 @@ class BayesianMixturePrior(MixturePrior):
     @property
     def _differentiates_responsibilities(self) -> bool:
         if self.responsibilities_in_gradient is None:
-            return not self.has_found_components
+            return self.n_effective is None
         return self.responsibilities_in_gradient
 
     @in_full_precision
@@ -203,7 +201,7 @@ class BayesianMixturePrior(MixturePrior):
     def weighed_against(self, minibatch_size: int) -> float:
         """Tell how many cells the hyper-priors are weighed against by default.
 
-        What :meth:`start_from` was told; without a start one minibatch as in the paper, which weighs them N/M
+        What :meth:`initialised_from` was told; else one minibatch as in the paper, which weighs them N/M
         times as much as a fit to all data would.
 
         Parameters

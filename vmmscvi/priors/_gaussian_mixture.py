@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -24,16 +26,13 @@ class GaussianMixturePrior(BayesianMixturePrior):
         self.loc = nn.Parameter(torch.randn(self.n_components, self.n_latent))
 
     @torch.no_grad()
-    def start_from(self, mixture: CoarsenedMixture, n_effective: float, latent_variance: Tensor) -> None:
-        """Take over components; see :meth:`BayesianMixturePrior.start_from`."""
-        super().start_from(mixture, n_effective, latent_variance)
-        self.loc.copy_(mixture.loc)
-
-    @torch.no_grad()
-    def resize(self, n_components: int) -> None:
-        """Change the number of components; what they were is forgotten."""
-        super().resize(n_components)
-        self.loc.data = self.loc.new_zeros(n_components, self.n_latent)
+    def initialised_from(
+        self, mixture: CoarsenedMixture, n_effective: float, latent_variance: Tensor
+    ) -> Self:
+        """Make a fitted prior; see :meth:`BayesianMixturePrior.initialised_from`."""
+        prior = super().initialised_from(mixture, n_effective, latent_variance)
+        prior.loc.copy_(mixture.loc)
+        return prior
 
     def _centers(self, centers: Centers | None) -> Centers:
         return Centers(self.loc, None) if centers is None else centers
@@ -42,12 +41,11 @@ class GaussianMixturePrior(BayesianMixturePrior):
 class VampPriorMixture(BayesianMixturePrior):
     r"""The VampPrior Mixture Model: the centre of a cluster is the encoder's posterior at a pseudo-input.
 
-    A pseudo-input is one observation in the paper, and as uncertain as that the centre is: the covariance
-    :math:`S_j` is counted into the width of the component, which is wider for it than the cluster. After
-    :meth:`start_from` a pseudo-input is the mean of a cluster's observations, :math:`n_j` of those that the
-    data count as, and the mean of so many positions has the covariance :math:`S_j / n_j`. With the whole
-    :math:`S_j` the networks follow the wide components, posteriors grow from epoch to epoch, and small
-    differences between clusters drown in them.
+    In the paper a pseudo-input is one observation, and its centre is as uncertain as that observation: the
+    component is wider than its cluster by the covariance :math:`S_j`. After :meth:`initialised_from` a
+    pseudo-input is the mean of a cluster's observations. The mean of :math:`n_j` positions has the covariance
+    :math:`S_j / n_j`. With the whole :math:`S_j` the networks follow the wide components, posteriors grow
+    from epoch to epoch, and small differences between clusters drown in them.
 
     Parameters
     ----------
@@ -71,17 +69,11 @@ class VampPriorMixture(BayesianMixturePrior):
 
         Returns
         -------
-        Centres with the encoder's covariances :math:`S_j`, after :meth:`start_from` with :math:`S_j / n_j`,
-        where :math:`n_j = \max(1, n_{effective}\, \pi_j)`.
+        Centres with the encoder's covariances :math:`S_j`; after :meth:`initialised_from` with
+        :math:`S_j / n_j`, where :math:`n_j = \max(1, n_{effective}\, \pi_j)`.
         """
         loc, scale = super().centers_from(q_centers)
         if self.n_effective is None or scale is None:
             return Centers(loc, scale)
         counts = (self.n_effective * self.weights.detach()).clamp_min(1.0)
         return Centers(loc, scale * counts.rsqrt().view(-1, *[1] * (scale.dim() - 1)))
-
-    @torch.no_grad()
-    def resize(self, n_components: int) -> None:
-        """Change the number of components; what they were is forgotten."""
-        super().resize(n_components)
-        self._register_center_cache()

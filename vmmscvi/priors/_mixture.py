@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -34,6 +34,18 @@ class MixturePrior(Prior):
         if n_components < 1:
             raise ValueError(f"`n_components` must be a positive integer, found {n_components}.")
         self.n_components = n_components
+
+    def with_components(self, n_components: int) -> Self:
+        """Make an unfitted prior of the same kind with another number of components.
+
+        Override where the constructor takes more than ``n_components`` and ``n_latent``.
+
+        Parameters
+        ----------
+        n_components
+            Number ``K`` of components.
+        """
+        return type(self)(n_components, self.n_latent)
 
     @abstractmethod
     def component_log_prob(

@@ -53,13 +53,6 @@ class PrecisionCholesky(nn.Module):
         return self.unconstrained.tril(diagonal=-1) + torch.diag_embed(diagonal)
 
     @torch.no_grad()
-    def resize(self, n_components: int) -> None:
-        """Change the number of matrices; all become the identity."""
-        p = self.unconstrained.shape[-1]
-        self.unconstrained.data = self.unconstrained.new_empty(n_components, p, p)
-        self.assign(torch.eye(p, dtype=self.unconstrained.dtype).expand(n_components, -1, -1))
-
-    @torch.no_grad()
     def assign(self, cholesky: Tensor) -> None:
         """Set the parameter so that :meth:`forward` returns ``cholesky``, shape ``(K, p, p)``."""
         diagonal = inverse_softplus(cholesky.diagonal(dim1=-2, dim2=-1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 import torch
 from lightning.pytorch.accelerators import Accelerator, MPSAccelerator
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
-from scvi.train._callbacks import LoudEarlyStopping
-from scvi.train._config import merge_kwargs
+
+from vmmscvi._upstream import LoudEarlyStopping, merge_kwargs
 
 ARGUMENTS_OF_TRAIN = ("max_epochs", "accelerator", "devices", "early_stopping", "early_stopping_patience")
 """What ``train`` passes to the Trainer itself: explicit arguments win over a ``trainer_config``."""
@@ -21,6 +22,30 @@ CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")
 """Arguments of the Trainer that the training plan takes over."""
 PRECISIONS = ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
 FIND_UNUSED = "find_unused_parameters"
+
+
+def whole_number(name: str, value: Any, smallest: int = 1) -> int:
+    """Read a whole number: an integer of any kind, or a float without a fraction.
+
+    Parameters
+    ----------
+    name
+        Name of the argument, for the message.
+    value
+        What was given.
+    smallest
+        The smallest number that is allowed.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or smaller.
+    """
+    is_number = isinstance(value, int | np.integer | float | np.floating) and not isinstance(value, bool)
+    if not is_number or value != value or math.isinf(value) or int(value) != value or value < smallest:
+        least = "a positive integer" if smallest == 1 else f"an integer of at least {smallest}"
+        raise ValueError(f"`{name}` must be {least}, found {value!r}.")
+    return int(value)
 
 
 def merge_trainer_config(trainer_config: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -144,8 +169,7 @@ def check_trainer_arguments(
     FileNotFoundError
         If there is no checkpoint at ``ckpt_path``.
     """
-    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be a positive integer, found {batch_size!r}.")
+    whole_number("batch_size", batch_size)
     n_accumulated = trainer_kwargs.get("accumulate_grad_batches") or 1
     if n_accumulated != 1:
         raise ValueError(

@@ -1,10 +1,10 @@
-"""The two optimizers: the networks' and the prior's, their gradients, schedules and states."""
+"""The optimizers of networks and prior: their gradients, schedules and states."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,22 +12,39 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from vmmscvi.train._epoch_logging import LogsOncePerEpoch
 
+if TYPE_CHECKING:
+    from vmmscvi.train._protocol import PriorModule
+
 SUBNORMAL = 1e-30
 """Optimizer state below this is set to zero once an epoch: subnormal numbers make a CPU many times slower."""
 
 
-class TwoOptimizers(LogsOncePerEpoch):
-    """Creates and tends an optimizer for the networks and, where there is a prior to fit, one for the prior.
+class PriorOptimizerMixin(LogsOncePerEpoch):
+    """For a training plan of scvi-tools: an optimizer for the networks, others that the plan has, and the prior's.
 
-    Parameters
-    ----------
-    *args, **kwargs
-        Arguments of :class:`scvi.train.TrainingPlan`.
+    The prior's comes last. It exists from the moment that the prior is fitted on.
     """
 
     prior_lr_ratio: float
     gradient_clip_val: float | None
     gradient_clip_algorithm: Literal["norm", "value"]
+    fits_prior: bool = False
+    """Whether there is an optimizer of the prior."""
+
+    if TYPE_CHECKING:  # inherited from scvi-tools' plans
+        module: PriorModule
+        lr: float
+        eps: float
+        weight_decay: float
+        reduce_lr_on_plateau: bool
+        lr_patience: int
+        lr_factor: float
+        lr_threshold: float
+        lr_min: float
+        lr_scheduler_metric: str
+
+        def get_optimizer_creator(self) -> Any: ...
+        def lr_schedulers(self) -> Any: ...
 
     @property
     def _fused(self) -> bool:
@@ -41,32 +58,47 @@ class TwoOptimizers(LogsOncePerEpoch):
             params, lr=self.lr, eps=self.eps, weight_decay=self.weight_decay, fused=self._fused
         )
 
+    def other_optimizers(self) -> list[torch.optim.Optimizer]:
+        """Optimizers of what a plan trains beside networks and prior."""
+        return []
+
     def configure_optimizers(self) -> Any:
-        """Create the networks' optimizer and, where there is a prior to fit, the prior's."""
-        prior_parameters = self.module.prior_parameters()
-        is_prior = {id(p) for p in prior_parameters}
-        networks = [p for p in self.module.parameters() if p.requires_grad and id(p) not in is_prior]
-        optimizers = [self.get_optimizer_creator()(networks)]
-        if prior_parameters:
-            optimizers.append(
-                torch.optim.Adam(
-                    prior_parameters, lr=self.lr * self.prior_lr_ratio, eps=self.eps, fused=self._fused
-                )
-            )
+        """Create the networks' optimizer, others, and the prior's where there is a prior to fit."""
+        is_prior = {id(p) for p in self.module.prior_parameters()}
+        every: Iterable[nn.Parameter] = self.module.parameters()  # type: ignore[attr-defined]
+        networks = self.get_optimizer_creator()(
+            [p for p in every if p.requires_grad and id(p) not in is_prior]
+        )
+        optimizers = [networks, *self.other_optimizers()]
+        self.fits_prior = bool(is_prior) and self.module.latent_prior.is_fitted
+        if self.fits_prior:
+            optimizers.append(self._prior_optimizer())
         if not self.reduce_lr_on_plateau:
             return optimizers
-        schedulers = [
-            ReduceLROnPlateau(
-                optimizer,
-                patience=self.lr_patience,
-                factor=self.lr_factor,
-                threshold=self.lr_threshold,
-                min_lr=self.lr_min,
-                threshold_mode="abs",
-            )
-            for optimizer in optimizers
-        ]
-        return optimizers, schedulers
+        scheduler = ReduceLROnPlateau(
+            networks,
+            patience=self.lr_patience,
+            factor=self.lr_factor,
+            threshold=self.lr_threshold,
+            min_lr=self.lr_min,
+            threshold_mode="abs",
+        )
+        return optimizers, [scheduler]
+
+    def prior_was_installed(self) -> None:
+        """Optimise a prior that is new from now on."""
+        parameters = self.module.prior_parameters()
+        if not parameters:
+            return
+        kept = self.trainer.optimizers[:-1] if self.fits_prior else self.trainer.optimizers
+        self.trainer.strategy.optimizers = [*kept, self._prior_optimizer()]
+        self.fits_prior = True
+        self._prior_follows_schedule()
+
+    def _prior_optimizer(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            self.module.prior_parameters(), lr=self.lr * self.prior_lr_ratio, eps=self.eps, fused=self._fused
+        )
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient, here and not before: mixed precision has unscaled it by now."""
@@ -78,12 +110,18 @@ class TwoOptimizers(LogsOncePerEpoch):
         clip(parameters_of(optimizer), self.gradient_clip_val)
 
     def step_schedulers(self) -> None:
-        """Step the schedules of learning rates, which Lightning does not under manual optimisation."""
+        """Step the schedule of the learning rate, which Lightning does not under manual optimisation."""
         if not self.reduce_lr_on_plateau or self.trainer.sanity_checking:
             return
-        schedulers = self.lr_schedulers()
-        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.step(self.trainer.callback_metrics[self.lr_scheduler_metric])
+        self.lr_schedulers().step(self.trainer.callback_metrics[self.lr_scheduler_metric])
+        self._prior_follows_schedule()
+
+    def _prior_follows_schedule(self) -> None:
+        """Keep the ratio of the two learning rates."""
+        if self.fits_prior:
+            networks, prior = self.trainer.optimizers[0], self.trainer.optimizers[-1]
+            for group in prior.param_groups:
+                group["lr"] = networks.param_groups[0]["lr"] * self.prior_lr_ratio
 
 
 def parameters_of(*optimizers: torch.optim.Optimizer) -> list[nn.Parameter]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer, do_nothing_closure
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from scvi.train import TrainingPlan
 from torch import Tensor
 
+from vmmscvi._upstream import do_nothing_closure
 from vmmscvi.train._distributed import (
     average_gradients,
     is_distributed,
@@ -17,25 +19,22 @@ from vmmscvi.train._distributed import (
     union,
 )
 from vmmscvi.train._finite import non_finite_explained, require_finite
-from vmmscvi.train._optimizers import TwoOptimizers, flush_subnormals, held, parameters_of
+from vmmscvi.train._optimizers import PriorOptimizerMixin, flush_subnormals, held, parameters_of
 from vmmscvi.train._resume import STATE, restore_progress, restore_split, training_state
 
-if TYPE_CHECKING:
-    from scvi.module.base import BaseModuleClass
 
-
-class EmpiricalBayesTrainingPlan(TwoOptimizers):
-    """Alternates the two steps of the VampPrior Mixture Model on every minibatch.
+class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
+    """For a training plan of scvi-tools: alternates the two steps of the VampPrior Mixture Model on every minibatch.
 
     1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is
        held.
     2. *Empirical-Bayes step*: the prior's parameters follow the gradient of its own objective; networks are
        held.
 
-    The plan knows of the module only ``prior_parameters()``, ``cache_centers()``, ``prior.alpha``,
-    ``prior.is_started`` and ``empirical_bayes_loss(tensors, hyperprior_n_obs, inference_outputs)``.
-    Where there are no prior parameters to fit (N(0, I), a VampPrior, a frozen prior), and as long as the
-    networks warm up for a prior that has not started, the second step is skipped.
+    Of the module the plan knows what :class:`~vmmscvi.train.PriorModule` says. Where there are no prior
+    parameters to fit (N(0, I), a VampPrior, a frozen prior), and while the networks warm up for a prior that
+    is not initialised, the second step is skipped. What another plan adds, as an adversary, it adds in
+    :meth:`extra_loss` and :meth:`after_variational_step`.
 
     ``global_step`` counts minibatches, as in every other scvi-tools plan, so that warm-up by steps,
     ``max_steps`` and loggers mean what they say.
@@ -80,7 +79,7 @@ class EmpiricalBayesTrainingPlan(TwoOptimizers):
 
     def __init__(
         self,
-        module: BaseModuleClass,
+        module: Any,
         *,
         lr: float = 1e-3,
         prior_lr_ratio: float = 5.0,
@@ -120,7 +119,6 @@ class EmpiricalBayesTrainingPlan(TwoOptimizers):
         self.prior_lr_ratio = prior_lr_ratio
         self.hyperprior_n_obs = hyperprior_n_obs
         self.reuse_encoding = reuse_encoding
-        self._encoded: dict[str, Any] | None = None
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
         self.automatic_optimization = False
@@ -128,43 +126,61 @@ class EmpiricalBayesTrainingPlan(TwoOptimizers):
         self._n_obs_step: int | None = None
         self._resumed_from: dict[str, Any] | None = None
 
+    # -- what another plan adds ------------------------------------------------------------------------------
+
+    def extra_loss(self, batch: dict[str, Tensor], outputs: dict[str, Any]) -> Tensor | None:
+        """Return what is added to the networks' loss, computed from what ``inference`` returned."""
+        return None
+
+    def after_variational_step(
+        self, batch: dict[str, Tensor], outputs: dict[str, Any], optimizers: list[LightningOptimizer]
+    ) -> None:
+        """Train what :meth:`other_optimizers` optimise; they are given."""
+
     # -- the two steps ---------------------------------------------------------------------------------------
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """One variational step and one empirical-Bayes step; returns the negative ELBO of the minibatch."""
-        optimizers = self.optimizers()
-        optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
-        loss = self._variational_step(batch, optimizers[0])
-        if len(optimizers) > 1 and self.module.prior.is_started:
-            self._empirical_bayes_step(batch, optimizers[1])
+        found: Any = self.optimizers()
+        networks, *others = found if isinstance(found, list) else [found]
+        prior = others.pop() if self.fits_prior else None
+        for optimizer in (*others, prior):
+            if optimizer is not None:
+                # `global_step` counts the steps of optimizers that report to the training loop
+                optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
+        loss, outputs = self._variational_step(batch, networks)
+        self.after_variational_step(batch, outputs, others)
+        if prior is not None:
+            self._empirical_bayes_step(batch, prior, outputs if self.reuse_encoding else None)
         self.log_epoch_if_last("train", batch_idx)
         return loss
 
-    def _variational_step(self, batch: dict[str, Tensor], optimizer: LightningOptimizer) -> Tensor:
+    def _variational_step(
+        self, batch: dict[str, Tensor], optimizer: LightningOptimizer
+    ) -> tuple[Tensor, dict[str, Any]]:
         if "kl_weight" in self.loss_kwargs:
             self.loss_kwargs.update({"kl_weight": self.kl_weight})
             if self.loggers_listen:
                 self.log("kl_weight", self.loss_kwargs["kl_weight"], on_step=True, on_epoch=False)
         with held(parameters_of(*self.trainer.optimizers[1:])):
             with non_finite_explained(self.module, self.current_epoch):
-                encoded, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
+                outputs, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
+                extra = self.extra_loss(batch, outputs)
             require_finite(loss_output, self.module, self.current_epoch)
-            self._step(optimizer, loss_output.loss)
-        self._encoded = encoded if self.reuse_encoding else None
+            self._step(optimizer, loss_output.loss if extra is None else loss_output.loss + extra)
         self._n_obs_step = loss_output.n_obs_minibatch * self.trainer.world_size
         self.log_losses(loss_output, "train")
         loss: Tensor = loss_output.loss.detach()
-        return loss
+        return loss, outputs
 
-    def _empirical_bayes_step(self, batch: dict[str, Tensor], optimizer: LightningOptimizer) -> None:
-        # `global_step` counts the steps of optimizers that report to the training loop: this one does not.
-        optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
-        with held(parameters_of(self.trainer.optimizers[0])):
+    def _empirical_bayes_step(
+        self, batch: dict[str, Tensor], optimizer: LightningOptimizer, outputs: dict[str, Any] | None
+    ) -> None:
+        with held(parameters_of(*self.trainer.optimizers[:-1])):
             with non_finite_explained(self.module, self.current_epoch):
-                encoded, self._encoded = self._encoded, None
                 # hyper-priors are weighed against the minibatch of all processes together
-                n_obs = self.hyperprior_n_obs or self.module.prior.weighed_against(self._n_obs_step)
-                prior_loss, assigned = self.module.empirical_bayes_loss(batch, n_obs, encoded)
+                n_obs = self.hyperprior_n_obs or self.module.latent_prior.weighed_against(self._n_obs_step)
+                prior_loss, assigned = self.module.empirical_bayes_loss(batch, n_obs, outputs)
             require_finite(prior_loss, self.module, self.current_epoch)
             self._step(optimizer, prior_loss.loss, averages_gradients=False)
         self._utilized.update(assigned.unique().tolist())
@@ -205,7 +221,7 @@ class EmpiricalBayesTrainingPlan(TwoOptimizers):
     def setup(self, stage: str) -> None:
         """Prepare for several processes."""
         if self.trainer.world_size > 1:
-            leave_prior_to_plan(self, self.module.prior, self.module.prior_parameters())
+            leave_prior_to_plan(self, self.module.latent_prior, self.module.prior_parameters())
 
     def on_fit_start(self) -> None:
         """Let all processes start from the same; restore random states, history and early stopping."""
@@ -231,7 +247,7 @@ class EmpiricalBayesTrainingPlan(TwoOptimizers):
         utilized = union(self._utilized)
         if utilized:
             self.log("n_utilized_clusters", float(len(utilized)), prog_bar=True)
-            self.log("alpha", self.module.prior.alpha.detach())
+            self.log("alpha", self.module.latent_prior.alpha.detach())
         if "validation" not in self.lr_scheduler_metric:
             self.step_schedulers()
         for optimizer in self.trainer.optimizers:
@@ -257,3 +273,7 @@ class EmpiricalBayesTrainingPlan(TwoOptimizers):
             self.log("val_elbo", metrics["elbo_validation"], prog_bar=True, logger=False)
         if "validation" in self.lr_scheduler_metric:
             self.step_schedulers()
+
+
+class EmpiricalBayesTrainingPlan(EmpiricalBayesPlanMixin, TrainingPlan):
+    """:class:`scvi.train.TrainingPlan` with the two steps of :class:`EmpiricalBayesPlanMixin`."""

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 from scvi import settings
-from scvi.train._callbacks import LoudEarlyStopping
-from scvi.train._logger import SimpleLogger
+
+from vmmscvi._upstream import LoudEarlyStopping, SimpleLogger
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl

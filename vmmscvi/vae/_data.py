@@ -42,16 +42,29 @@ class ArrayDataModule(LightningDataModule):
         Which rows are for training and for validation.
     batch_size
         Rows in a minibatch.
+    seed
+        Seed of samples of training rows.
     """
 
     def __init__(
-        self, x: Tensor, train_indices: Indices, validation_indices: Indices, batch_size: int
+        self,
+        x: Tensor,
+        train_indices: Indices,
+        validation_indices: Indices,
+        batch_size: int,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.x = x
         self.train_indices = train_indices
         self.validation_indices = validation_indices
         self.batch_size = batch_size
+        self.seed = seed
+
+    def sample_dataloader(self, n_rows: int) -> list[dict[str, Tensor]]:
+        """Minibatches of different training rows, ``n_rows`` of them or all."""
+        rows = self.x[draw_rows(self.train_indices, n_rows, self.seed)]
+        return [{X_KEY: chunk} for chunk in in_chunks(rows)]
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Minibatches of training rows, in a new order in every epoch."""
@@ -94,3 +107,10 @@ def split_rows(n_rows: int, validation_fraction: float, seed: int) -> tuple[Indi
     order = np.random.default_rng(seed).permutation(n_rows)
     n_validation = int(np.ceil(validation_fraction * n_rows))
     return np.sort(order[n_validation:]), np.sort(order[:n_validation])
+
+
+def draw_rows(indices: Indices, n_rows: int, seed: int) -> Indices:
+    """Draw ``n_rows`` different ones of the rows, or take all where there are no more."""
+    if len(indices) <= n_rows:
+        return indices
+    return np.random.default_rng(seed).choice(indices, n_rows, replace=False)

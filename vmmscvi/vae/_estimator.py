@@ -106,7 +106,7 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
         self._check_values(array)
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED))
         train, validation = split_rows(len(array), self.validation_fraction, seed)
-        data = ArrayDataModule(torch.from_numpy(array), train, validation, self.batch_size)
+        data = ArrayDataModule(torch.from_numpy(array), train, validation, self.batch_size, seed)
         with seeded(seed):  # networks come first: the same weights whatever the prior
             self.module_ = self._build_module(array[train])
             callbacks, options = self._prepare(data, seed)

@@ -19,8 +19,8 @@ from torch import Tensor
 from vmmscvi.priors import MixturePrior, Prior
 from vmmscvi.vae._checks import require_integer
 from vmmscvi.vae._data import in_chunks
+from vmmscvi.vae._embedding import embed_rows
 from vmmscvi.vae._module import ArrayVAE
-from vmmscvi.vae._start import embed_rows
 
 Floats = NDArray[np.float32]
 LARGEST_SEED = 2**31 - 1
@@ -29,7 +29,7 @@ LARGEST_SEED = 2**31 - 1
 def _has_components(estimator: Any) -> bool:
     """Whether predictions make sense; scikit-learn hides methods for which this is not so."""
     if hasattr(estimator, "module_"):
-        return isinstance(estimator.module_.prior, MixturePrior)
+        return isinstance(estimator.module_.latent_prior, MixturePrior)
     prior = getattr(estimator, "prior", None)
     return prior != "standard_normal" and (not isinstance(prior, Prior) or isinstance(prior, MixturePrior))
 
@@ -69,7 +69,7 @@ class FittedArrayVAE(ABC):
     def predict_proba(self, X: ArrayLike) -> Floats:
         """Probability of every component at the posterior means: responsibilities, shape ``(n, K)``."""
         z = torch.from_numpy(self.transform(X))
-        prior = cast("MixturePrior", self.module_.prior)
+        prior = cast("MixturePrior", self.module_.latent_prior)
         chunks = [prior.responsibilities(rows) for rows in in_chunks(z)]
         return torch.cat(chunks).numpy()
 
@@ -89,7 +89,7 @@ class FittedArrayVAE(ABC):
     def cluster_weights(self) -> Floats:
         """Mixing weights of the components, shape ``(K,)``."""
         check_is_fitted(self)
-        return cast("MixturePrior", self.module_.prior).weights.detach().numpy()
+        return cast("MixturePrior", self.module_.latent_prior).weights.detach().numpy()
 
     @torch.no_grad()
     def sample(
@@ -115,7 +115,7 @@ class FittedArrayVAE(ABC):
         check_is_fitted(self)
         require_integer("n_samples", n_samples)
         generator = self._generator()
-        prior = self.module_.prior
+        prior = self.module_.latent_prior
         if not isinstance(prior, MixturePrior):
             if component is not None:
                 raise ValueError(f"`component` must be None: a {type(prior).__name__} has no components.")

@@ -6,24 +6,24 @@ import math
 from typing import Any
 
 import torch
-from scvi.module._constants import MODULE_KEYS
 from scvi.module.base import LossOutput
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal, Normal
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from vmmscvi.module._prior_owner import PriorOwner, evaluation_mode
-from vmmscvi.priors import Centers, Prior
+from vmmscvi._upstream import MODULE_KEYS
+from vmmscvi.module import EncoderLayout, PriorModuleMixin
+from vmmscvi.module._evaluation_mode import evaluation_mode
+from vmmscvi.priors import Centers, Prior, PriorState
 from vmmscvi.vae._likelihoods import Likelihood
 from vmmscvi.vae._networks import Covariance, GaussianHead
-from vmmscvi.vae._pseudo_inputs import ArrayPseudoInputs
 
 X_KEY = "X"
 """Where a minibatch has its observations."""
 
 
-class ArrayVAE(PriorOwner, nn.Module):
+class ArrayVAE(PriorModuleMixin, nn.Module):
     """What :class:`vmmscvi.train.EmpiricalBayesTrainingPlan` trains for :class:`vmmscvi.vae.VAE`.
 
     Parameters
@@ -47,7 +47,7 @@ class ArrayVAE(PriorOwner, nn.Module):
         "as [-1, 1]."
     )
 
-    pseudo_inputs: ArrayPseudoInputs | None
+    keeps_inputs_positive = False
 
     def __init__(
         self,
@@ -64,12 +64,9 @@ class ArrayVAE(PriorOwner, nn.Module):
         self.z_encoder = nn.Sequential(encoder, GaussianHead(n_hidden, prior.n_latent, covariance))
         self.decoder = decoder
         self.likelihood = likelihood
-        self.prior = prior
-        self.pseudo_inputs = (
-            ArrayPseudoInputs(prior.n_components, n_features)  # type: ignore[arg-type]
-            if prior.uses_pseudo_inputs
-            else None
-        )
+        self.n_latent = prior.n_latent
+        self.n_features = n_features
+        self.own_prior(prior)
         self.trains_autoencoder = False
         """While this is set, means are decoded, and nothing is said of the prior."""
         self.rows_are_independent = not any(
@@ -83,12 +80,9 @@ class ArrayVAE(PriorOwner, nn.Module):
         qz: Distribution = self.z_encoder(x)
         return qz
 
-    def encode_pseudo_inputs(self) -> Distribution:
-        """Encode the pseudo-inputs in evaluation mode: the distribution of the centres, one for each."""
-        if self.pseudo_inputs is None:
-            raise ValueError(f"A {type(self.prior).__name__} has no pseudo-inputs.")
-        with evaluation_mode(self.z_encoder):
-            return self.encode(self.pseudo_inputs())
+    def encoder_layouts(self) -> dict[str, EncoderLayout]:
+        """Return the number of features, by encoder."""
+        return {"z_encoder": EncoderLayout(self.n_features)}
 
     def encode_for_prior(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
         """Encode a minibatch in evaluation mode: posteriors and a sample of each."""
@@ -100,11 +94,13 @@ class ArrayVAE(PriorOwner, nn.Module):
         """Posteriors of a minibatch and the centres, in one pass where rows do not depend on each other."""
         if self.trains_autoencoder:
             return self.encode(x), None
-        centers_are_known = not self.prior.is_started or self.prior.is_frozen
+        prior = self.latent_prior
+        centers_are_known = prior.state in (PriorState.WARMING_UP, PriorState.FROZEN)
         if self.pseudo_inputs is None or centers_are_known or not self.rows_are_independent:
             return self.encode(x), self.centers()
-        both = self.encode(torch.cat((x, self.pseudo_inputs())))
-        return _rows(both, slice(0, len(x))), self.prior.centers_from(_rows(both, slice(len(x), None)))
+        (pseudo_inputs,) = self.pseudo_inputs["z_encoder"]()
+        both = self.encode(torch.cat((x, pseudo_inputs)))
+        return _rows(both, slice(0, len(x))), prior.centers_from(_rows(both, slice(len(x), None)))
 
     # -- training --------------------------------------------------------------------------------------------
 
@@ -184,7 +180,7 @@ class ArrayVAE(PriorOwner, nn.Module):
         for draw in noise:
             z = posterior_sample(qz, draw)
             conditionals.append(self.likelihood.log_prob(x, self.decoder(z)))
-            log_weights.append(conditionals[-1] + self.prior.log_prob(z) - posterior_log_prob(qz, z))
+            log_weights.append(conditionals[-1] + self.latent_prior.log_prob(z) - posterior_log_prob(qz, z))
         log_n, conditional = math.log(len(noise)), torch.stack(conditionals)
         return (
             torch.logsumexp(torch.stack(log_weights), dim=0) - log_n,

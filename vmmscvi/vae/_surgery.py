@@ -118,7 +118,7 @@ def surgery_of_module(
         As in :func:`elbo_surgery`.
     """
     generator = torch.Generator(device=x.device).manual_seed(seed)
-    p = module.prior.n_latent
+    p = module.latent_prior.n_latent
 
     def noise(*shape: int) -> Tensor:
         return torch.randn(*shape, p, generator=generator, device=x.device)
@@ -133,7 +133,7 @@ def surgery_of_module(
         z = posterior_sample(qz, noise(len(x)))
         log_posterior.append(-entropy(qz).mean())  # the expectation under q(z|x), exactly
         log_marginal.append(aggregate_log_prob(z, qz).mean())
-        log_prior.append(module.prior.log_prob(z).mean())
+        log_prior.append(module.latent_prior.log_prob(z).mean())
     posterior, marginal, prior = (float(sum(t) / len(t)) for t in (log_posterior, log_marginal, log_prior))
     return ElboSurgery(
         log_p_x_given_x=float(log_p_x_given_x),

@@ -12,14 +12,15 @@ from numpy.random import RandomState
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
-from vmmscvi.train._start import LARGEST_SAMPLE
-from vmmscvi.vae._data import ArrayDataModule
+from vmmscvi.starts import InitialisePrior
+from vmmscvi.starts._sample import LARGEST_SAMPLE
+from vmmscvi.vae._data import ArrayDataModule, draw_rows
+from vmmscvi.vae._embedding import embed_rows
 from vmmscvi.vae._estimator import ArrayEstimator
 from vmmscvi.vae._fitting import TrainingOptions
 from vmmscvi.vae._joint_mixture import JointGaussianMixture
 from vmmscvi.vae._likelihoods import LikelihoodName
 from vmmscvi.vae._networks import Architecture, Covariance, GaussianHead
-from vmmscvi.vae._start import draw_rows, embed_rows
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -148,7 +149,7 @@ monitor_mode, callbacks, accelerator, devices, random_state, verbose
             verbose=self.verbose,
             n_warmup_epochs=self.n_pretrain_epochs,
         )
-        return [PretrainAutoencoder(self.n_pretrain_epochs, seed)], options
+        return [InitialisePrior(None), PretrainAutoencoder(self.n_pretrain_epochs, seed)], options
 
 
 class PretrainAutoencoder(Callback):
@@ -184,7 +185,7 @@ class PretrainAutoencoder(Callback):
     def _initialize_mixture(self, trainer: pl.Trainer, module: ArrayVAE) -> None:
         data = cast("ArrayDataModule", trainer.datamodule)  # type: ignore[attr-defined]
         rows = data.x[draw_rows(data.train_indices, LARGEST_SAMPLE, self.seed)]
-        prior = cast("JointGaussianMixture", module.prior)
+        prior = cast("JointGaussianMixture", module.latent_prior)
         z = embed_rows(module, rows).z
         mixture = GaussianMixture(
             prior.n_components, n_init=N_INITIALIZATIONS, reg_covar=REGULARIZATION, random_state=self.seed

@@ -9,16 +9,23 @@ from lightning.pytorch.callbacks import Callback
 from numpy.random import RandomState
 from torch import nn
 
-from vmmscvi.module import PriorName, build_prior
-from vmmscvi.priors import BayesianMixturePrior, Inference, MixturePrior, Prior, WishartScale
-from vmmscvi.train._start import check_start, default_n_warmup_epochs
+from vmmscvi.model._pace import Warmup
+from vmmscvi.priors import (
+    BayesianMixturePrior,
+    Inference,
+    MixturePrior,
+    Prior,
+    PriorConfig,
+    PriorName,
+    WishartScale,
+)
+from vmmscvi.starts import FromCells, FromEmbedding, InitialisePrior
 from vmmscvi.vae._checks import require_positive
 from vmmscvi.vae._data import ArrayDataModule
 from vmmscvi.vae._estimator import ArrayEstimator
 from vmmscvi.vae._fitting import TrainingOptions
 from vmmscvi.vae._likelihoods import LikelihoodName
 from vmmscvi.vae._networks import Architecture, Covariance
-from vmmscvi.vae._start import StartFromEmbeddedRows, draw_rows
 
 ArrayStart = Literal["cells", "embedding"]
 
@@ -190,7 +197,7 @@ class VAE(ArrayEstimator):
             require_positive("prior_lr_ratio", self.prior_lr_ratio)
         if self.start not in get_args(ArrayStart):
             raise ValueError(f"`start` must be one of {get_args(ArrayStart)}, found {self.start!r}.")
-        check_start(self.start, self.n_effective, self.n_warmup_epochs, self.max_epochs)
+        self._check_start()
         if isinstance(self.prior, Prior) and self.prior.n_latent != self.n_latent:
             raise ValueError(
                 f"`n_latent` must be that of `prior`, {self.prior.n_latent}, found {self.n_latent}."
@@ -199,21 +206,38 @@ class VAE(ArrayEstimator):
     def _build_prior(self) -> Prior:
         if isinstance(self.prior, Prior):
             return deepcopy(self.prior)
-        return build_prior(
+        return PriorConfig(
             self.prior,
             self.n_components,
-            self.n_latent,
             self.inference,
             self.responsibilities_in_gradient,
             self._default(self.wishart_scale, "wishart_scale"),
-        )
+        ).build(self.n_latent)
+
+    def _check_start(self) -> None:
+        given = {"n_effective": self.n_effective, "n_warmup_epochs": self.n_warmup_epochs}
+        useless = [name for name, value in given.items() if value is not None]
+        if self.start == "cells" and useless:
+            raise ValueError(f"{useless} would have no effect: `start` is 'cells'. Leave them out.")
+        if self.n_effective is not None and not self.n_effective > 0:
+            raise ValueError(f"`n_effective` must be positive, found {self.n_effective}.")
+        if self.n_warmup_epochs is not None and not 0 <= self.n_warmup_epochs < self.max_epochs:
+            raise ValueError(
+                "`n_warmup_epochs` must be at least 0 and less than `max_epochs` "
+                f"({self.max_epochs}), found {self.n_warmup_epochs}."
+            )
 
     def _prepare(self, data: ArrayDataModule, seed: int) -> tuple[list[Callback], TrainingOptions]:
-        prior = self.module_.prior
+        prior = self.module_.latent_prior
         from_embedding = self.start == "embedding" and isinstance(prior, BayesianMixturePrior)
-        if not from_embedding:
-            self._draw_pseudo_inputs(data, seed)
-        n_warmup = self._n_warmup_epochs(len(data.train_indices)) if from_embedding else 0
+        n_train = len(data.train_indices)
+        if not from_embedding and prior.uses_pseudo_inputs and isinstance(prior, MixturePrior):
+            if prior.n_components > n_train:
+                raise ValueError(
+                    f"`n_components` must not exceed the number of training rows, {n_train}, found "
+                    f"{prior.n_components}."
+                )
+        n_warmup = self._n_warmup_epochs(n_train) if from_embedding else 0
         reuse = self.reuse_encoding
         options = TrainingOptions(
             max_epochs=self.max_epochs,
@@ -230,8 +254,8 @@ class VAE(ArrayEstimator):
             verbose=self.verbose,
             n_warmup_epochs=n_warmup,
         )
-        starter = StartFromEmbeddedRows(n_warmup, self.n_effective, seed)
-        return [starter] if from_embedding else [], options
+        start = FromEmbedding(self.n_effective, seed) if from_embedding else FromCells()
+        return [InitialisePrior(start, n_warmup)], options
 
     def _default(self, value: Any, name: str) -> Any:
         """Return a parameter, or what goes with the start where it is not given."""
@@ -240,16 +264,5 @@ class VAE(ArrayEstimator):
     def _n_warmup_epochs(self, n_train: int) -> int:
         if self.n_warmup_epochs is not None:
             return self.n_warmup_epochs
-        return default_n_warmup_epochs(n_train, self.batch_size, self.max_epochs)
-
-    def _draw_pseudo_inputs(self, data: ArrayDataModule, seed: int) -> None:
-        """Start pseudo-inputs from different training rows."""
-        prior, pseudo_inputs = self.module_.prior, self.module_.pseudo_inputs
-        if pseudo_inputs is None or not isinstance(prior, MixturePrior):
-            return
-        if prior.n_components > len(data.train_indices):
-            raise ValueError(
-                f"`n_components` must not exceed the number of training rows, {len(data.train_indices)}, "
-                f"found {prior.n_components}."
-            )
-        pseudo_inputs.fill(data.x[draw_rows(data.train_indices, prior.n_components, seed)])
+        warmup = Warmup.default(n_train, self.batch_size, self.max_epochs, smallest_batch=1)
+        return warmup.n_epochs

@@ -101,13 +101,13 @@ class ValidationNMI(Callback):
         """Assign the validation images and compare."""
         from sklearn.metrics import normalized_mutual_info_score
 
-        from vmmscvi.vae._start import embed_rows
+        from vmmscvi.vae._embedding import embed_rows
 
         module: Any = pl_module.module
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         rows = data.validation_indices
         value = 0.0
-        if module.prior.is_started and not module.trains_autoencoder:
+        if module.latent_prior.is_started and not module.trains_autoencoder:
             z = embed_rows(module, data.x[rows]).z.to(next(module.parameters()).device)
             clusters = module.assign(z, module.centers()).cpu().numpy()
             value = float(normalized_mutual_info_score(self.labels[rows], clusters))

@@ -1,0 +1,307 @@
+"""What one call of ``train`` asks for, after defaults, configurations and checks."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from vmmscvi._upstream import merge_kwargs
+from vmmscvi.model._pace import DEFAULT_BATCH_SIZE, LEARNING_RATE, Warmup, default_pace, number_of_epochs
+from vmmscvi.priors import BayesianMixturePrior, Prior
+from vmmscvi.train._arguments import (
+    check_trainer_arguments,
+    early_stopping_asked,
+    merge_trainer_config,
+    n_processes,
+    take_clipping,
+    whole_number,
+)
+
+StartName = Literal["embedding", "cells", "labels"]
+
+
+@dataclass(frozen=True)
+class TrainingDefaults:
+    """What a kind of model trains with unless told otherwise.
+
+    Attributes
+    ----------
+    lr
+        Learning rate of the networks.
+    kl_warmup
+        Share of the warm-up in which the weight of the Kullback-Leibler term rises from 0 to 1.
+    plan
+        Further arguments of the training plan.
+    """
+
+    lr: float = LEARNING_RATE
+    kl_warmup: float = 0.0
+    plan: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingFacts:
+    """What a request depends on, of the model and its data.
+
+    Attributes
+    ----------
+    prior
+        The prior as it is before training.
+    n_obs
+        Number of cells, ``None`` if a data module does not tell.
+    n_train, n_validation
+        Numbers of cells to train on and to validate on; ``None`` if unknown.
+    has_trained_networks
+        Whether the networks come from another model, so that they need no warm-up.
+    has_batch_norm
+        Whether the networks cannot be trained on a single cell.
+    defaults
+        What this kind of model trains with.
+    """
+
+    prior: Prior
+    n_obs: int | None
+    n_train: int | None
+    n_validation: int | None
+    has_trained_networks: bool = False
+    has_batch_norm: bool = True
+    defaults: TrainingDefaults = TrainingDefaults()
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """A training, ready to be run.
+
+    Attributes
+    ----------
+    max_epochs, n_warmup_epochs, batch_size, patience
+        Numbers of epochs, and of cells.
+    start
+        How the prior is initialised; ``None`` if it continues, or has nothing to initialise.
+    n_effective, start_cells, unlabeled_category
+        Arguments of the start.
+    early_stopping
+        Whether to stop early, and to restore the best epoch.
+    plan_kwargs, trainer_kwargs
+        Arguments of the training plan, and further ones of :class:`scvi.train.Trainer`.
+    notes
+        What the user should know before training.
+    """
+
+    max_epochs: int
+    n_warmup_epochs: int
+    batch_size: int
+    start: StartName | None
+    n_effective: float | None
+    start_cells: np.ndarray | None
+    unlabeled_category: str | None
+    early_stopping: bool
+    patience: int
+    plan_kwargs: dict[str, Any]
+    trainer_kwargs: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def resolve(
+        cls,
+        facts: TrainingFacts,
+        *,
+        max_epochs: int | None = None,
+        accelerator: Any = "auto",
+        devices: Any = "auto",
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        lr: float | None = None,
+        prior_lr_ratio: float = 5.0,
+        start: StartName | None = None,
+        n_effective: float | None = None,
+        n_warmup_epochs: int | None = None,
+        start_cells: Sequence[int] | np.ndarray | None = None,
+        unlabeled_category: str | None = None,
+        early_stopping: bool | None = None,
+        early_stopping_patience: int | None = None,
+        plan_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> TrainingRequest:
+        """Fill in defaults and check everything that can be checked before training.
+
+        Parameters
+        ----------
+        facts
+            The model and its data.
+        max_epochs, accelerator, devices, batch_size, lr, prior_lr_ratio, start, n_effective, \
+n_warmup_epochs, start_cells, unlabeled_category, early_stopping, early_stopping_patience, plan_kwargs, kwargs
+            As in :meth:`vmmscvi.SCVI_VMM.train`.
+
+        Raises
+        ------
+        ValueError
+            If an argument is out of range, cannot have an effect, or cannot be had with two optimizers.
+        """
+        trainer_config = kwargs.pop("trainer_config", None)
+        stops, patience = early_stopping_asked(early_stopping, early_stopping_patience, trainer_config)
+        kwargs = merge_trainer_config(trainer_config, kwargs)
+        plan = merge_kwargs(kwargs.pop("plan_config", None), plan_kwargs, name="plan")
+        plan = {**facts.defaults.plan, **take_clipping(kwargs), **plan}
+        batch_size = whole_number("batch_size", batch_size)
+        check_trainer_arguments(kwargs, accelerator, batch_size)
+        max_epochs = number_of_epochs(max_epochs, facts.n_obs)
+        datamodule = kwargs.get("datamodule")
+        n_cells = getattr(datamodule, "batch_size", None) or batch_size
+        if datamodule is None:
+            check_last_minibatch(facts, n_cells, kwargs)
+        n_together = min(n_cells * n_processes(kwargs, accelerator, devices), facts.n_obs or sys.maxsize)
+        pace = default_pace(n_together) if lr is None and "lr" not in plan else 1.0
+
+        chosen = _choose_start(facts, start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)
+        if n_effective is not None and not n_effective > 0:
+            raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
+        default = Warmup.default(facts.n_train or 0, n_together, max_epochs, pace)
+        notes: tuple[str, ...] = ()
+        if chosen not in ("embedding", "labels"):
+            n_warmup = 0
+        elif n_warmup_epochs is not None:
+            n_warmup = whole_number("n_warmup_epochs", n_warmup_epochs, smallest=0)
+        elif facts.has_trained_networks or facts.prior.is_fitted:
+            n_warmup = 0
+        else:
+            n_warmup = default.n_epochs
+            notes = default.notes()
+        if n_warmup >= max_epochs:
+            raise ValueError(
+                f"`n_warmup_epochs` must be at least 0 and less than `max_epochs` ({max_epochs}), "
+                f"found {n_warmup}."
+            )
+        if facts.defaults.kl_warmup and not facts.prior.is_fitted and not facts.has_trained_networks:
+            warmup = n_warmup or (default.n_epochs if chosen is None else 0)
+            if not {"n_epochs_kl_warmup", "n_steps_kl_warmup"} & plan.keys() and warmup:
+                plan["n_epochs_kl_warmup"] = max(1, int(facts.defaults.kl_warmup * warmup))
+        return cls(
+            max_epochs=max_epochs,
+            n_warmup_epochs=n_warmup,
+            batch_size=batch_size,
+            start=chosen,
+            n_effective=n_effective,
+            start_cells=None if start_cells is None else np.asarray(start_cells),
+            unlabeled_category=unlabeled_category,
+            early_stopping=facts.n_validation != 0 if stops is None else stops,
+            patience=patience,
+            plan_kwargs={
+                "lr": facts.defaults.lr * pace if lr is None else lr,
+                "prior_lr_ratio": prior_lr_ratio,
+                **plan,
+            },
+            trainer_kwargs=kwargs,
+            notes=notes,
+        )
+
+
+def _choose_start(
+    facts: TrainingFacts,
+    start: StartName | None,
+    n_effective: float | None,
+    n_warmup_epochs: int | None,
+    start_cells: Any,
+    unlabeled_category: str | None,
+) -> StartName | None:
+    """Choose how the prior is initialised; refuse what would have no effect.
+
+    A fitted prior continues unless a start is asked for; then it is initialised anew.
+    """
+    prior = facts.prior
+    name = type(prior).__name__
+    if start is not None and start not in get_args(StartName):
+        raise ValueError(f"`start` must be one of {get_args(StartName)}, found {start!r}.")
+    is_mixture = isinstance(prior, BayesianMixturePrior)
+    given = {
+        "n_effective": n_effective,
+        "n_warmup_epochs": n_warmup_epochs,
+        "start_cells": start_cells,
+        "unlabeled_category": unlabeled_category,
+    }
+    given = {argument: value for argument, value in given.items() if value is not None}
+    useful: set[str] = set()
+    chosen: StartName | None
+    if prior.is_frozen:
+        where, chosen = "the prior is frozen, as it is that of a reference", None
+        if start is not None:
+            given["start"] = start
+    elif prior.is_fitted and start is None and "start_cells" not in given:
+        where, chosen = "the prior has been fitted and continues; pass `start` to initialise it anew", None
+        useful = {"n_effective"} if is_mixture else set()
+    elif not is_mixture:
+        where, chosen = f"the prior is a {name}", "cells" if prior.uses_pseudo_inputs else None
+        useful = {"start_cells"} if prior.uses_pseudo_inputs else set()
+        if start in ("embedding", "labels"):
+            given["start"] = start
+    else:
+        chosen = start or ("cells" if "start_cells" in given else "embedding")
+        where = f"`start` is {chosen!r}"
+        useful = {"n_effective", "n_warmup_epochs"} if chosen != "cells" else set()
+        if chosen == "labels":
+            useful.add("unlabeled_category")
+        if chosen == "cells" and prior.uses_pseudo_inputs:
+            useful.add("start_cells")
+    useless = sorted(given.keys() - useful)
+    if useless:
+        raise ValueError(f"{useless} would have no effect: {where}. Leave them out.")
+    return chosen
+
+
+def check_last_minibatch(facts: TrainingFacts, batch_size: int, kwargs: Mapping[str, Any]) -> None:
+    """Refuse trainings without a minibatch, and minibatches that batch normalisation cannot take.
+
+    Parameters
+    ----------
+    facts
+        The model and its data.
+    batch_size
+        Cells in a minibatch.
+    kwargs
+        Further arguments of the training.
+
+    Raises
+    ------
+    ValueError
+        Says what to pass instead.
+    """
+    drops_last = bool((kwargs.get("datasplitter_kwargs") or {}).get("drop_last"))
+    n_train = facts.n_train
+    if kwargs.get("limit_train_batches") == 0 or (drops_last and n_train and n_train < batch_size):
+        raise ValueError(
+            f"There is no minibatch to train on: {n_train} training cells, `batch_size={batch_size}`, "
+            f"`drop_last={drops_last}`, `limit_train_batches={kwargs.get('limit_train_batches')}`."
+        )
+    if n_train and n_train % batch_size == 1 and facts.has_batch_norm and not drops_last:
+        raise ValueError(
+            f"The last minibatch has a single cell ({n_train} training cells, `batch_size={batch_size}`), "
+            f"which batch normalisation cannot take. Pass `batch_size={_other_batch_size(n_train, batch_size)}`"
+            " or `datasplitter_kwargs={'drop_last': True}`."
+        )
+
+
+def _other_batch_size(n_train: int, batch_size: int) -> int:
+    """Return a near batch size whose last minibatch has more than one cell."""
+    return next((b for b in range(batch_size - 1, 1, -1) if n_train % b != 1), max(n_train, 2))
+
+
+def count_split(splitter_cls: Any, adata_manager: Any, arguments: Mapping[str, Any]) -> tuple[int, int]:
+    """Count training and validation cells, as the splitter of scvi-tools will.
+
+    Parameters
+    ----------
+    splitter_cls
+        The splitter's class.
+    adata_manager
+        Manager of the data.
+    arguments
+        Arguments of the splitter.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says the same when it splits
+        splitter = splitter_cls(adata_manager, **arguments)
+    return int(splitter.n_train), int(splitter.n_val)

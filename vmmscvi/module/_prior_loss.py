@@ -1,0 +1,137 @@
+r"""The prior as a correction of a module's own loss.
+
+scvi-tools' modules subtract :math:`KL(q(z|x) \| N(0, I))` somewhere in their loss. With another prior the
+loss is theirs plus the mean over cells of :math:`w (KL(q \| p) - KL(q \| N(0, I)))`, where :math:`w` is the
+weight that the module gives the term.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+import torch
+from scvi.module.base import LossOutput
+from torch import Tensor
+from torch.distributions import Normal
+
+from vmmscvi._upstream import MODULE_KEYS
+from vmmscvi.module._posteriors import as_posterior
+from vmmscvi.module._prior_module import PriorModuleMixin
+from vmmscvi.priors import PriorState, StandardNormalPrior
+
+Loss = Callable[..., LossOutput]
+
+KL_KEYS = (MODULE_KEYS.KL_Z_KEY, "kl_div_z")
+"""Names under which modules report the term of ``z``; others report one sum of all terms."""
+
+
+def with_prior(stock_loss: Loss) -> Loss:
+    """Make a module's loss one under the module's own prior; arguments and signature stay as they are.
+
+    Parameters
+    ----------
+    stock_loss
+        The loss of a scvi-tools module, under N(0, I).
+
+    Examples
+    --------
+    >>> class MyModule(PriorModuleMixin, TOTALVAE):
+    ...     loss = with_prior(TOTALVAE.loss)
+    """
+
+    @wraps(stock_loss)
+    def loss(
+        self: PriorModuleMixin,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> LossOutput:
+        if MODULE_KEYS.PZ_KEY in generative_outputs:
+            qz = self.posterior(inference_outputs)
+            standard = Normal(torch.zeros_like(qz.mean), torch.ones_like(qz.mean))
+            generative_outputs = {**generative_outputs, MODULE_KEYS.PZ_KEY: standard}
+        stock = stock_loss(self, tensors, inference_outputs, generative_outputs, *args, **kwargs)
+        return corrected(self, stock, tensors, inference_outputs, kwargs)
+
+    return loss
+
+
+def corrected(
+    module: PriorModuleMixin,
+    stock: LossOutput,
+    tensors: dict[str, Tensor],
+    inference_outputs: dict[str, Any],
+    loss_kwargs: dict[str, Any],
+) -> LossOutput:
+    """Replace N(0, I) in a loss by the module's prior.
+
+    Parameters
+    ----------
+    module
+        The module.
+    stock
+        Its loss under N(0, I).
+    tensors, inference_outputs, loss_kwargs
+        What the loss was computed from.
+    """
+    prior = module.latent_prior
+    if prior.state is PriorState.WARMING_UP or isinstance(prior, StandardNormalPrior):
+        return stock
+    qz, z = module.posterior(inference_outputs), module.latent_sample(inference_outputs)
+    kl = prior.kl_divergence(qz, z, module.centers())
+    if kl.dim() > 1:
+        kl = kl.mean(dim=0)
+    difference = kl - StandardNormalPrior(prior.n_latent).kl_divergence(qz, z)
+    weights = module.kl_weights(tensors, loss_kwargs.get("kl_weight", 1.0), loss_kwargs)
+    local: dict[str, Tensor] = dict(stock.kl_local)
+    named = [name for name in KL_KEYS if name in local]
+    for name in named or list(local)[:1]:
+        local[name] = kl if named else local[name] + difference
+    return replace(stock, loss=stock.loss + torch.mean(weights * difference), kl_local=local)
+
+
+@torch.inference_mode()
+def marginal_log_likelihood(
+    module: Any,
+    tensors: dict[str, Tensor],
+    n_mc_samples: int,
+    log_weight: Callable[[dict[str, Tensor], dict[str, Any], dict[str, Any], LossOutput], Tensor],
+) -> Tensor:
+    r"""Importance-sampled :math:`\log p(x)`; the proposal is the posterior.
+
+    Parameters
+    ----------
+    module
+        The module.
+    tensors
+        The minibatch.
+    n_mc_samples
+        Number of samples for each cell; they are decoded one after the other.
+    log_weight
+        Log-ratio of joint density and proposal at the samples, from minibatch, inference outputs, generative
+        outputs and loss, shape ``(n,)``.
+
+    Returns
+    -------
+    Log-likelihoods of shape ``(n,)`` on the CPU.
+    """
+    log_weights = []
+    for _ in range(n_mc_samples):
+        outputs = module(tensors, get_inference_input_kwargs={"full_forward_pass": True})
+        log_weights.append(log_weight(tensors, *outputs))
+    return (torch.logsumexp(torch.stack(log_weights), dim=0) - math.log(n_mc_samples)).cpu()
+
+
+def log_prior_ratio(module: PriorModuleMixin, inference_outputs: dict[str, Any]) -> Tensor:
+    r""":math:`\log p(z) - \log q(z|x)` at the samples, shape ``([n_samples,] n)``."""
+    qz = as_posterior(module.posterior(inference_outputs))
+    z = module.latent_sample(inference_outputs)
+    log_q = qz.log_prob(z)
+    log_q = log_q if qz.event_shape else log_q.sum(-1)
+    return module.prior_in_use.log_prob(z, module.centers()) - log_q

@@ -1,0 +1,123 @@
+"""When a prior is initialised: before training, or after a warm-up of the networks."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from vmmscvi.priors import MixturePrior, PriorState
+from vmmscvi.starts._protocol import InitialPrior, Start
+from vmmscvi.train._distributed import share, shared
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+logger = logging.getLogger(__name__)
+
+
+class InitialisePrior(Callback):
+    """Initialise the module's prior, and install it.
+
+    A training that ends in its warm-up, by a limit of time for instance, initialises the prior then: a
+    trained model has clusters.
+
+    Parameters
+    ----------
+    start
+        How; ``None`` for a prior that has been fitted, is frozen, or has nothing to initialise.
+    n_warmup_epochs
+        Epochs of the networks under N(0, I) before.
+    """
+
+    def __init__(self, start: Start | None, n_warmup_epochs: int = 0) -> None:
+        super().__init__()
+        self.start = start
+        self.n_warmup_epochs = n_warmup_epochs
+        self.ended_in_warmup = False
+        """Whether training ended before its warm-up did."""
+        self._resumed = False
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Initialise a prior that needs no warm-up; else let the networks warm up."""
+        module = _module(pl_module)
+        if self.start is None:
+            if not module.latent_prior.is_fitted:
+                module.latent_prior.state = PriorState.FITTED
+            return
+        self.start.check(_datamodule(trainer))
+        if self.start.needs_warm_up:
+            module.latent_prior.state = PriorState.WARMING_UP
+        else:
+            module.install_prior(*self.start.initialise(module, _datamodule(trainer)))
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Check that a checkpoint, which has been loaded by now, goes with the start."""
+        prior = _module(pl_module).latent_prior
+        warms_up = self.start is not None and self.start.needs_warm_up
+        if prior.state is PriorState.WARMING_UP and not warms_up:
+            raise ValueError("`ckpt_path` is a training in its warm-up: pass the `start` that it had.")
+        if self._resumed and warms_up and prior.is_fitted:
+            self._describe(trainer, prior)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint has to remember; the state of the prior is saved with the prior."""
+        return {"n_warmup_epochs": self.n_warmup_epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue where a checkpoint stopped: in the warm-up or after it."""
+        self.n_warmup_epochs, self._resumed = state_dict["n_warmup_epochs"], True
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Initialise the prior when the warm-up is over."""
+        if trainer.current_epoch >= self.n_warmup_epochs and _is_waiting(pl_module):
+            self._initialise(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Initialise the prior if training ends before its warm-up does."""
+        if _is_waiting(pl_module):
+            self.ended_in_warmup = True
+            self._initialise(trainer, pl_module)
+
+    def _initialise(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Initialise and install; of several processes, one does, with training cells of all of them."""
+        module: Any = _module(pl_module)
+        if trainer.is_global_zero and self.start is not None:
+            with torch.random.fork_rng(devices=[]):  # the order of minibatches must not change
+                found: InitialPrior = self.start.initialise(module, _datamodule(trainer))
+            module.install_prior(*found)
+        n_components = shared(getattr(module.latent_prior, "n_components", 1))
+        if not trainer.is_global_zero:
+            module.install_empty_prior(n_components)
+        for owner in module.prior_owners():
+            for layer in owner.modules():
+                if type(layer).get_extra_state is not torch.nn.Module.get_extra_state:
+                    layer.set_extra_state(shared(layer.get_extra_state()))
+            share(owner)
+        plan: Any = pl_module
+        plan.prior_was_installed()
+        logger.info(
+            "Epoch %s: the mixture prior is initialised with %s clusters (%.0f effective cells).",
+            trainer.current_epoch, n_components, module.latent_prior.n_effective,
+        )  # fmt: skip
+        self._describe(trainer, module.latent_prior)
+
+    def _describe(self, trainer: pl.Trainer, prior: Any) -> None:
+        """Tell the model, whose saved arguments describe the module."""
+        model: Any = getattr(trainer, "_model", None)
+        if model is not None and isinstance(prior, MixturePrior):
+            model._prior_was_initialised(prior.n_components, self.start)
+
+
+def _is_waiting(pl_module: pl.LightningModule) -> bool:
+    return bool(_module(pl_module).latent_prior.state is PriorState.WARMING_UP)
+
+
+def _module(pl_module: pl.LightningModule) -> Any:
+    return pl_module.module
+
+
+def _datamodule(trainer: pl.Trainer) -> Any:
+    return trainer.datamodule  # type: ignore[attr-defined]

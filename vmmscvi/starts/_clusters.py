@@ -1,0 +1,126 @@
+"""A prior from clusters that are found in the embedding."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vmmscvi.module._encoder_inputs import MeanInputs
+from vmmscvi.priors import N_EFFECTIVE, CoarsenedMixture, fit_coarsened_mixture
+from vmmscvi.starts._protocol import InitialPrior
+from vmmscvi.starts._sample import Minibatches, dense, n_cells_of, training_sample
+
+CELLS_PER_COMPONENT = 10
+"""The search begins with at most one component for so many cells."""
+
+
+class Embedding(NamedTuple):
+    """Means and variances of posteriors, shape ``(n, p)``, on the CPU."""
+
+    z: Tensor
+    variance: Tensor
+
+
+class FromEmbedding:
+    """Initialise a prior from clusters of the training cells' embedding.
+
+    Components get weights and covariances of the clusters; pseudo-inputs are the clusters' mean encoder
+    inputs. The number of components becomes the number of clusters. Cells are read twice, so that no more
+    than a minibatch is held in memory.
+
+    Parameters
+    ----------
+    n_effective
+        Number of observations that the data count as, ``None`` for the default; see
+        :func:`vmmscvi.priors.fit_coarsened_mixture`.
+    seed
+        Seed of the search.
+    """
+
+    needs_warm_up = True
+
+    def __init__(self, n_effective: float | None, seed: int) -> None:
+        self.n_effective = n_effective
+        self.seed = seed
+
+    def check(self, datamodule: Any) -> None:
+        """Accept any data."""
+
+    def sample(self, datamodule: Any) -> Minibatches:
+        """Cells that the prior is initialised from."""
+        return training_sample(datamodule)
+
+    def find_clusters(self, module: Any, embedding: Embedding) -> CoarsenedMixture:
+        """Find the clusters of an embedding."""
+        n_components = min(module.latent_prior.n_components, max(1, len(embedding.z) // CELLS_PER_COMPONENT))
+        return fit_coarsened_mixture(embedding.z, n_components, self.n_effective, seed=self.seed)
+
+    def initialise(self, module: Any, datamodule: Any) -> InitialPrior:
+        """Embed training cells, find clusters, and describe them as a prior."""
+        sample = self.sample(datamodule)
+        embedding = embed(module, sample)
+        mixture = self.find_clusters(module, embedding)
+        n_effective = mixture.n_effective or min(self.n_effective or N_EFFECTIVE, len(embedding.z))
+        shares = (mixture.responsibilities / mixture.responsibilities.sum(0)).float().mT
+        prior = module.latent_prior.initialised_from(mixture, n_effective, shares @ embedding.variance)
+        return InitialPrior(prior, mean_inputs(module, sample, shares))
+
+
+def embed(module: Any, sample: Minibatches) -> Embedding:
+    """Encode minibatches in evaluation mode."""
+    means, variances = [], []
+    for tensors in sample:
+        with torch.no_grad():
+            qz = module.posterior(module.encode_for_prior(on_device(tensors, module)))
+        means.append(qz.mean.float().cpu())
+        variances.append(qz.variance.float().cpu())
+    return Embedding(torch.cat(means), torch.cat(variances))
+
+
+def mean_inputs(module: Any, sample: Minibatches, shares: Tensor) -> nn.ModuleDict | None:
+    """Average what the encoders are given over each cluster's cells.
+
+    Parameters
+    ----------
+    module
+        The module.
+    sample
+        Minibatches of ``n`` cells.
+    shares
+        Weight of every cell in each cluster's mean, shape ``(K, n)``; rows sum to one.
+
+    Returns
+    -------
+    New pseudo-inputs, ``None`` if the module's prior has none.
+    """
+    if module.pseudo_inputs is None:
+        return None
+    means = {name: MeanInputs() for name in module.pseudo_inputs}
+    start = 0
+    for tensors in sample:
+        stop = start + n_cells_of(tensors)
+        _, inputs = module.capture_inputs(on_device(tensors, module))
+        for name, values in inputs.items():
+            means[name].add(values, shares[:, start:stop].to(values.values.device))
+        start = stop
+    return new_pseudo_inputs(module, {name: mean.result() for name, mean in means.items()})
+
+
+def new_pseudo_inputs(module: Any, results: dict[str, Any]) -> nn.ModuleDict:
+    """Make pseudo-inputs from values and the numbers of those that are never negative, by encoder."""
+    return nn.ModuleDict(
+        {
+            name: module.pseudo_inputs[name].initialised_from(
+                values, n_nonnegative if module.keeps_inputs_positive else 0
+            )
+            for name, (values, n_nonnegative) in results.items()
+        }
+    )
+
+
+def on_device(tensors: dict[str, Tensor], module: Any) -> dict[str, Tensor]:
+    """Move a minibatch, in the strided layout, to a module's device."""
+    device = next(module.parameters()).device
+    return {name: tensor.to(device) for name, tensor in dense(tensors).items()}
