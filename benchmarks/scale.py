@@ -233,7 +233,7 @@ def infer(n_cells: int, arguments: argparse.Namespace) -> Result:
     result |= stopwatch.read("predict")
     stopwatch = Stopwatch()
     with torch.inference_mode():
-        assigned = by_chunks(torch.as_tensor(z), model.module.prior, model.module.assign)
+        assigned = by_chunks(torch.as_tensor(z), model.module.latent_prior, model.module.assign)
     result |= stopwatch.read("labels")
     if not np.array_equal(assigned.numpy(), clusters.to_numpy().astype(int)):
         raise RuntimeError("Labels from the embedding are not those from the counts.")

@@ -32,7 +32,7 @@ class AtStart(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         module = self.model.module
-        if self.state is not None or not module.prior.is_started:
+        if self.state is not None or not module.latent_prior.is_started:
             return
         with torch.random.fork_rng():
             module.eval()
@@ -44,7 +44,7 @@ class AtStart(Callback):
 
 
 def snapshot(model: SCVI_VMM) -> dict[str, np.ndarray]:
-    components = model.module.prior.component_distribution()
+    components = model.module.latent_prior.component_distribution()
     return {
         "z": model.get_latent_representation(),
         "clusters": model.get_cluster_probabilities().to_numpy().argmax(1),

@@ -46,7 +46,7 @@ class Watch(Callback):
         if batch_idx == 0:
             module = pl_module.module
             self.at_start.append(self.copied(module))
-            self.n_components.append(getattr(module.prior, "n_components", 0))
+            self.n_components.append(getattr(module.latent_prior, "n_components", 0))
             self.all_in_training_mode &= all(layer.training for layer in module.modules())
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:

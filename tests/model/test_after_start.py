@@ -46,7 +46,7 @@ def test_an_epoch_of_the_warm_up_is_never_the_best(
     assert scores.argmax() < N_WARMUP
     best = N_WARMUP + int(scores[N_WARMUP:].argmax())
     assert_same(watch.copied(model.module), watch.at_validation[best])
-    assert model.module.prior.is_started
+    assert model.module.latent_prior.is_started
 
 
 def test_patience_counts_from_the_start_of_the_prior(make_model: Make, training: Training) -> None:
@@ -95,7 +95,7 @@ def test_save_and_load_keep_the_components_that_were_found(embedded: Any, tmp_pa
     model.save(tmp_path / "model", save_anndata=True)
     loaded = SCVI_VMM.load(tmp_path / "model")
     assert_same(dict(loaded.module.state_dict()), dict(model.module.state_dict()))
-    assert loaded.module.prior.n_components == 4 and loaded.module.prior.is_started
+    assert loaded.module.latent_prior.n_components == 4 and loaded.module.latent_prior.is_started
     for method in ("get_cluster_probabilities", "get_cluster_centers"):
         assert_frame_equal(getattr(loaded, method)(), getattr(model, method)(), check_exact=True)
 
@@ -107,7 +107,7 @@ def test_a_training_that_ends_in_its_warm_up_starts_the_prior_then(
     model = make_model(prior=prior, n_components=20)
     model.train(**training, max_steps=20)  # nine minibatches are an epoch
     assert epochs_of(model, "elbo_train") == [0, 1, 2] and "prior_loss" not in model.history
-    assert model.module.prior.is_started
+    assert model.module.latent_prior.is_started
     assert len(model.predict()) == 300
     weights = model.get_cluster_weights()
     model.train(**{**training, "max_epochs": 2})
@@ -161,12 +161,12 @@ def test_a_training_that_fails_after_the_start_can_be_used_and_goes_on(
     model = make_model(n_components=20)
     with pytest.raises(NonFiniteTrainingError):
         model.train(**training, callbacks=[Corrupt()])
-    n_components = model.module.prior.n_components
+    n_components = model.module.latent_prior.n_components
     assert model.is_trained and model.get_cluster_probabilities().shape == (300, n_components)
     model.train(**{**training, "max_epochs": 2})
     assert epochs_of(model, "elbo_train") == list(range(9))
     assert epochs_of(model, "prior_loss") == [5, 6, 7, 8]
-    assert model.module.prior.n_components == n_components
+    assert model.module.latent_prior.n_components == n_components
 
 
 def test_without_early_stopping_the_last_epoch_stays(

@@ -49,7 +49,7 @@ def test_leaves_are_finer_than_the_models_own_clusters_unless_asked_otherwise(
 ) -> None:
     model, _ = embedded("gmm")
     levels: list[float] = []
-    monkeypatch.setattr(model.module.prior, "n_effective", own_level)
+    monkeypatch.setattr(model.module.latent_prior, "n_effective", own_level)
     monkeypatch.setattr(priors, "fit_cluster_tree", lambda *a, n_effective, **k: levels.append(n_effective))
     model.get_cluster_tree(n_effective=asked)
     assert levels == [expected]

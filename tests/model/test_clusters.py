@@ -51,7 +51,7 @@ def test_probabilities_are_the_priors_responsibilities_at_the_posterior_mean(
     model = trained(prior)
     z = torch.as_tensor(model.get_latent_representation())
     with torch.no_grad():
-        expected = model.module.prior.responsibilities(z, model.module.centers())
+        expected = model.module.latent_prior.responsibilities(z, model.module.centers())
     np.testing.assert_allclose(model.get_cluster_probabilities(), expected, atol=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_centers_are_a_frame_of_components_by_latent_dimensions(trained: Trained
     assert isinstance(centers, pd.DataFrame) and list(centers.index) == NAMES and centers.shape == (8, 4)
     with torch.no_grad():
         expected = (
-            model.module.prior.loc if prior == "gmm" else model.module.encode_pseudo_inputs().loc
+            model.module.latent_prior.loc if prior == "gmm" else model.module.encode_pseudo_inputs().loc
         ).numpy()
     np.testing.assert_allclose(centers, expected, atol=1e-6)
 
@@ -108,7 +108,7 @@ def test_log_density_is_the_priors_at_the_posterior_mean(trained: Trained, prior
     assert isinstance(density, pd.Series) and density.index.equals(model.adata.obs_names)
     z = torch.as_tensor(model.get_latent_representation())
     with torch.no_grad():
-        expected = model.module.prior.log_prob(z, model.module.centers())
+        expected = model.module.latent_prior.log_prob(z, model.module.centers())
     np.testing.assert_allclose(density, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -116,7 +116,7 @@ def test_a_cell_far_from_every_cluster_has_a_low_log_density(trained: Trained) -
     model = trained()
     nearest = model.get_prior_log_density()
     with torch.no_grad():
-        far = model.module.prior.log_prob(torch.full((1, 4), 20.0))
+        far = model.module.latent_prior.log_prob(torch.full((1, 4), 20.0))
     assert float(far) < nearest.min()
 
 
@@ -184,7 +184,7 @@ def test_generated_cells_are_an_anndata_of_counts(trained: Trained, prior: str) 
 
 def test_generated_cells_of_a_component_surround_its_center(trained: Trained) -> None:
     model = trained()
-    distribution = model.module.prior.component_distribution()
+    distribution = model.module.latent_prior.component_distribution()
     for component in ("2", 5):
         z = model.sample_prior(4000, component=component).obsm["X_vmm"]
         loc = distribution.loc[int(component)].detach().numpy()

@@ -66,7 +66,7 @@ def test_embedding_and_decoder_are_scvis_until_training(adata: AnnData, options:
     stock = trained_scvi(adata, **options)
     expected = stock.get_latent_representation()
     model = SCVI_VMM.from_scvi_model(stock, n_components=10)
-    assert not model.is_trained and model.module.prior.n_components == 10
+    assert not model.is_trained and model.module.latent_prior.n_components == 10
     np.testing.assert_allclose(posterior_means(model), expected, atol=1e-6)
     state = model.module.state_dict()
     assert all(torch.equal(state[name], value) for name, value in stock.module.state_dict().items())
@@ -86,7 +86,7 @@ def test_training_starts_the_prior_from_scvis_embedding_without_a_warm_up(
     np.testing.assert_allclose(z.numpy()[order], expected[expected_order], atol=1e-5)
     assert list(model.history["prior_loss"].index) == [0, 1, 2]
     assert len(model.predict()) == 300
-    assert model.module.prior.n_components == len(mixture.weights)
+    assert model.module.latent_prior.n_components == len(mixture.weights)
 
 
 def test_the_default_warm_up_is_left_out_after_a_save_as_well_and_can_be_asked_for(

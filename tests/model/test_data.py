@@ -107,7 +107,7 @@ def test_settings(make_model: Make, short_training: dict[str, Any], options: dic
     model = make_model(**options)
     model.train(**{**short_training, "max_epochs": 1})
     probabilities = model.get_cluster_probabilities()
-    assert probabilities.shape == (300, model.module.prior.n_components)
+    assert probabilities.shape == (300, model.module.latent_prior.n_components)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
     assert np.isfinite(model.get_prior_log_density()).all()
     assert np.isfinite(float(model.get_elbo()))

@@ -205,11 +205,11 @@ def test_a_data_module_trains_from_disk(
     z = model.get_latent_representation(dataloader=datamodule.train_dataloader())
     assert z.shape == (260, 4) and np.isfinite(z).all()
     if prior != "standard_normal":
-        assert len(model.get_cluster_weights()) == model.module.prior.n_components
+        assert len(model.get_cluster_weights()) == model.module.latent_prior.n_components
         batches = iter(datamodule.train_dataloader())
         with torch.no_grad():
             qz = model.module.inference(**model.module._get_inference_input(next(batches)))["qz"]
-            shares = model.module.prior.responsibilities(qz.loc)
+            shares = model.module.latent_prior.responsibilities(qz.loc)
         torch.testing.assert_close(shares.sum(1), torch.ones(64))
     model.save(tmp_path / "model", datamodule=datamodule)
     loaded = SCVI_VMM.load(tmp_path / "model", adata=False)

@@ -90,7 +90,7 @@ def test_clusters_are_the_types_and_unlabelled_cells_find_theirs(
 ) -> None:
     model = make_model(labelled, setup=LABELS, prior=prior)
     model.train(**training, start="labels", unlabeled_category="unknown")
-    assert model.module.prior.n_components == 4
+    assert model.module.latent_prior.n_components == 4
     names = np.array(model.start_labels_)[model.predict().astype(int)]
     unlabelled = (labelled.obs["known_type"] == "unknown").to_numpy()
     truth = labelled.obs["cell_type"].astype(str).to_numpy()
@@ -107,7 +107,7 @@ def test_labels_are_remembered_when_the_model_is_saved(
     model.save(tmp_path / "model")
     loaded = SCVI_VMM.load(tmp_path / "model", adata=labelled)
     assert loaded.start_labels_ == model.start_labels_
-    assert loaded.module.prior.n_components == 5
+    assert loaded.module.latent_prior.n_components == 5
     loaded.train(**quick_training, start="labels")  # goes on from where it is
     assert list(loaded.history["prior_loss"].index) == [1, 2, 3]
 

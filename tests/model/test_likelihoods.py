@@ -51,7 +51,7 @@ def model(request: Any, counts: AnnData) -> SCVI_VMM:
 
 def prior_density(model: SCVI_VMM) -> np.ndarray:
     """Density of the prior on the grid, by SciPy, from weights, centres and variances."""
-    components = model.module.prior.component_distribution()
+    components = model.module.latent_prior.component_distribution()
     means = components.loc.detach().numpy().ravel()
     deviations = components.covariance_matrix.detach().numpy().ravel() ** 0.5
     weights = model.get_cluster_weights().to_numpy()
@@ -167,7 +167,7 @@ def test_importance_weights_under_the_standard_normal_are_scvis(
 ) -> None:
     model = make_model(prior="gmm", n_components=1, gene_likelihood=gene_likelihood)
     with torch.no_grad():
-        model.module.prior.loc.zero_()
+        model.module.latent_prior.loc.zero_()
     model.module.eval()
     arguments = {"adata": model.adata, "indices": np.arange(N_CELLS), "max_cells": 8, "n_mc_samples": 10}
     arguments["truncation"] = truncation

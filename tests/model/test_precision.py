@@ -85,7 +85,7 @@ def test_a_prior_gives_the_same_values_and_gradients_under_autocast(
     make_model: Make, prior: str, dtype: torch.dtype
 ) -> None:
     torch.manual_seed(0)
-    density: Prior = make_model(prior=prior).module.prior
+    density: Prior = make_model(prior=prior).module.latent_prior
     centers = Centers(torch.randn(8, 4), 0.1 + torch.rand(8, 4)) if density.uses_pseudo_inputs else None
     qz = Normal(torch.randn(50, 4), 0.1 + torch.rand(50, 4))
 

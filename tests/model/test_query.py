@@ -44,12 +44,12 @@ def clusters_of(model: SCVI_VMM) -> dict[str, Tensor]:
     """Weights, centres and covariances as they are used, and everything that they come from."""
     module = model.module
     with torch.no_grad():
-        components = module.prior.component_distribution(module.centers())
+        components = module.latent_prior.component_distribution(module.centers())
         used = {
-            "weights": module.prior.weights,
+            "weights": module.latent_prior.weights,
             "loc": components.loc,
             "covariance": components.covariance_matrix,
-            "log_prob": module.prior.log_prob(torch.ones(1, module.n_latent), module.centers()),
+            "log_prob": module.latent_prior.log_prob(torch.ones(1, module.n_latent), module.centers()),
         }
     kept = {n: v for n, v in module.state_dict().items() if n.startswith("prior.")}
     return {n: v.clone() for n, v in {**used, **kept}.items()}
@@ -96,7 +96,7 @@ def test_a_mapped_query_can_be_saved_loaded_and_trained_on(
     model.save(tmp_path / "untrained")
     for name in ("untrained", "trained"):
         model = SCVI_VMM.load(tmp_path / name, adata=query)
-        assert model.module.prior.is_frozen
+        assert model.module.latent_prior.is_frozen
         model.train(**{**TRAINING, "max_epochs": 1})
         assert len(model.trainer.optimizers) == 1
         if name == "untrained":
@@ -110,7 +110,7 @@ def test_probabilities_of_a_query_are_those_under_the_references_components(
 ) -> None:
     reference = make_model(prior="gmm")
     reference.train(**TRAINING)
-    prior = reference.module.prior
+    prior = reference.module.latent_prior
     with torch.no_grad():
         weights, loc = reference.get_cluster_weights(), prior.loc.numpy().copy()
         covariances = torch.cholesky_inverse(prior.precision_cholesky()).numpy().copy()
@@ -152,12 +152,12 @@ def test_an_unfrozen_prior_goes_on_from_the_reference(make_model: Make, query: A
     reference.train(**TRAINING, start="cells")
     expected = clusters_of(reference)
     model = SCVI_VMM.load_query_data(query, reference, unfrozen=True)
-    assert torch.equal(model.module.prior.weights, expected["weights"])
+    assert torch.equal(model.module.latent_prior.weights, expected["weights"])
     model.train(**{**TRAINING, "max_epochs": 2})
     assert len(model.trainer.optimizers) == 2
     assert list(model.history["prior_loss"].index) == [0, 1]
     assert model.component_names() == reference.component_names()
-    assert not torch.equal(model.module.prior.weights, expected["weights"])
+    assert not torch.equal(model.module.latent_prior.weights, expected["weights"])
 
 
 @pytest.mark.parametrize("inference", ["MAP-DP", "MAP"])
@@ -170,7 +170,7 @@ def test_an_unfrozen_query_of_a_mapped_query_trains_the_prior(
     mapped = SCVI_VMM.load_query_data(query, reference)
     assert mapped.module.prior_parameters() == []
     model = SCVI_VMM.load_query_data(query, mapped, unfrozen=True)
-    assert not model.module.prior.is_frozen
+    assert not model.module.latent_prior.is_frozen
     prior_names = {n for n in trainable if n.startswith(("prior.", "pseudo_inputs."))}
     found = {n for n, p in model.module.named_parameters() if p.requires_grad}
     assert {n for n in found if n.startswith(("prior.", "pseudo_inputs."))} == prior_names
@@ -200,7 +200,7 @@ def test_other_priors_can_be_mapped_into_as_well(make_model: Make, query: AnnDat
     model = SCVI_VMM.load_query_data(query, reference)
     z = torch.ones(1, 4)
     with torch.no_grad():
-        before = model.module.prior.log_prob(z, model.module.centers())
+        before = model.module.latent_prior.log_prob(z, model.module.centers())
         model.train(**{**TRAINING, "max_epochs": 1})
-        assert torch.equal(model.module.prior.log_prob(z, model.module.centers()), before)
-        assert torch.equal(reference.module.prior.log_prob(z, reference.module.centers()), before)
+        assert torch.equal(model.module.latent_prior.log_prob(z, model.module.centers()), before)
+        assert torch.equal(reference.module.latent_prior.log_prob(z, reference.module.centers()), before)

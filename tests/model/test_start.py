@@ -56,7 +56,7 @@ def test_the_warm_up_is_a_training_under_the_standard_normal(embedded: Any, prio
 
 def test_the_divergence_before_the_start_is_scvis_closed_form(make_model: Make, minibatch: Any) -> None:
     model = make_model()
-    model.module.prior.is_started = False
+    model.module.latent_prior.is_started = False
     outputs, generated, loss = model.module(minibatch(model))
     qz = outputs["qz"]
     standard = Normal(torch.zeros_like(qz.loc), torch.ones_like(qz.scale))
@@ -100,7 +100,7 @@ def test_the_number_of_components_becomes_that_of_the_clusters(embedded: Any, pr
     model, watch = embedded(prior)
     assert watch.n_components[N_WARMUP:] == [4] * N_WARMUP
     module = model.module
-    assert module.prior.n_components == len(module.prior.weights) == 4
+    assert module.latent_prior.n_components == len(module.latent_prior.weights) == 4
     assert module.pseudo_inputs is None or module.pseudo_inputs.n_components == 4
     assert model.init_params_["non_kwargs"]["n_components"] == 4
     assert model.get_cluster_probabilities().shape == (300, 4)
@@ -152,7 +152,7 @@ def test_the_same_seed_gives_the_same_clusters(
 def test_the_number_of_components_is_a_bound(make_model: Make, training: Training) -> None:
     model = make_model(n_components=2)
     model.train(**training)
-    assert model.module.prior.n_components == 2
+    assert model.module.latent_prior.n_components == 2
 
 
 def test_n_effective_decides_what_is_split_and_how_hyper_priors_are_weighed(
@@ -163,9 +163,9 @@ def test_n_effective_decides_what_is_split_and_how_hyper_priors_are_weighed(
         scvi.settings.seed = 0
         model = make_model(n_components=20)
         model.train(**training, n_effective=n_effective)
-        found.append(model.module.prior.n_components)
+        found.append(model.module.latent_prior.n_components)
         n_counted = min(n_effective, len(model.train_indices))
-        assert model.module.prior.n_effective == n_counted
+        assert model.module.latent_prior.n_effective == n_counted
         assert model.trainer.lightning_module.hyperprior_n_obs is None  # the prior's own
     assert found[0] < found[1] == 4
     model.train(**training, n_effective=50.0)  # goes on, told anew
@@ -176,7 +176,7 @@ def test_started_from_cells_it_is_the_papers_procedure(make_model: Make, quick_t
     model = make_model()
     model.train(**quick_training, start="cells")
     assert model.trainer.lightning_module.hyperprior_n_obs is None
-    assert len(model.history["prior_loss"]) == 2 and model.module.prior.n_components == 8
+    assert len(model.history["prior_loss"]) == 2 and model.module.latent_prior.n_components == 8
 
 
 @pytest.mark.parametrize("prior", ["vampprior", "standard_normal"])
@@ -189,7 +189,7 @@ def test_priors_that_are_fitted_with_the_elbo_need_no_warm_up(
         model = make_model(prior=prior)
         model.train(**quick_training, start=start)
         weights.append(dict(model.module.state_dict()))
-        assert getattr(model.module.prior, "n_components", 8) == 8
+        assert getattr(model.module.latent_prior, "n_components", 8) == 8
     assert_same(*weights)
 
 
@@ -238,6 +238,6 @@ def test_arguments_that_cannot_work_are_refused_before_training(
 def test_callbacks_of_the_user_come_before_the_start(make_model: Make, quick_training: Training) -> None:
     class SeesTheWarmUp(Callback):
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-            assert not pl_module.module.prior.is_started
+            assert not pl_module.module.latent_prior.is_started
 
     make_model().train(**quick_training, callbacks=[SeesTheWarmUp()])

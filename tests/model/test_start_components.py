@@ -55,7 +55,7 @@ class KeepStart(Callback):
     module: Any = None
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if pl_module.module.prior.is_started and self.module is None:
+        if pl_module.module.latent_prior.is_started and self.module is None:
             self.module = deepcopy(pl_module.module)
 
 
@@ -82,9 +82,9 @@ def test_components_start_as_the_clusters_and_pseudo_inputs_as_their_mean_cells(
     model.train(**quick_training, callbacks=[start])
     ((z, mixture),) = found_mixtures
     assert z.shape == (270, model.module.n_latent)
-    torch.testing.assert_close(start.module.prior.weights, mixture.weights.float())
+    torch.testing.assert_close(start.module.latent_prior.weights, mixture.weights.float())
     if prior == "gmm":
-        torch.testing.assert_close(start.module.prior.loc.detach(), mixture.loc.float())
+        torch.testing.assert_close(start.module.latent_prior.loc.detach(), mixture.loc.float())
     else:
         cells = model.adata[np.sort(model.train_indices)]
         shares = (mixture.responsibilities / mixture.responsibilities.sum(0)).numpy().T
@@ -144,13 +144,13 @@ def test_precisions_start_from_clusters_and_the_posteriors_of_their_cells(
     with torch.no_grad():
         model.module.load_state_dict(start.module.state_dict())
         _, variance = model.get_latent_representation(indices=np.sort(model.train_indices), return_dist=True)
-        covariance = torch.linalg.inv(start.module.prior.precision_cholesky().double())
+        covariance = torch.linalg.inv(start.module.latent_prior.precision_cholesky().double())
         covariance = covariance.mT @ covariance
     r = mixture.responsibilities / mixture.responsibilities.sum(0)
     spread = torch.diag_embed(r.mT @ torch.as_tensor(variance).double())
     # the Wishart counts as one cell among those of the cluster, of which there are as many as there are
     counts = mixture.responsibilities.sum(0)[:, None, None]
-    root = start.module.prior.wishart_scatter_root.double()
+    root = start.module.latent_prior.wishart_scatter_root.double()
     scatter = root @ root.mT
     # and it is what the clusters' cells have on average
     weights = mixture.weights[:, None, None]
@@ -202,6 +202,6 @@ def test_a_registry_and_a_data_module_are_enough(
         model.train(**training, datamodule=InMemory(source, sparse))
         z, mixture = found_mixtures[-1]
         assert len(z) == n_sampled
-        assert model.module.prior.n_components == len(mixture.weights)
+        assert model.module.latent_prior.n_components == len(mixture.weights)
         assert list(model.history["prior_loss"].index) == [2, 3]
-        assert float(model.module.prior.weights.detach().sum()) == pytest.approx(1, rel=1e-5)
+        assert float(model.module.latent_prior.weights.detach().sum()) == pytest.approx(1, rel=1e-5)

@@ -200,7 +200,7 @@ def test_an_untrained_model_can_be_saved_and_loaded(
     model = make_model(n_components=5, inference="MLE", wishart_scale=0.7, responsibilities_in_gradient=False)
     model.save(tmp_path / "model")
     loaded = SCVI_VMM.load(tmp_path / "model", adata=model.adata)
-    prior = loaded.module.prior
+    prior = loaded.module.latent_prior
     assert (prior.n_components, prior.inference, prior.wishart_scale) == (5, "MLE", 0.7)
     assert not prior.responsibilities_in_gradient
     loaded.train(**short_training)

@@ -104,22 +104,22 @@ def test_a_frozen_prior_keeps_its_centres_when_the_encoder_changes(
 ) -> None:
     module = fill_pseudo_inputs(make_model()).module.eval()
     z = torch.randn(10, 4)
-    before = module.prior.log_prob(z, module.centers())
+    before = module.latent_prior.log_prob(z, module.centers())
     module.cache_centers()
     module.freeze_prior()
     with torch.no_grad():
         for parameter in module.z_encoder.parameters():
             parameter.add_(0.1)
     assert module.centers() is None
-    assert torch.equal(module.prior.log_prob(z, module.centers()), before)
-    assert not any(p.requires_grad for p in (*module.prior.parameters(), *module.pseudo_inputs.parameters()))
+    assert torch.equal(module.latent_prior.log_prob(z, module.centers()), before)
+    assert not any(p.requires_grad for p in (*module.latent_prior.parameters(), *module.pseudo_inputs.parameters()))
 
 
 def test_cached_centres_do_not_follow_later_changes(make_model: Make, fill_pseudo_inputs: Fill) -> None:
     module = fill_pseudo_inputs(make_model()).module
     module.cache_centers()
-    cached = module.prior.center_loc.clone()
+    cached = module.latent_prior.center_loc.clone()
     with torch.no_grad():
         module.pseudo_inputs.expression.add_(1.0)
-    assert torch.equal(module.prior.center_loc, cached)
+    assert torch.equal(module.latent_prior.center_loc, cached)
     assert not torch.equal(module.encode_pseudo_inputs().loc, cached)

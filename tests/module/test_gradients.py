@@ -25,7 +25,7 @@ def test_kl_gradient_reaches_the_encoder_through_the_pseudo_inputs(
 ) -> None:
     module = fill_pseudo_inputs(make_model(prior=prior)).module
     z = torch.randn(16, 4)  # no cell is encoded: what arrives has come by way of the centres
-    (-module.prior.log_prob(z, module.centers()).mean()).backward()
+    (-module.latent_prior.log_prob(z, module.centers()).mean()).backward()
     assert gradient_norm(module.z_encoder.parameters()) > 0
     assert gradient_norm(module.decoder.parameters()) == 0
 
@@ -67,7 +67,7 @@ def test_empirical_bayes_gradient_reaches_every_parameter_of_the_prior_and_the_p
     module = model.module.train()
     loss, _ = module.empirical_bayes_loss(minibatch(model))
     loss.loss.backward()
-    for name, parameter in (*module.prior.named_parameters(), *module.pseudo_inputs.named_parameters()):
+    for name, parameter in (*module.latent_prior.named_parameters(), *module.pseudo_inputs.named_parameters()):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
@@ -112,7 +112,7 @@ def test_cells_are_assigned_to_their_most_responsible_component(
 ) -> None:
     module = fill_pseudo_inputs(make_model()).module.eval()
     with torch.no_grad():
-        module.prior.pi_logits.normal_(std=3)
+        module.latent_prior.pi_logits.normal_(std=3)
     z, centers = torch.randn(50, 4), module.centers()
-    responsibilities = module.prior.responsibilities(z, centers)
+    responsibilities = module.latent_prior.responsibilities(z, centers)
     assert torch.equal(module.assign(z, centers), responsibilities.argmax(-1))

@@ -47,7 +47,7 @@ def scvi_twin(model: SCVI_VMM, setup: dict[str, Any] | None = None, **options: A
 def pinned(model: SCVI_VMM) -> SCVI_VMM:
     """One component, pinned to N(0, I); its precision is the identity from the start."""
     with torch.no_grad():
-        model.module.prior.loc.zero_()
+        model.module.latent_prior.loc.zero_()
     return model
 
 
@@ -157,7 +157,7 @@ def test_marginal_likelihood_uses_the_models_own_prior(make_model: Make, minibat
     module, tensors = model.module.eval(), minibatch(model)
     before = seeded(module.marginal_ll, tensors, 200, return_mean=True, n_mc_samples_per_pass=200)
     with torch.no_grad():
-        module.prior.loc.add_(5.0)
+        module.latent_prior.loc.add_(5.0)
     after = seeded(module.marginal_ll, tensors, 200, return_mean=True, n_mc_samples_per_pass=200)
     assert after < before - 5
 
@@ -169,7 +169,7 @@ def test_generative_offers_the_models_own_prior(make_model: Make, minibatch: Any
     with torch.no_grad():
         outputs, generated = module(minibatch(model), compute_loss=False)
     pz, z = generated["pz"], outputs["z"]
-    assert torch.equal(pz.log_prob(z), module.prior.log_prob(z, module.centers()))
+    assert torch.equal(pz.log_prob(z), module.latent_prior.log_prob(z, module.centers()))
     assert pz.sample([3, 2]).shape == (3, 2, 4)
     assert pz.event_shape == (4,)
 

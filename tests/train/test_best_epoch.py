@@ -84,7 +84,7 @@ def test_the_prior_of_the_restored_epoch_is_the_one_in_use(
     z = torch.randn(10, 4)
     with torch.no_grad():
         assert torch.equal(
-            model.module.prior.log_prob(z), model.module.prior.log_prob(z, model.module.centers())
+            model.module.latent_prior.log_prob(z), model.module.latent_prior.log_prob(z, model.module.centers())
         )
 
 
@@ -109,7 +109,7 @@ def test_without_early_stopping_the_last_epochs_weights_stay(
     model.train(**short_training, early_stopping=False, callbacks=[Last()])
     assert_same(dict(model.module.named_parameters()), last)
     with torch.no_grad():
-        assert torch.equal(model.module.prior.center_loc, model.module.encode_pseudo_inputs().loc)
+        assert torch.equal(model.module.latent_prior.center_loc, model.module.encode_pseudo_inputs().loc)
 
 
 @pytest.mark.parametrize(

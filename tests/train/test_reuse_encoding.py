@@ -23,7 +23,7 @@ class WatchingPlan(EmpiricalBayesTrainingPlan):
         self.encoded: list[Tensor] = []
         self.fitted_to: list[Tensor] = []
         self.networks_moved = False
-        inference, objective = self.module.inference, self.module.prior.empirical_bayes_loss
+        inference, objective = self.module.inference, self.module.latent_prior.empirical_bayes_loss
 
         def watched_inference(*args: Any, **kwargs: Any) -> Any:
             outputs = inference(*args, **kwargs)
@@ -37,7 +37,7 @@ class WatchingPlan(EmpiricalBayesTrainingPlan):
             return objective(z, *args, **kwargs)
 
         object.__setattr__(self.module, "inference", watched_inference)
-        object.__setattr__(self.module.prior, "empirical_bayes_loss", watched_objective)
+        object.__setattr__(self.module.latent_prior, "empirical_bayes_loss", watched_objective)
 
     def _empirical_bayes_step(self, *args: Any) -> None:
         networks = [p for n, p in self.module.named_parameters() if not n.startswith(("prior", "pseudo"))]

@@ -118,7 +118,7 @@ def test_the_concentration_is_held_where_it_is_not_inferred(
 ) -> None:
     model = make_model(inference=inference)
     recorded(model, short_training)
-    assert float(model.module.prior.alpha) == pytest.approx(1.0)
+    assert float(model.module.latent_prior.alpha) == pytest.approx(1.0)
     np.testing.assert_allclose(model.history["alpha"].astype(float), 1.0, rtol=1e-6)
 
 

@@ -234,10 +234,10 @@ def test_a_checkpoint_of_scvi_tools_goes_on_with_its_prior(
         path = next(tmp_path.glob(f"epoch={epoch}-*"))
         loaded = SCVI_VMM.load(path, adata=model.adata)
         assert loaded.has_fitted_prior_ is started
-        before = loaded.module.prior.pi_logits.detach().clone()
+        before = loaded.module.latent_prior.pi_logits.detach().clone()
         loaded.train(**{**options, "max_epochs": 1}, n_warmup_epochs=0, lr=1e-12)
-        same = loaded.module.prior.pi_logits.shape == before.shape and torch.allclose(
-            loaded.module.prior.pi_logits, before
+        same = loaded.module.latent_prior.pi_logits.shape == before.shape and torch.allclose(
+            loaded.module.latent_prior.pi_logits, before
         )
         assert same is started
 
@@ -270,4 +270,4 @@ def test_small_data_need_no_smaller_number_of_components_to_start_from_the_embed
     small = make_model().adata[:60].copy()
     model = make_model(small, n_components=100)
     model.train(**{**short_training, "start": "embedding"})
-    assert 1 <= model.module.prior.n_components <= 6
+    assert 1 <= model.module.latent_prior.n_components <= 6

@@ -105,7 +105,7 @@ def test_a_prior_of_ones_own_is_copied(make_vae, blobs) -> None:
     before = prior.loc.detach().clone()
     model = make_vae(prior, start="cells").fit(blobs.x)
     assert torch.equal(prior.loc, before)
-    assert not torch.equal(model.module_.prior.loc, before)
+    assert not torch.equal(model.module_.latent_prior.loc, before)
     assert not hasattr(VAE(StandardNormalPrior(2)), "predict")
 
 
@@ -126,9 +126,9 @@ def test_scale_and_learning_rate_of_the_prior_go_with_its_start(make_vae, blobs,
             plans.append(pl_module.prior_lr_ratio)
 
     model = make_vae(start=start, callbacks=[Note()]).fit(blobs.x)
-    assert model.module_.prior.wishart_scale == scale and plans == [ratio]
+    assert model.module_.latent_prior.wishart_scale == scale and plans == [ratio]
     asked = make_vae(start=start, callbacks=[Note()], wishart_scale=0.3, prior_lr_ratio=2.0).fit(blobs.x)
-    assert asked.module_.prior.wishart_scale == 0.3 and plans[1:] == [2.0]
+    assert asked.module_.latent_prior.wishart_scale == 0.3 and plans[1:] == [2.0]
 
 
 def test_samples_come_from_the_component_that_is_asked_for(make_vae, blobs) -> None:

@@ -54,7 +54,7 @@ def test_training_stops_early_and_the_best_epoch_is_restored(make_vae, blobs) ->
 def test_the_warm_up_does_not_count_for_early_stopping(make_vae, blobs) -> None:
     model = make_vae(start="embedding", max_epochs=8, n_warmup_epochs=5, patience=1).fit(blobs.x)
     assert len(model.history_) > 5
-    assert model.module_.prior.is_started
+    assert model.module_.latent_prior.is_started
     assert model.history_["n_utilized_clusters"].isna().sum() == 5
 
 
@@ -81,7 +81,7 @@ def test_a_loss_that_is_not_finite_stops_training_with_advice_for_arrays(make_va
 def test_centres_are_cached_for_the_weights_that_are_kept(make_vae, blobs) -> None:
     model = make_vae(start="cells", max_epochs=3).fit(blobs.x)
     module = model.module_
-    torch.testing.assert_close(module.prior.center_loc, module.encode_pseudo_inputs().mean.detach())
+    torch.testing.assert_close(module.latent_prior.center_loc, module.encode_pseudo_inputs().mean.detach())
 
 
 def test_pseudo_inputs_start_from_training_rows(make_vae, blobs) -> None:

@@ -58,7 +58,7 @@ def test_the_loss_is_the_negative_elbo_of_the_sample() -> None:
     with torch.no_grad():
         decoded = module.decoder(z)
         log_likelihood = norm(decoded, 0.7).logpdf(x).sum(1)
-        prior = module.prior
+        prior = module.latent_prior
         gaussians = prior.component_distribution(module.centers())
         densities = np.stack(
             [
@@ -77,7 +77,7 @@ def test_the_loss_is_the_negative_elbo_of_the_sample() -> None:
 def test_the_gradient_of_the_elbo_reaches_the_encoder_through_the_centres() -> None:
     module, x = vmm_module(), torch.randn(6, N_FEATURES)
     qz, centers = module._encode_with_centers(x)
-    log_prob = module.prior.log_prob(qz.mean.detach(), centers).sum()
+    log_prob = module.latent_prior.log_prob(qz.mean.detach(), centers).sum()
     gradient = torch.autograd.grad(log_prob, next(module.z_encoder.parameters()))[0]
     assert gradient.abs().sum() > 0
 

@@ -95,7 +95,7 @@ class Stages(Callback):
     def on_train_epoch_end(self, trainer, pl_module) -> None:
         module = pl_module.module
         rate = float(trainer.callback_metrics["kl_local_train"])
-        self.seen.append((module.trains_autoencoder, module.prior.loc.detach().clone(), rate))
+        self.seen.append((module.trains_autoencoder, module.latent_prior.loc.detach().clone(), rate))
 
 
 def test_the_mixture_waits_for_the_autoencoder_and_then_starts_in_its_embedding(make_vade, blobs) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,6 @@ from torch import Tensor
 
 from vmmscvi.priors import MixturePrior, Prior
 
-if TYPE_CHECKING:
-    from vmmscvi.module import VMMVAE
-
 VALUES_PER_CHUNK = {"cpu": 2**19, "other": 2**25}
 """Whitened distances at a time. On a CPU few: memory of larger arrays is paged in anew for each operation."""
 
@@ -24,7 +21,7 @@ VALUES_PER_CHUNK = {"cpu": 2**19, "other": 2**25}
 class ClusteringMixin:
     """What a mixture prior knows about cells. Components are named ``"0"`` to ``"K-1"``, for good."""
 
-    module: VMMVAE
+    module: Any
     adata: AnnData
     adata_manager: AnnDataManager
     is_trained_: bool
@@ -162,7 +159,8 @@ class ClusteringMixin:
     def _trained_prior(self) -> Prior:
         if not self.is_trained_:
             raise RuntimeError("The model has not been trained: call `train` first.")
-        return self.module.latent_prior
+        prior: Prior = self.module.latent_prior
+        return prior
 
     def _mixture_prior(self) -> MixturePrior:
         prior = self._trained_prior()

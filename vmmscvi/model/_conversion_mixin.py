@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from anndata import AnnData
 from scvi.data._constants import _SETUP_ARGS_KEY
 from scvi.model import SCVI
 from scvi.module import VAE
-
-if TYPE_CHECKING:
-    from vmmscvi.module import VMMVAE
 
 MESSAGE_OF_SCANVI = "Passed in scvi model hasn't been trained yet."
 
@@ -19,7 +16,7 @@ MESSAGE_OF_SCANVI = "Passed in scvi model hasn't been trained yet."
 class ConversionMixin:
     """Networks that another model has trained."""
 
-    module: VMMVAE
+    module: Any
     adata: AnnData
     is_trained_: bool
     init_params_: dict[str, dict[str, Any]]

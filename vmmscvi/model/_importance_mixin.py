@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +14,11 @@ from scvi.distributions._utils import subset_distribution
 from torch import Tensor
 from torch.distributions import Distribution
 
-if TYPE_CHECKING:
-    from vmmscvi.module import VMMVAE
-
 
 class ImportanceWeightsMixin:
     """What ``weights="importance"`` asks for; scvi-tools' own version is hard-coded to a N(0, I) prior."""
 
-    module: VMMVAE
+    module: Any
 
     @torch.inference_mode()
     def get_importance_weights(

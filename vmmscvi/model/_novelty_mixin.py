@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 from scvi import settings
-
-if TYPE_CHECKING:
-    from vmmscvi.module import VMMVAE
 
 N_REFERENCE_CELLS = 10_000
 """Cells whose densities a model remembers at most; shares are then known to half a percent."""
@@ -21,7 +18,7 @@ N_REFERENCE_CELLS = 10_000
 class NoveltyMixin:
     """A score that a model takes along: to a file, and to the queries that are mapped into it."""
 
-    module: VMMVAE
+    module: Any
     adata: AnnData
     reference_log_densities_: np.ndarray | None = None
     """Sorted log-densities of reference cells under the prior."""

@@ -108,6 +108,6 @@ class Warmup(NamedTuple):
         if self.n_steps >= self.n_wanted:
             return ()
         return (
-            f"The warm-up has {self.n_steps} minibatches, but it takes about {self.n_wanted} for an embedding "
-            "to show its clusters: fewer clusters may be found. Train for more epochs (`max_epochs`).",
+            f"The warm-up has {self.n_steps} minibatches; an embedding takes about {self.n_wanted} to show "
+            "its clusters. Fewer clusters may be found: train for more epochs (`max_epochs`).",
         )

@@ -277,10 +277,11 @@ def check_last_minibatch(facts: TrainingFacts, batch_size: int, kwargs: Mapping[
             f"`drop_last={drops_last}`, `limit_train_batches={kwargs.get('limit_train_batches')}`."
         )
     if n_train and n_train % batch_size == 1 and facts.has_batch_norm and not drops_last:
+        other = _other_batch_size(n_train, batch_size)
         raise ValueError(
             f"The last minibatch has a single cell ({n_train} training cells, `batch_size={batch_size}`), "
-            f"which batch normalisation cannot take. Pass `batch_size={_other_batch_size(n_train, batch_size)}`"
-            " or `datasplitter_kwargs={'drop_last': True}`."
+            f"which batch normalisation cannot take. Pass `batch_size={other}` or "
+            "`datasplitter_kwargs={'drop_last': True}`."
         )
 
 

@@ -33,16 +33,13 @@ from vmmscvi.train import EmpiricalBayesTrainingPlan, RestoreBestEpoch
 from vmmscvi.train._arguments import early_stopping_of, is_ddp
 from vmmscvi.train._best_epoch import copied_state
 
-if TYPE_CHECKING:
-    from vmmscvi.module import PriorModuleMixin
-
 logger = logging.getLogger(__name__)
 
 
 class TrainingMixin:
     """Networks and prior are trained together."""
 
-    module: PriorModuleMixin
+    module: Any
     adata: AnnData
     adata_manager: AnnDataManager
     is_trained_: bool

@@ -45,7 +45,7 @@ def convert_state_dict(module: PriorModuleMixin, state_dict: dict[str, Any], pre
 
 
 def _extra_state(old: Tensor) -> Tensor:
-    """Flags "frozen", "in use" and "found", and the number of effective cells, become one state."""
+    """Read one state from the flags "frozen", "in use" and "found" and the number of effective cells."""
     frozen, in_use = bool(old[0]), bool(old[1])
     fitted = PriorState.FITTED if in_use else PriorState.WARMING_UP
     state = [float(PriorState.FROZEN if frozen else fitted)]
@@ -57,7 +57,7 @@ def _extra_state(old: Tensor) -> Tensor:
 def _pseudo_inputs(
     module: PriorModuleMixin, old: dict[str, Tensor], embedding: Tensor | None
 ) -> dict[str, Tensor]:
-    """Pseudo-cells of counts become inputs of the encoder, which sees them on the same scale."""
+    """Turn pseudo-cells of counts into inputs of the encoder, which sees them on the same scale."""
     (name, layout), *_ = module.encoder_layouts().items()
     expression, batch = old["pseudo_inputs.expression"], old["pseudo_inputs.batch_logits"]
     parts, logits = [expression], [batch]

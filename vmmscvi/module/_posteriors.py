@@ -27,8 +27,9 @@ def as_posterior(outputs: Any) -> Distribution:
     if isinstance(outputs, Distribution):
         return outputs
     if isinstance(outputs, Mapping):
-        if isinstance(outputs.get("qz"), Distribution):
-            return outputs["qz"]
+        qz = outputs.get("qz")
+        if isinstance(qz, Distribution):
+            return qz
         for mean, variance in MEAN_AND_VARIANCE:
             if mean in outputs:
                 return Normal(outputs[mean], outputs[variance].sqrt())

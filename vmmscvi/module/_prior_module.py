@@ -26,8 +26,13 @@ from vmmscvi.priors import (
     StandardNormalPrior,
 )
 
+if TYPE_CHECKING:
+    from torch.nn import Module
+else:
+    Module = object  # a mixin: the module that it comes before is one
 
-class PriorModuleMixin:
+
+class PriorModuleMixin(Module):
     """For any module with a continuous ``z``; comes before the module's own class.
 
     The module keeps its networks, likelihood and loss. The prior replaces N(0, I) as a correction of the loss
@@ -42,25 +47,16 @@ class PriorModuleMixin:
     """How pseudo-inputs that are positive are moved; see :class:`EncoderInputs`."""
     keeps_inputs_positive: bool = True
     """Whether values that are never negative in the data are kept positive in pseudo-inputs."""
-    remedy = (
+    remedy: str = (
         "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, or a check of the "
         "data for extreme values."
     )
     """What to try when training stops at a value that is not finite; part of the error message."""
 
-    if TYPE_CHECKING:  # inherited from scvi-tools' modules
-
-        def inference(self, **kwargs: Any) -> dict[str, Any]: ...
-        def _get_inference_input(self, tensors: dict[str, Tensor]) -> dict[str, Any]: ...
-        def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]: ...
-        def parameters(self) -> Iterator[nn.Parameter]: ...
-        def modules(self) -> Iterator[nn.Module]: ...
-        def register_load_state_dict_pre_hook(self, hook: Any) -> Any: ...
-
     # -- what a module may override --------------------------------------------------------------------------
 
     def latent_encoders(self) -> dict[str, nn.Module]:
-        """Encoders that lead to ``z``, by name."""
+        """Return the encoders that lead to ``z``, by name."""
         for name in ("z_encoder", "encoder"):
             if hasattr(self, name):
                 return {name: getattr(self, name)}
@@ -119,7 +115,7 @@ class PriorModuleMixin:
     def own_prior(self, prior: Prior) -> None:
         """Own an unfitted prior from now on, and make room for its pseudo-inputs."""
         self.install_prior(prior, self.empty_pseudo_inputs(prior))
-        self.register_load_state_dict_pre_hook(_make_room)
+        self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
 
     def empty_pseudo_inputs(self, prior: Prior) -> nn.ModuleDict | None:
         """Make room for a prior's pseudo-inputs, ``None`` if it has none."""
@@ -133,7 +129,7 @@ class PriorModuleMixin:
         )
 
     def encoder_layouts(self) -> dict[str, EncoderLayout]:
-        """What each encoder is called with."""
+        """Tell what each encoder is called with."""
         return {name: EncoderLayout.of(encoder) for name, encoder in self.latent_encoders().items()}
 
     def install_prior(self, prior: Prior, pseudo_inputs: nn.ModuleDict | None) -> None:
@@ -186,6 +182,7 @@ class PriorModuleMixin:
     def doubt_new_categories(self) -> None:
         """See :meth:`EncoderInputs.doubt_new_categories`."""
         if self.pseudo_inputs is not None:
+            inputs: Any
             for inputs in self.pseudo_inputs.values():
                 inputs.doubt_new_categories()
 
@@ -193,8 +190,10 @@ class PriorModuleMixin:
 
     def encode_for_prior(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
         """Run ``inference`` on a minibatch in evaluation mode."""
-        with evaluation_mode(self):  # type: ignore[arg-type]
-            return self.inference(**self._get_inference_input(tensors))
+        network: Any = self
+        with evaluation_mode(self):
+            outputs: dict[str, Any] = network.inference(**network._get_inference_input(tensors))
+        return outputs
 
     @torch.no_grad()
     def capture_inputs(self, tensors: dict[str, Tensor]) -> tuple[Distribution, dict[str, InputValues]]:
@@ -230,7 +229,8 @@ class PriorModuleMixin:
         outputs = {}
         for name, encoder in self.latent_encoders().items():
             with evaluation_mode(encoder):
-                outputs[name] = encoder(*self.pseudo_inputs[name]())
+                inputs: Any = self.pseudo_inputs[name]
+                outputs[name] = encoder(*inputs())
         return self.posterior_of_encoders(outputs)
 
     def centers(self) -> Centers | None:

@@ -51,8 +51,8 @@ extra_decoder_kwargs, batch_embedding_kwargs
     inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.BayesianMixturePrior`.
     pseudo_input_space
-        Scale on which the optimizer moves the expression of pseudo-inputs: ``"log1p"`` (default), where a step
-        means the same fold change for rare and abundant transcripts, or ``"counts"``, as in the paper.
+        Scale on which the optimizer moves the expression of pseudo-inputs: ``"log1p"`` (default), where a
+        step means the same fold change for rare and abundant transcripts, or ``"counts"``, as in the paper.
     fast_likelihood
         Whether negative-binomial likelihoods on the CPU are computed by
         :mod:`vmmscvi.module._zero_aware`: the same values and gradients, without gamma functions where counts
@@ -136,26 +136,13 @@ extra_decoder_kwargs, batch_embedding_kwargs
         )
         self.fast_likelihood = fast_likelihood
         self._read_sparsely(sparse_encoder)
+        self.remedy = _remedy(log_variational, use_observed_lib_size)
         self.input_scale = _input_scale(pseudo_input_space, log_variational)
         self.init_prior(
             PriorConfig(prior, n_components, inference, responsibilities_in_gradient, wishart_scale)
         )
 
     loss = with_prior(VAE.loss)
-
-    @property
-    def remedy(self) -> str:
-        """What to try when training stops at a value that is not finite; part of the error message."""
-        remedy = (
-            "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, "
-            "`gene_likelihood='nb'`, or a check of the data for extreme counts."
-        )
-        if not self.log_variational and not self.use_observed_lib_size:
-            remedy += (
-                " With `log_variational=False` and `use_observed_lib_size=False` a cell's size is the "
-                "exponential of what a network makes of raw counts, which overflows easily."
-            )
-        return remedy
 
     def generative(
         self,
@@ -181,7 +168,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
         )
         if self.fast_likelihood and z.device.type == "cpu":
             # theta as it is before it is expanded to one value for each cell
-            theta = self.px_r.exp() if self.dispersion == "gene" else None
+            theta = torch.exp(self.px_r) if self.dispersion == "gene" else None
             px = outputs[MODULE_KEYS.PX_KEY]
             outputs[MODULE_KEYS.PX_KEY] = zero_aware(px, theta, self.latest_counts.of)
         outputs[MODULE_KEYS.PZ_KEY] = PriorDistribution(self.prior_in_use, self.centers)
@@ -258,3 +245,16 @@ def _input_scale(space: PseudoInputSpace, log_variational: bool) -> Scale:
     if (space == "log1p") == log_variational:
         return "linear"
     return "log1p" if log_variational else "expm1"
+
+
+def _remedy(log_variational: bool, use_observed_lib_size: bool) -> str:
+    remedy = (
+        "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, "
+        "`gene_likelihood='nb'`, or a check of the data for extreme counts."
+    )
+    if not log_variational and not use_observed_lib_size:
+        remedy += (
+            " With `log_variational=False` and `use_observed_lib_size=False` a cell's size is the "
+            "exponential of what a network makes of raw counts, which overflows easily."
+        )
+    return remedy

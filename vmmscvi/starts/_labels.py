@@ -100,9 +100,8 @@ class FromLabels(FromEmbedding):
 
     def check(self, datamodule: Any) -> None:
         """Check that every label has training cells."""
-        missing = [
-            n for n, cells in zip(self.names, self._of_label(datamodule), strict=True) if not len(cells)
-        ]
+        of_label = zip(self.names, self._of_label(datamodule), strict=True)
+        missing = [name for name, cells in of_label if not len(cells)]
         if missing:
             raise ValueError(
                 f"`start='labels'`: none of the training cells has the label {missing[0]!r}. Give such cells "

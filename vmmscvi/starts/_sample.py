@@ -8,7 +8,6 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import torch
 from scvi import settings
 from scvi.dataloaders import AnnDataLoader
 from torch import Tensor
@@ -70,10 +69,10 @@ def n_cells_of(tensors: dict[str, Tensor]) -> int:
     return next(iter(tensors.values())).shape[0]
 
 
-def dense(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def dense(tensors: dict[str, Any]) -> dict[str, Tensor]:
     """Return a minibatch in the strided layout, without entries that are ``None``."""
     return {
-        name: tensor if tensor.layout is torch.strided else tensor.to_dense()
+        name: tensor.to_dense() if str(tensor.layout) != "torch.strided" else tensor
         for name, tensor in tensors.items()
         if tensor is not None
     }

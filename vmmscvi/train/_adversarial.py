@@ -40,8 +40,9 @@ class AdversarialEmpiricalBayesPlan(EmpiricalBayesPlanMixin, AdversarialTraining
 
     @property
     def _adversary_weight(self) -> Tensor | float:
-        scale = self.scale_adversarial_loss
-        return 1.0 - self.kl_weight if scale == "auto" else scale
+        scale: Tensor | float | str = self.scale_adversarial_loss
+        weight: Tensor | float = 1.0 - self.kl_weight if isinstance(scale, str) else scale
+        return weight
 
     def extra_loss(self, batch: dict[str, Tensor], outputs: dict[str, Any]) -> Tensor | None:
         """Return the networks' reward for embeddings that tell nothing of the batch."""

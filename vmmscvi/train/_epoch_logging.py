@@ -8,31 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from torch import Tensor
 
 if TYPE_CHECKING:
-    import lightning.pytorch as pl
     from scvi.module.base import LossOutput
+    from scvi.train import TrainingPlan as Plan
+else:
+    Plan = object  # a mixin: the plan that it comes before is the user's choice
 
 Mode = Literal["train", "validation"]
 
 
-class LogsOncePerEpoch:
-    """For a training plan of scvi-tools: logs what :class:`scvi.train.TrainingPlan` logs, at the last minibatch of an epoch.
+class LogsOncePerEpoch(Plan):
+    """For a plan of scvi-tools: logs what it logs, at the last minibatch of an epoch.
 
     Names and values are the same, and known to callbacks as early. Every minibatch is logged, by scvi-tools'
     own methods, with ``on_step=True``, and where the module reports metrics of its own.
     """
-
-    if TYPE_CHECKING:  # inherited from scvi-tools' plans
-        on_step: bool
-        on_epoch: bool
-        trainer: pl.Trainer
-        global_step: int
-        use_sync_dist: bool
-        train_metrics: dict[str, Any]
-        val_metrics: dict[str, Any]
-
-        def log(self, name: str, value: Any, **kwargs: Any) -> None: ...
-        def log_dict(self, values: dict[str, Any], **kwargs: Any) -> None: ...
-        def prepare_scib_autotune(self, outputs: dict[str, Any], stage: str) -> None: ...
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -82,7 +71,7 @@ class LogsOncePerEpoch:
     def compute_and_log_metrics(self, loss_output: LossOutput, metrics: dict[str, Any], mode: str) -> None:
         """Log, or sum, the ELBO of a minibatch; arguments as in :class:`scvi.train.TrainingPlan`."""
         if self.logs_every_step or loss_output.extra_metrics:
-            super().compute_and_log_metrics(loss_output, metrics, mode)  # type: ignore[misc]
+            super().compute_and_log_metrics(loss_output, metrics, mode)
         else:
             self._sums[mode].add_elbo(loss_output)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from vmmscvi.train._epoch_logging import LogsOncePerEpoch
 
-if TYPE_CHECKING:
-    from vmmscvi.train._protocol import PriorModule
-
 SUBNORMAL = 1e-30
 """Optimizer state below this is set to zero once an epoch: subnormal numbers make a CPU many times slower."""
 
 
 class PriorOptimizerMixin(LogsOncePerEpoch):
-    """For a training plan of scvi-tools: an optimizer for the networks, others that the plan has, and the prior's.
+    """For a plan of scvi-tools: optimizers of the networks, of what else the plan trains, and of the prior.
 
-    The prior's comes last. It exists from the moment that the prior is fitted on.
+    The prior's comes last. It exists from the moment that the prior is initialised.
     """
 
     prior_lr_ratio: float
@@ -30,21 +27,6 @@ class PriorOptimizerMixin(LogsOncePerEpoch):
     gradient_clip_algorithm: Literal["norm", "value"]
     fits_prior: bool = False
     """Whether there is an optimizer of the prior."""
-
-    if TYPE_CHECKING:  # inherited from scvi-tools' plans
-        module: PriorModule
-        lr: float
-        eps: float
-        weight_decay: float
-        reduce_lr_on_plateau: bool
-        lr_patience: int
-        lr_factor: float
-        lr_threshold: float
-        lr_min: float
-        lr_scheduler_metric: str
-
-        def get_optimizer_creator(self) -> Any: ...
-        def lr_schedulers(self) -> Any: ...
 
     @property
     def _fused(self) -> bool:
@@ -65,7 +47,7 @@ class PriorOptimizerMixin(LogsOncePerEpoch):
     def configure_optimizers(self) -> Any:
         """Create the networks' optimizer, others, and the prior's where there is a prior to fit."""
         is_prior = {id(p) for p in self.module.prior_parameters()}
-        every: Iterable[nn.Parameter] = self.module.parameters()  # type: ignore[attr-defined]
+        every: Iterable[nn.Parameter] = self.module.parameters()
         networks = self.get_optimizer_creator()(
             [p for p in every if p.requires_grad and id(p) not in is_prior]
         )

@@ -20,11 +20,12 @@ from vmmscvi.train._distributed import (
 )
 from vmmscvi.train._finite import non_finite_explained, require_finite
 from vmmscvi.train._optimizers import PriorOptimizerMixin, flush_subnormals, held, parameters_of
+from vmmscvi.train._protocol import require_prior_module
 from vmmscvi.train._resume import STATE, restore_progress, restore_split, training_state
 
 
 class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
-    """For a training plan of scvi-tools: alternates the two steps of the VampPrior Mixture Model on every minibatch.
+    """For a plan of scvi-tools: alternates the two steps of the VampPrior Mixture Model on every minibatch.
 
     1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is
        held.
@@ -107,6 +108,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
             raise ValueError(
                 f"`gradient_clip_algorithm` must be 'norm' or 'value', found {gradient_clip_algorithm!r}."
             )
+        require_prior_module(module)
         super().__init__(
             module,
             lr=lr,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from vmmscvi.priors import EmpiricalBayesLoss, Prior
 
+NEEDED = ("latent_prior", "prior_parameters", "latent_sample", "cache_centers", "empirical_bayes_loss")
 
+
+@runtime_checkable
 class PriorModule(Protocol):
     """A module with a prior; :class:`vmmscvi.module.PriorModuleMixin` makes one of scvi-tools' modules."""
 
@@ -16,6 +19,9 @@ class PriorModule(Protocol):
 
     def prior_parameters(self) -> list[nn.Parameter]:
         """Parameters that empirical-Bayes steps fit."""
+
+    def latent_sample(self, outputs: Any) -> Tensor:
+        """Sample of ``z`` in what ``inference`` returns."""
 
     def cache_centers(self) -> None:
         """Store what the prior needs to be evaluated without the encoder."""
@@ -27,3 +33,26 @@ class PriorModule(Protocol):
         inference_outputs: dict[str, Any] | None = None,
     ) -> tuple[EmpiricalBayesLoss, Tensor]:
         """Objective of the prior on a minibatch, and the component of every cell."""
+
+
+def require_prior_module(module: Any) -> None:
+    """Check that a module offers what the plan needs.
+
+    Raises
+    ------
+    ValueError
+        Names what is missing.
+    """
+    if not isinstance(module, PriorModule):
+        needed = (
+            "latent_prior",
+            "prior_parameters",
+            "latent_sample",
+            "cache_centers",
+            "empirical_bayes_loss",
+        )
+        missing = [name for name in needed if not hasattr(module, name)]
+        raise ValueError(
+            f"`module` must be a PriorModule, found {type(module).__name__} without {missing}: put "
+            "`vmmscvi.module.PriorModuleMixin` before its class."
+        )
