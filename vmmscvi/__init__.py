@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vmmscvi import benchmark, data, dataloaders, model, module, plotting, priors, train, vae
     from vmmscvi import plotting as pl
-    from vmmscvi.model import SCVI_VMM
+    from vmmscvi.model import (
+        MULTIVI_VMM,
+        PEAKVI_VMM,
+        POISSONVI_VMM,
+        SCVI_VMM,
+        TOTALVI_VMM,
+        LinearSCVI_VMM,
+    )
 
 try:
     __version__ = version("vmmscvi")
@@ -17,7 +24,12 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0.0.0"
 
 __all__ = [
+    "MULTIVI_VMM",
+    "PEAKVI_VMM",
+    "POISSONVI_VMM",
     "SCVI_VMM",
+    "TOTALVI_VMM",
+    "LinearSCVI_VMM",
     "__version__",
     "benchmark",
     "data",
@@ -51,8 +63,8 @@ _MODULES["pl"] = "vmmscvi.plotting"
 
 
 def __getattr__(name: str) -> Any:
-    if name == "SCVI_VMM":
-        value: Any = import_module("vmmscvi.model").SCVI_VMM
+    if name in __all__ and name not in _MODULES:
+        value: Any = getattr(import_module("vmmscvi.model"), name)
     elif name in _MODULES:
         value = import_module(_MODULES[name])
     else:

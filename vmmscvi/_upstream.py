@@ -8,6 +8,7 @@ from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS_KEY
 from scvi.dataloaders._data_splitting import validate_data_split
 from scvi.model._utils import get_max_epochs_heuristic
 from scvi.module._constants import MODULE_KEYS
+from scvi.module._multivae import mix_modalities
 from scvi.train._callbacks import LoudEarlyStopping
 from scvi.train._config import merge_kwargs
 from scvi.train._logger import SimpleLogger
@@ -20,5 +21,6 @@ __all__ = [
     "do_nothing_closure",
     "get_max_epochs_heuristic",
     "merge_kwargs",
+    "mix_modalities",
     "validate_data_split",
 ]

@@ -1,5 +1,10 @@
 """Models that users touch."""
 
+from vmmscvi.model._linear_scvi import LinearSCVI_VMM
 from vmmscvi.model._model import SCVI_VMM
+from vmmscvi.model._multivi import MULTIVI_VMM
+from vmmscvi.model._peakvi import PEAKVI_VMM
+from vmmscvi.model._poissonvi import POISSONVI_VMM
+from vmmscvi.model._totalvi import TOTALVI_VMM
 
-__all__ = ["SCVI_VMM"]
+__all__ = ["MULTIVI_VMM", "PEAKVI_VMM", "POISSONVI_VMM", "SCVI_VMM", "TOTALVI_VMM", "LinearSCVI_VMM"]

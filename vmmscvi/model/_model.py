@@ -10,25 +10,17 @@ from scvi.model import SCVI
 
 from vmmscvi.model._conversion_mixin import ConversionMixin
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
-from vmmscvi.model._novelty_mixin import NoveltyMixin
-from vmmscvi.model._query_mixin import QueryMixin
-from vmmscvi.model._sampling_mixin import SamplingMixin
-from vmmscvi.model._training_mixin import TrainingMixin
-from vmmscvi.model._tree_mixin import ClusterTreeMixin
 from vmmscvi.model._validation import check_counts, check_keys, check_known_batches
+from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import VMMVAE, PseudoInputSpace
 from vmmscvi.priors import Inference, PriorName, WishartScale
 from vmmscvi.train import EmpiricalBayesTrainingPlan
 
 
 class SCVI_VMM(
-    TrainingMixin,
-    ClusterTreeMixin,
-    SamplingMixin,
-    NoveltyMixin,
+    VMMModelMixin,
     ImportanceWeightsMixin,
     ConversionMixin,
-    QueryMixin,
     SCVI,
 ):
     """scVI with the VampPrior Mixture Model: integrates and clusters single-cell counts in one training.

@@ -10,7 +10,6 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 from scvi import REGISTRY_KEYS, settings
-from scvi.module._constants import MODULE_KEYS
 from torch import Tensor
 
 from vmmscvi.model._clustering_mixin import ClusteringMixin
@@ -63,7 +62,8 @@ class SamplingMixin(ClusteringMixin):
         prior = self._trained_prior()
         if n < 1:
             raise ValueError(f"`n` must be a positive integer, found {n}.")
-        if library_size is not None and (self.module.use_size_factor_key or not library_size > 0):
+        has_factors = getattr(self.module, "use_size_factor_key", False)
+        if library_size is not None and (has_factors or not library_size > 0):
             raise ValueError(
                 f"`library_size` must be a positive number, and None for a model with size factors; found "
                 f"{library_size}."
@@ -82,18 +82,8 @@ class SamplingMixin(ClusteringMixin):
             torch.manual_seed(seed)
             z = prior.sample(n, component=index) if isinstance(prior, MixturePrior) else prior.sample(n)
             z = z.to(device)
-            # minified data have no counts, but their totals
-            library = tensors.get(REGISTRY_KEYS.OBSERVED_LIB_SIZE)
-            library = tensors[REGISTRY_KEYS.X_KEY].sum(1, keepdim=True) if library is None else library
-            library = library.log()
-            if library_size is not None:
-                library = torch.full_like(library, float(np.log(library_size)))
-            inputs = self.module._get_generative_input(
-                tensors, {MODULE_KEYS.Z_KEY: z, MODULE_KEYS.LIBRARY_KEY: library}
-            )
-            generated: dict[str, Any] = self.module.generative(**inputs)
-            counts = generated[MODULE_KEYS.PX_KEY].sample()
-        return self._generated_anndata(counts, z, tensors[REGISTRY_KEYS.BATCH_KEY])
+            generated = self.module.generate(tensors, z, library_size)
+        return self._generated_anndata(generated, z, tensors[REGISTRY_KEYS.BATCH_KEY])
 
     # -- helpers ---------------------------------------------------------------------------------------------
 
@@ -116,15 +106,37 @@ class SamplingMixin(ClusteringMixin):
             raise ValueError(f"`batch` must be one of {names}, found {batch!r}.")
         return names.index(str(batch))
 
-    def _generated_anndata(self, counts: Tensor, z: Tensor, batch: Tensor) -> AnnData:
-        generated = AnnData(sparse.csr_matrix(counts.cpu().numpy()))
-        generated.var_names = self.adata.var_names
-        generated.obs_names = [f"generated_{i}" for i in range(generated.n_obs)]
+    def _generated_anndata(self, generated: dict[str, Tensor], z: Tensor, batch: Tensor) -> AnnData:
+        features = [name for name in ("X", "genes", "peaks") if name in generated]
+        cells = AnnData(sparse.csr_matrix(torch.cat([generated[n] for n in features], 1).cpu().numpy()))
+        names = self._feature_names()
+        if len(names) == cells.n_vars:
+            cells.var_names = names
+        if len(features) > 1:
+            cells.var["modality"] = np.repeat(features, [generated[n].shape[1] for n in features])
+        cells.obs_names = [f"generated_{i}" for i in range(cells.n_obs)]
+        if "protein" in generated:
+            cells.obsm["protein"] = pd.DataFrame(
+                generated["protein"].cpu().numpy(),
+                index=cells.obs_names,
+                columns=list(self.protein_state_registry.column_names),  # type: ignore[attr-defined]
+            )
         names = self._batch_names()
         codes = batch.ravel().long().tolist()
-        generated.obs["batch"] = pd.Categorical([names[i] for i in codes], categories=names)
+        cells.obs["batch"] = pd.Categorical([names[i] for i in codes], categories=names)
         if isinstance(self.module.latent_prior, MixturePrior):
             assigned = self.module.assign(z).tolist()
-            generated.obs["component"] = pd.Categorical([str(i) for i in assigned])
-        generated.obsm["X_vmm"] = z.cpu().numpy()
-        return generated
+            cells.obs["component"] = pd.Categorical([str(i) for i in assigned])
+        cells.obsm["X_vmm"] = z.cpu().numpy()
+        return cells
+
+    def _feature_names(self) -> list[str]:
+        """Names of genes and peaks, in the order of the module's inputs."""
+        names: list[str] = []
+        for key in (REGISTRY_KEYS.X_KEY, REGISTRY_KEYS.ATAC_X_KEY):
+            if key in self.adata_manager.data_registry:
+                field = self.adata_manager.data_registry[key]
+                data: Any = self.adata
+                modality = getattr(field, "mod_key", None)
+                names += list((data if modality is None else data.mod[modality]).var_names)
+        return names

@@ -57,8 +57,6 @@ class TrainingMixin:
 
     if TYPE_CHECKING:
 
-        @property
-        def minified_data_type(self) -> str | None: ...
         def _remember_reference(self) -> None: ...
 
     def check_data(self) -> None:
@@ -271,7 +269,7 @@ class TrainingMixin:
         return FromCells(request.start_cells)
 
     def _check_trainable(self) -> None:
-        if self.minified_data_type is not None:
+        if getattr(self, "minified_data_type", None) is not None:  # not every model can be minified
             raise ValueError(
                 "The model's data are minified: they cannot be trained on. Load the model with full counts."
             )

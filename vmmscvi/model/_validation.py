@@ -69,7 +69,7 @@ def check_counts(adata_manager: AnnDataManager, require_counts: bool = True) -> 
     where = _describe_matrix(adata_manager)
     n_obs = adata_manager.adata.n_obs
     empty_cells: list[int] = []
-    for start, chunk in _row_chunks(adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), n_obs):
+    for start, chunk in row_chunks(adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY), n_obs):
         values = chunk.data if sparse.issparse(chunk) else np.asarray(chunk)
         if not np.isfinite(values).all():
             raise ValueError(
@@ -221,7 +221,7 @@ def _describe_matrix(adata_manager: AnnDataManager) -> str:
     return "`adata.X`" if layer in (None, "None") else f"`adata.layers[{layer!r}]`"
 
 
-def _row_chunks(matrix: Any, n_obs: int) -> Iterator[tuple[int, Any]]:
+def row_chunks(matrix: Any, n_obs: int) -> Iterator[tuple[int, Any]]:
     """Rows of a dense, sparse or on-disk matrix, a few thousand at a time."""
     if isinstance(matrix, sparse.csc_matrix | sparse.csc_array):
         matrix = matrix.tocsr()

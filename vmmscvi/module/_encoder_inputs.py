@@ -22,6 +22,8 @@ Scale = Literal["linear", "log1p", "expm1"]
 
 SMALLEST_VALUE = 1e-2
 """Stands for zero: small enough to be no expression, large enough to keep a gradient."""
+SMALLEST_TOTAL = 1e-6
+"""Share of a component's cells below which it has none of a modality."""
 SMALLEST_PROBABILITY = 1e-3
 """Probability that stands for a batch or category that a cell does not belong to."""
 
@@ -67,10 +69,13 @@ class InputValues(NamedTuple):
     categories
         Probabilities of the categories of each further argument, shapes ``(n, n_categories)``; empty for
         uniform ones.
+    present
+        Which of the ``n`` have these inputs at all, shape ``(n,)``; ``None`` for all.
     """
 
     values: Tensor
     categories: tuple[Tensor, ...] = ()
+    present: Tensor | None = None
 
     @classmethod
     def of_call(cls, arguments: Sequence[Tensor], layout: EncoderLayout) -> InputValues:
@@ -203,10 +208,15 @@ class MeanInputs:
 
     def __init__(self) -> None:
         self._sums: list[Tensor] = []
+        self._total: Tensor | None = None
         self._minimum: Tensor | None = None
 
     def add(self, inputs: InputValues, weights: Tensor) -> None:
         """Add a minibatch of ``n`` inputs; ``weights`` has shape ``(K, n)``."""
+        if inputs.present is not None:
+            weights = weights * inputs.present
+            total = weights.sum(1)
+            self._total = total if self._total is None else self._total + total
         parts = [weights @ part for part in (inputs.values, *inputs.categories)]
         self._sums = [s + part for s, part in zip(self._sums, parts, strict=True)] if self._sums else parts
         smallest = inputs.values.amin(0)
@@ -216,4 +226,14 @@ class MeanInputs:
         """Return the means, and the number of leading values that are never negative."""
         if self._minimum is None:
             raise ValueError("There is no minibatch to average.")
-        return InputValues(self._sums[0], tuple(self._sums[1:])), count_nonnegative(self._minimum)
+        means = self._sums
+        if self._total is not None:
+            means = [_over(total, self._total) for total in means]
+        return InputValues(means[0], tuple(means[1:])), count_nonnegative(self._minimum)
+
+
+def _over(sums: Tensor, totals: Tensor) -> Tensor:
+    """Divide sums ``(K, n_values)`` by totals ``(K,)``; components without a cell get the overall mean."""
+    overall = sums.sum(0) / totals.sum().clamp_min(SMALLEST_TOTAL)
+    has_cells = (totals > SMALLEST_TOTAL).unsqueeze(1)
+    return torch.where(has_cells, sums / totals.clamp_min(SMALLEST_TOTAL).unsqueeze(1), overall)

@@ -92,6 +92,49 @@ class PriorModuleMixin(Module):
         """
         return kl_weight
 
+    def sample_observations(
+        self, inference_outputs: dict[str, Any], generative_outputs: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """Draw observations from what has been decoded, by name.
+
+        Raises
+        ------
+        ValueError
+            If the module's likelihood is not known here.
+        """
+        raise ValueError(f"{type(self).__name__} cannot sample observations from its prior.")
+
+    @torch.inference_mode()
+    def generate(
+        self, tensors: dict[str, Tensor], z: Tensor, library_size: float | None = None
+    ) -> dict[str, Tensor]:
+        """Decode latent positions into observations; what else the decoder needs is that of given cells.
+
+        Parameters
+        ----------
+        tensors
+            A minibatch of ``n`` cells.
+        z
+            Latent positions, shape ``(n, p)``.
+        library_size
+            Total count that a cell is expected to have, if the module can be told.
+
+        Returns
+        -------
+        Observations by name, see :meth:`sample_observations`.
+
+        Raises
+        ------
+        ValueError
+            If the module cannot be told a library size.
+        """
+        if library_size is not None:
+            raise ValueError(f"`library_size` cannot be chosen for {type(self).__name__}: leave it out.")
+        module: Any = self
+        outputs = {**self.encode_for_prior(tensors), MODULE_KEYS.Z_KEY: z}
+        decoded = module.generative(**module._get_generative_input(tensors, outputs))
+        return self.sample_observations(outputs, decoded)
+
     # -- the prior -------------------------------------------------------------------------------------------
 
     def init_prior(self, config: PriorConfig) -> None:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS
 from scvi.module import VAE
-from scvi.module.base import auto_move_data
 from torch import Tensor
 from torch.distributions import Distribution
 
 from vmmscvi._upstream import MODULE_KEYS
+from vmmscvi.module._counts_module import CountsModuleMixin
 from vmmscvi.module._encoder_inputs import Scale
-from vmmscvi.module._prior_distribution import PriorDistribution
-from vmmscvi.module._prior_loss import log_prior_ratio, with_prior
+from vmmscvi.module._prior_loss import with_prior
 from vmmscvi.module._prior_module import PriorModuleMixin
 from vmmscvi.module._sparse_encoder import SparseEncoderMixin
 from vmmscvi.module._zero_aware import zero_aware
@@ -26,7 +23,7 @@ from vmmscvi.priors import Inference, PriorConfig, PriorName, WishartScale
 PseudoInputSpace = Literal["log1p", "counts"]
 
 
-class VMMVAE(PriorModuleMixin, SparseEncoderMixin, VAE):
+class VMMVAE(PriorModuleMixin, CountsModuleMixin, SparseEncoderMixin, VAE):
     """scVI's VAE whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
     Everything but the prior is inherited. What depends on :math:`p(z)` is overridden: the ``pz`` of the
@@ -61,6 +58,8 @@ extra_decoder_kwargs, batch_embedding_kwargs
         Whether the encoder's first layer on the CPU reads only the counts that are not zero, where that is
         faster: the same result. ``False`` for the dense product.
     """
+
+    px_r: Any
 
     def __init__(
         self,
@@ -171,69 +170,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
             theta = torch.exp(self.px_r) if self.dispersion == "gene" else None
             px = outputs[MODULE_KEYS.PX_KEY]
             outputs[MODULE_KEYS.PX_KEY] = zero_aware(px, theta, self.latest_counts.of)
-        outputs[MODULE_KEYS.PZ_KEY] = PriorDistribution(self.prior_in_use, self.centers)
         return outputs
-
-    @torch.inference_mode()
-    @auto_move_data
-    def marginal_ll(
-        self,
-        tensors: dict[str, Tensor],
-        n_mc_samples: int,
-        return_mean: bool = False,
-        n_mc_samples_per_pass: int = 1,
-    ) -> Tensor | float:
-        r"""Importance-sampled :math:`\log p(x)` under the model's own prior; the proposal is the posterior.
-
-        Parameters
-        ----------
-        tensors
-            The minibatch.
-        n_mc_samples
-            Number of samples for each cell.
-        return_mean
-            Whether to return the mean over cells, a number.
-        n_mc_samples_per_pass
-            Number of samples that are decoded at a time; bounds the memory.
-
-        Returns
-        -------
-        Log-likelihoods of shape ``(n,)`` on the CPU, or their mean.
-        """
-        log_weights = []
-        remaining = n_mc_samples
-        while remaining > 0:
-            n_samples = min(n_mc_samples_per_pass, remaining)
-            remaining -= n_samples
-            inference_outputs, generative_outputs = self.forward(
-                tensors,
-                inference_kwargs={"n_samples": n_samples},
-                get_inference_input_kwargs={"full_forward_pass": True},
-                compute_loss=False,
-            )
-            log_weight = self._log_importance_weight(tensors, inference_outputs, generative_outputs)
-            log_weights.append(log_weight.reshape(n_samples, -1))
-        log_likelihood = torch.logsumexp(torch.cat(log_weights), dim=0) - math.log(n_mc_samples)
-        return log_likelihood.mean().item() if return_mean else log_likelihood.cpu()
-
-    def _log_importance_weight(
-        self,
-        tensors: dict[str, Tensor],
-        inference_outputs: dict[str, Any],
-        generative_outputs: dict[str, Any],
-    ) -> Tensor:
-        r""":math:`\log p(x|z, l) p(z) p(l) / q(z, l|x)` of samples and cells, shape ``([n_samples,] n)``."""
-        px = generative_outputs[MODULE_KEYS.PX_KEY]
-        log_weight: Tensor = px.log_prob(tensors[REGISTRY_KEYS.X_KEY]).sum(-1)
-        log_weight = log_weight + log_prior_ratio(self, inference_outputs)
-        if not self.use_observed_lib_size:
-            library = inference_outputs[MODULE_KEYS.LIBRARY_KEY]
-            log_weight = (
-                log_weight
-                + generative_outputs[MODULE_KEYS.PL_KEY].log_prob(library).sum(-1)
-                - inference_outputs[MODULE_KEYS.QL_KEY].log_prob(library).sum(-1)
-            )
-        return log_weight
 
 
 def _input_scale(space: PseudoInputSpace, log_variational: bool) -> Scale:

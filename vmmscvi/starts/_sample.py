@@ -14,7 +14,8 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-Minibatches = Iterable[dict[str, Tensor]]
+Minibatches = Iterable[dict[str, Any]]
+"""Tensors by name, or ``None`` for what a data module does not have."""
 
 BATCH_SIZE = 1024
 LARGEST_SAMPLE = 20_000
@@ -64,9 +65,9 @@ def cells_at(adata_manager: Any, indices: np.ndarray) -> Minibatches:
     return loader
 
 
-def n_cells_of(tensors: dict[str, Tensor]) -> int:
+def n_cells_of(tensors: dict[str, Any]) -> int:
     """Count the cells of a minibatch."""
-    return next(iter(tensors.values())).shape[0]
+    return int(next(tensor.shape[0] for tensor in tensors.values() if tensor is not None))
 
 
 def dense(tensors: dict[str, Any]) -> dict[str, Tensor]:
@@ -80,7 +81,7 @@ def dense(tensors: dict[str, Any]) -> dict[str, Tensor]:
 
 def _first_cells(loader: Minibatches, n_cells: int) -> Minibatches:
     """Keep the first cells of a loader that may be shuffled anew every time."""
-    minibatches: Iterator[dict[str, Tensor]] = iter(loader)
+    minibatches: Iterator[dict[str, Any]] = iter(loader)
     first = next(minibatches)
     n_values = sum(tensor.numel() for tensor in first.values() if tensor is not None) // n_cells_of(first)
     n_cells = max(SMALLEST_SAMPLE, min(n_cells, LARGEST_MATRIX // max(n_values, 1)))

@@ -1,0 +1,107 @@
+"""PoissonVI with the VampPrior Mixture Model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+from scvi.external import POISSONVI
+from scvi.model import PEAKVI
+
+from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
+from vmmscvi.model._validation import check_counts
+from vmmscvi.model._vmm_model import VMMModelMixin
+from vmmscvi.module import VMMVAE
+from vmmscvi.priors import Inference, PriorName
+
+
+class POISSONVI_VMM(VMMModelMixin, ImportanceWeightsMixin, POISSONVI):
+    """PoissonVI with the VampPrior Mixture Model: integrates and clusters counts of fragments (scATAC).
+
+    Everything that :class:`scvi.external.POISSONVI` offers is inherited. The networks are those of
+    :class:`vmmscvi.SCVI_VMM`: 128 hidden units and ten latent dimensions however many peaks there are, and
+    batch instead of layer normalisation.
+
+    Parameters
+    ----------
+    adata
+        AnnData registered with :meth:`setup_anndata`; counts of fragments, see
+        :func:`scvi.data.reads_to_fragments`.
+    n_hidden, n_latent, n_layers, dropout_rate
+        As in :class:`scvi.external.POISSONVI`.
+    use_batch_norm, use_layer_norm, encode_covariates
+        As in :class:`scvi.module.VAE`.
+    prior, n_components, inference
+        As in :class:`vmmscvi.SCVI_VMM`.
+    **model_kwargs
+        Further arguments of :class:`vmmscvi.module.VMMVAE`.
+
+    Examples
+    --------
+    >>> POISSONVI_VMM.setup_anndata(adata, layer="fragments", batch_key="batch")
+    >>> model = POISSONVI_VMM(adata)
+    >>> model.train()
+    >>> adata.obs["vmm_cluster"] = model.predict()
+
+    References
+    ----------
+    Martens et al., Nature Methods 21 (2024). Stirn & Knowles, arXiv 2402.04412.
+    """
+
+    _module_cls = VMMVAE
+
+    def __init__(
+        self,
+        adata: AnnData,
+        n_hidden: int = 128,
+        n_latent: int = 10,
+        n_layers: int = 1,
+        dropout_rate: float = 0.1,
+        use_batch_norm: Literal["encoder", "decoder", "none", "both"] = "both",
+        use_layer_norm: Literal["encoder", "decoder", "none", "both"] = "none",
+        encode_covariates: bool = True,
+        prior: PriorName = "vmm",
+        n_components: int = 100,
+        inference: Inference = "MAP-DP",
+        **model_kwargs: Any,
+    ) -> None:
+        # past the constructors of POISSONVI and PEAKVI, which build networks of their own kinds
+        super(PEAKVI, self).__init__(adata)
+        has_covariates = REGISTRY_KEYS.CAT_COVS_KEY in self.adata_manager.data_registry
+        self.module = self._module_cls(
+            n_input=self.summary_stats.n_vars,
+            n_batch=self.summary_stats.n_batch,
+            n_labels=self.summary_stats.n_labels,
+            n_continuous_cov=self.summary_stats.get("n_extra_continuous_covs", 0),
+            n_cats_per_cov=(
+                self.adata_manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY).n_cats_per_key
+                if has_covariates
+                else None
+            ),
+            n_hidden=n_hidden,
+            n_latent=n_latent,
+            n_layers=n_layers,
+            dropout_rate=dropout_rate,
+            gene_likelihood="poisson",
+            use_size_factor_key=REGISTRY_KEYS.SIZE_FACTOR_KEY in self.adata_manager.data_registry,
+            use_batch_norm=use_batch_norm,
+            use_layer_norm=use_layer_norm,
+            encode_covariates=encode_covariates,
+            prior=prior,
+            n_components=n_components,
+            inference=inference,
+            **model_kwargs,
+        )
+        self.get_normalized_function_name = "get_normalized_accessibility"
+        self.n_latent = n_latent
+        self._model_summary_string = (
+            f"POISSONVI_VMM model with the following parameters: \nprior: {prior}, n_components: "
+            f"{n_components}, n_hidden: {n_hidden}, n_latent: {n_latent}, n_layers: {n_layers}."
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    def check_data(self) -> None:
+        """Check fragments, batches and covariates."""
+        check_counts(self.adata_manager)
+        super().check_data()

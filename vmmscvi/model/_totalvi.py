@@ -1,0 +1,108 @@
+"""totalVI with the VampPrior Mixture Model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from scvi import REGISTRY_KEYS
+from scvi.model import TOTALVI
+
+from vmmscvi.model._feature_checks import check_features
+from vmmscvi.model._request import TrainingDefaults
+from vmmscvi.model._validation import check_counts
+from vmmscvi.model._vmm_model import VMMModelMixin
+from vmmscvi.module import TOTALVMMVAE
+from vmmscvi.priors import Inference, PriorName
+from vmmscvi.train import AdversarialEmpiricalBayesPlan
+
+
+class TOTALVI_VMM(VMMModelMixin, TOTALVI):
+    """totalVI with the VampPrior Mixture Model: integrates and clusters RNA and surface proteins (CITE-seq).
+
+    Everything that :class:`scvi.model.TOTALVI` offers is inherited, missing proteins and the adversarial
+    classifier included. The weight of the Kullback-Leibler terms rises in the first half of the warm-up, as
+    totalVI needs it, and is one before the mixture is initialised.
+
+    Parameters
+    ----------
+    adata
+        AnnData or MuData registered with :meth:`setup_anndata` or :meth:`setup_mudata`; raw counts.
+    n_latent, gene_dispersion, protein_dispersion, gene_likelihood, empirical_protein_background_prior, \
+override_missing_proteins
+        As in :class:`scvi.model.TOTALVI`.
+    prior, n_components, inference
+        As in :class:`vmmscvi.SCVI_VMM`.
+    **model_kwargs
+        Further arguments of :class:`scvi.module.TOTALVAE` and of :class:`vmmscvi.priors.PriorConfig`.
+
+    Examples
+    --------
+    >>> TOTALVI_VMM.setup_anndata(adata, protein_expression_obsm_key="protein", batch_key="batch")
+    >>> model = TOTALVI_VMM(adata)
+    >>> model.train()
+    >>> adata.obs["vmm_cluster"] = model.predict()
+
+    References
+    ----------
+    Gayoso et al., Nature Methods 18 (2021). Stirn & Knowles, arXiv 2402.04412.
+    """
+
+    _module_cls = TOTALVMMVAE
+    _training_plan_cls = AdversarialEmpiricalBayesPlan
+    training_defaults = TrainingDefaults(kl_warmup=0.5)
+
+    def __init__(
+        self,
+        adata: Any,
+        n_latent: int = 20,
+        gene_dispersion: Literal["gene", "gene-batch", "gene-label", "gene-cell"] = "gene",
+        protein_dispersion: Literal["protein", "protein-batch", "protein-label"] = "protein",
+        gene_likelihood: Literal["zinb", "nb"] = "nb",
+        empirical_protein_background_prior: bool | None = None,
+        override_missing_proteins: bool = False,
+        prior: PriorName = "vmm",
+        n_components: int = 100,
+        inference: Inference = "MAP-DP",
+        **model_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            adata,
+            n_latent=n_latent,
+            gene_dispersion=gene_dispersion,
+            protein_dispersion=protein_dispersion,
+            gene_likelihood=gene_likelihood,
+            empirical_protein_background_prior=empirical_protein_background_prior,
+            override_missing_proteins=override_missing_proteins,
+            prior=prior,
+            n_components=n_components,
+            inference=inference,
+            **model_kwargs,
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    def train(  # type: ignore[override]
+        self,
+        *,
+        plan_kwargs: dict[str, Any] | None = None,
+        adversarial_classifier: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Train networks and prior.
+
+        Parameters
+        ----------
+        plan_kwargs, **kwargs
+            As in :meth:`vmmscvi.SCVI_VMM.train`.
+        adversarial_classifier
+            Whether a classifier of batches in the latent space is fooled; by default where proteins are
+            missing in a batch.
+        """
+        fools = self._use_adversarial_classifier if adversarial_classifier is None else adversarial_classifier
+        plan = {"adversarial_classifier": fools, **(plan_kwargs or {})}
+        super().train(plan_kwargs=plan, **kwargs)
+
+    def check_data(self) -> None:
+        """Check counts of genes and proteins, batches and covariates."""
+        check_counts(self.adata_manager)
+        check_features(self.adata_manager, REGISTRY_KEYS.PROTEIN_EXP_KEY, integral=True, allow_empty=True)
+        super().check_data()

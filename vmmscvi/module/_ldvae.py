@@ -1,0 +1,21 @@
+"""The linearly decoded VAE with an interchangeable prior."""
+
+from __future__ import annotations
+
+from scvi.module import LDVAE
+
+from vmmscvi.module._counts_module import CountsModuleMixin
+from vmmscvi.module._prior_arguments import PriorArgumentsMixin
+from vmmscvi.module._prior_loss import with_prior
+
+
+class LDVMMVAE(PriorArgumentsMixin, CountsModuleMixin, LDVAE):
+    """:class:`scvi.module.LDVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Arguments of :class:`scvi.module.LDVAE` and of the prior.
+    """
+
+    loss = with_prior(LDVAE.loss)

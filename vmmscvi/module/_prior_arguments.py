@@ -1,0 +1,34 @@
+"""The arguments that give a module of scvi-tools its prior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmmscvi.module._prior_module import PriorModuleMixin
+from vmmscvi.priors import Inference, PriorConfig, PriorName, WishartScale
+
+
+class PriorArgumentsMixin(PriorModuleMixin):
+    """Takes the arguments of the prior beside those of the module that it comes before.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Arguments of the module.
+    prior, n_components, inference, responsibilities_in_gradient, wishart_scale
+        See :class:`vmmscvi.priors.PriorConfig`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        prior: PriorName = "vmm",
+        n_components: int = 100,
+        inference: Inference = "MAP-DP",
+        responsibilities_in_gradient: bool | None = None,
+        wishart_scale: WishartScale = "learned",
+        **kwargs: Any,
+    ) -> None:
+        config = PriorConfig(prior, n_components, inference, responsibilities_in_gradient, wishart_scale)
+        super().__init__(*args, **kwargs)
+        self.init_prior(config)
