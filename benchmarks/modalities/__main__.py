@@ -55,21 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore")
 
     import modality_data
-    import modality_models
-    import modality_runs
-    import modality_tables
-    import torch
 
-    # Lightning sets its own levels when it is imported.
-    for name in ("scvi", "lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         specs = modality_data.chosen(args.sets)
-        unknown = sorted(set(args.models or []) - set(modality_models.MODELS))
-        if unknown:
-            raise ValueError(
-                f"--models holds {unknown}; expected names among {sorted(modality_models.MODELS)}."
-            )
+        modality_data.require_models(args.models)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -78,6 +67,15 @@ def main(arguments: list[str] | None = None) -> int:
             note = ", only when named" if spec.optional else ""
             sys.stdout.write(f"{spec.name} ({spec.modality}): {', '.join(spec.models)}{note}\n")
         return 0
+
+    # Only now: scvi-tools takes seconds.
+    import modality_runs
+    import modality_tables
+    import torch
+
+    # Lightning sets its own levels when it is imported.
+    for name in ("scvi", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     n_failed = 0
     if not args.tables:
         torch.set_num_threads(args.threads)

@@ -142,7 +142,8 @@ def measure(run: Run, adata: ad.AnnData, out: Path, max_epochs: int | None) -> d
             for resolution in LEIDEN_RESOLUTIONS
         ],
     }
-    write(run.path(out), result, z=z, own=[] if own is None else own, obs_names=adata.obs_names, **labels)
+    arrays = {"z": z, "obs_names": adata.obs_names.to_numpy(str), **labels}
+    write(run.path(out), result, arrays if own is None else {**arrays, "own": own})
     return result
 
 
@@ -160,10 +161,10 @@ def scored(clusters: NDArray[np.str_], labels: dict[str, NDArray[np.str_]]) -> d
     }
 
 
-def write(path: Path, result: dict[str, Any], **arrays: Any) -> None:
+def write(path: Path, result: dict[str, Any], arrays: dict[str, Any]) -> None:
     """Write the embedding, then the result: a result that exists is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path.with_suffix(".npz"), **{name: np.asarray(each) for name, each in arrays.items()})
+    np.savez_compressed(path.with_suffix(".npz"), **arrays)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(result, indent=1))
     os.replace(part, path)
