@@ -27,8 +27,6 @@ from mudata import MuData
 
 import vmmscvi
 
-METHODS = ("stock", "vmm")
-
 
 class MissingModelError(ImportError):
     """The package has no such model."""
