@@ -17,7 +17,7 @@ from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, roc_auc_score, silhouette_score
 
-from vmmscvi.data import _simulate, simulate_counts, simulate_preset
+from vmmscvi.data import _annotation, _drawing, simulate_counts, simulate_preset
 
 DATA = Path(os.environ.get("VMMSCVI_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 SMALL: dict[str, Any] = {"n_cells": 600, "n_genes": 300, "n_types": 4, "n_batches": 2}
@@ -105,7 +105,7 @@ def test_settings_and_true_profiles_are_stored_and_survive_an_h5ad_file(tmp_path
 
 
 def test_true_profiles_are_left_out_when_large(monkeypatch):
-    monkeypatch.setattr(_simulate, "MAX_STORED_ENTRIES", 2000)
+    monkeypatch.setattr(_annotation, "MAX_STORED_ENTRIES", 2000)
     simulation = simulate_counts(**SMALL).uns["simulation"]
     assert "profiles" in simulation and "batch_effects" not in simulation
 
@@ -370,7 +370,7 @@ def test_zeros_come_from_depth():
 
 
 def test_counts_do_not_stop_at_a_chunk_border(monkeypatch):
-    monkeypatch.setattr(_simulate, "CHUNK_ENTRIES", 300 * 7)
+    monkeypatch.setattr(_drawing, "CHUNK_ENTRIES", 300 * 7)
     adata = simulate_counts(**SMALL, depth_sd=0.0, batch_effect=0.0)
     assert adata.shape == (600, 300)
     size = np.asarray(adata.X.sum(axis=1)).ravel()

@@ -84,7 +84,7 @@ def draw_cells(
     order = rng.permutation(settings.n_cells)
     leaf, batch = leaf[order], batch[order]
     position = _draw_positions(settings, leaf, rng)
-    return CellDesign(leaf, batch, position, _draw_library_sizes(settings, position, batch, rng))
+    return CellDesign(leaf, batch, position, draw_library_sizes(settings, position, batch, rng))
 
 
 def _draw_leaf_counts(
@@ -120,12 +120,13 @@ def _draw_positions(
     return leaf + rng.uniform(low, high)
 
 
-def _draw_library_sizes(
+def draw_library_sizes(
     settings: SimulationSettings,
     position: NDArray[np.float64],
     batch: NDArray[np.intp],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
+    """Draw expected library sizes with the median ``settings.depth``, shape ``(n_cells,)``."""
     parent = settings.tree.parent
     of_leaf = settings.type_depth_sd * rng.standard_normal(settings.n_types)[parent]
     of_batch = settings.batch_effect * settings.batch_depth_effect * rng.standard_normal(settings.n_batches)

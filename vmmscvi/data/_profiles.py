@@ -31,6 +31,34 @@ class Genes:
     """Natural-log fold change of the gene in the type that it marks; 0 for other genes."""
 
 
+@dataclass(frozen=True)
+class Features:
+    """Genes or peaks, with their expected values in every type and batch; everything but the counts."""
+
+    genes: Genes
+    log_types: NDArray[np.float64]
+    """Unnormalised log profiles of the leaf types, shape ``(n_leaves, n_genes)``."""
+    log_batches: NDArray[np.float64]
+    """Log effects of the batches, shape ``(n_batches, n_leaves, n_genes)``."""
+
+    @property
+    def log_profiles(self) -> NDArray[np.float64]:
+        """Unnormalised log profiles with batch effects, shape ``(n_batches, n_leaves, n_genes)``."""
+        return self.log_types + self.log_batches
+
+
+def draw_features(
+    settings: SimulationSettings,
+    of_genes: np.random.Generator,
+    of_types: np.random.Generator,
+    of_batches: np.random.Generator,
+) -> Features:
+    """Draw genes, type profiles and batch effects, each from a stream of its own."""
+    genes = draw_genes(settings, of_genes)
+    log_types = draw_log_type_profiles(settings, genes, of_types)
+    return Features(genes, log_types, draw_batch_effects(settings, of_batches))
+
+
 def draw_genes(settings: SimulationSettings, rng: np.random.Generator) -> Genes:
     """Draw gene means, the dispersions that follow their trend, and which genes mark which type.
 

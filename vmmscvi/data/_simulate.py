@@ -1,31 +1,17 @@
-"""Labelled multi-batch counts that look like 10x data: the public function and the drawing of the counts."""
+"""Labelled multi-batch counts that look like 10x data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
-from typing import Any
 
 import numpy as np
-import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData
-from numpy.typing import NDArray
 
-from vmmscvi.data._design import CellDesign, draw_cells, draw_type_shares
-from vmmscvi.data._profiles import (
-    Genes,
-    draw_batch_effects,
-    draw_genes,
-    draw_log_type_profiles,
-    softmax,
-)
+from vmmscvi.data._annotation import cell_table, feature_table, record
+from vmmscvi.data._design import draw_cells, draw_type_shares
+from vmmscvi.data._drawing import draw_counts, spawn_generators
+from vmmscvi.data._profiles import draw_features
 from vmmscvi.data._settings import SimulationSettings, TypeShares
-
-#: Entries (cells x genes) drawn at a time: bounds the dense intermediates to a few tens of MB.
-CHUNK_ENTRIES = 1_000_000
-#: True profiles and batch effects with more entries than this are not stored.
-MAX_STORED_ENTRIES = 1_000_000
 
 
 def simulate_counts(
@@ -161,139 +147,12 @@ def simulate_counts(
     """
     arguments = {name: value for name, value in locals().items() if name != "seed"}
     settings = SimulationSettings(**arguments)
-    of_shares, of_cells, of_genes, of_types, of_batches, of_counts = _spawn_generators(seed, 6)
+    of_shares, of_cells, of_genes, of_types, of_batches, of_counts = spawn_generators(seed, 6)
     shares = draw_type_shares(settings, of_shares)
     cells = draw_cells(settings, shares, of_cells)
-    genes = draw_genes(settings, of_genes)
-    type_profiles = draw_log_type_profiles(settings, genes, of_types)
-    batch_effects = draw_batch_effects(settings, of_batches)
-    counts = _draw_counts(cells, genes.dispersion, type_profiles + batch_effects, of_counts)
+    genes = draw_features(settings, of_genes, of_types, of_batches)
+    counts = draw_counts(cells, genes.genes.dispersion, genes.log_profiles, of_counts)
 
-    adata = AnnData(counts, obs=_obs(settings, cells), var=_var(settings, genes))
-    adata.uns["simulation"] = {
-        "settings": _storable({**arguments, "seed": seed}),
-        "types": np.array(settings.tree.leaves),
-        "batches": np.array(settings.batches),
-        "proportions": shares,
-    }
-    for name, array in (("profiles", softmax(type_profiles)), ("batch_effects", batch_effects)):
-        if array.size <= MAX_STORED_ENTRIES:
-            adata.uns["simulation"][name] = array.astype(np.float32)
+    adata = AnnData(counts, obs=cell_table(settings, cells), var=feature_table(settings, genes.genes))
+    adata.uns["simulation"] = record(settings, shares, genes, {**arguments, "seed": seed})
     return adata
-
-
-def _spawn_generators(seed: int | np.random.Generator, n: int) -> list[np.random.Generator]:
-    """Return independent generators; a given generator advances, so that a second call gives other data."""
-    if isinstance(seed, np.random.Generator):
-        sequence = np.random.SeedSequence(seed.integers(2**32, size=4).tolist())
-    elif isinstance(seed, Integral) and not isinstance(seed, bool) and seed >= 0:
-        sequence = np.random.SeedSequence(int(seed))
-    else:
-        raise ValueError(f"seed is {seed!r}; expected a non-negative integer or a numpy.random.Generator.")
-    return [np.random.default_rng(child) for child in sequence.spawn(n)]
-
-
-def _draw_counts(
-    cells: CellDesign,
-    dispersion: NDArray[np.float64],
-    log_profiles: NDArray[np.float64],
-    rng: np.random.Generator,
-) -> sp.csr_matrix:
-    """Draw the counts in chunks of cells; ``log_profiles`` is ``(n_batches, n_leaves, n_genes)``."""
-    n_cells, n_genes = len(cells.leaf), len(dispersion)
-    step = max(1, CHUNK_ENTRIES // n_genes)
-    normalised = softmax(log_profiles)
-    chunks = []
-    for start in range(0, n_cells, step):
-        rows = slice(start, min(start + step, n_cells))
-        batch, leaf, position = cells.batch[rows], cells.leaf[rows], cells.position[rows]
-        if np.array_equal(position, leaf):
-            shares = normalised[batch, leaf]
-        else:
-            shares = _interpolate(log_profiles, batch, position)
-        mean = shares * cells.library_size[rows, None]
-        chunks.append(sp.csr_matrix(_draw_negative_binomial(mean, dispersion, rng).astype(np.float32)))
-    return sp.vstack(chunks, format="csr")
-
-
-def _interpolate(
-    log_profiles: NDArray[np.float64], batch: NDArray[np.intp], position: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return profiles between two neighbouring types, ``(n_cells, n_genes)``."""
-    last = log_profiles.shape[1] - 1
-    lower = np.clip(np.floor(position).astype(np.intp), 0, last - 1)
-    weight = (position - lower)[:, None]
-    return softmax((1 - weight) * log_profiles[batch, lower] + weight * log_profiles[batch, lower + 1])
-
-
-def _draw_negative_binomial(
-    mean: NDArray[np.float64], dispersion: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Draw gamma-Poisson counts ``(n_cells, n_genes)`` without empty rows."""
-    if dispersion.any():
-        shape = np.broadcast_to(1 / dispersion, mean.shape)
-        counts = rng.poisson(rng.standard_gamma(shape) * dispersion * mean)
-    else:
-        counts = rng.poisson(mean)
-    for row in np.flatnonzero(counts.sum(axis=1) == 0):
-        # At a vanishing depth this is the law of a cell given that it is not empty.
-        counts[row, rng.choice(mean.shape[1], p=mean[row] / mean[row].sum())] = 1
-    return counts
-
-
-def _obs(settings: SimulationSettings, cells: CellDesign) -> pd.DataFrame:
-    tree = settings.tree
-    obs = pd.DataFrame(
-        {
-            "batch": pd.Categorical.from_codes(cells.batch, categories=list(settings.batches)),
-            "cell_type": pd.Categorical.from_codes(cells.leaf, categories=list(tree.leaves)),
-            "cell_type_coarse": pd.Categorical.from_codes(
-                tree.parent[cells.leaf], categories=list(tree.coarse)
-            ),
-            "expected_library_size": cells.library_size,
-        },
-        index=[f"cell{i}" for i in range(settings.n_cells)],
-    )
-    if settings.continuum:
-        obs["pseudotime"] = cells.position / (len(tree.leaves) - 1)
-    return obs
-
-
-def _var(settings: SimulationSettings, genes: Genes) -> pd.DataFrame:
-    tree = settings.tree
-    # The names of a type that is not split stand for both levels, so the categories are made unique.
-    names = list(dict.fromkeys([*tree.coarse, *tree.leaves]))
-    of_coarse = np.array([names.index(name) for name in tree.coarse])
-    of_leaf = np.array([names.index(name) for name in tree.leaves])
-    is_coarse, is_leaf = genes.marked_coarse >= 0, genes.marked_leaf >= 0
-    codes = np.where(
-        is_coarse, of_coarse[genes.marked_coarse], np.where(is_leaf, of_leaf[genes.marked_leaf], -1)
-    )
-    level = np.where(is_coarse, 0, np.where(is_leaf, 1, -1))
-    return pd.DataFrame(
-        {
-            "mean": genes.mean,
-            "dispersion": genes.dispersion,
-            "marker_of": pd.Categorical.from_codes(codes, categories=names),
-            "marker_level": pd.Categorical.from_codes(level, categories=["type", "subtype"]),
-            "marker_log_fold_change": genes.log_fold_change,
-        },
-        index=[f"gene{i}" for i in range(settings.n_genes)],
-    )
-
-
-def _storable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings that an h5ad file can hold: ``None`` becomes ``"default"``, a generator its name."""
-    stored: dict[str, Any] = {}
-    for name, value in settings.items():
-        if value is None:
-            stored[name] = "default"
-        elif isinstance(value, Mapping):
-            stored[name] = _storable(value)
-        elif isinstance(value, np.random.Generator):
-            stored[name] = "generator"
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            stored[name] = np.asarray(value)
-        else:
-            stored[name] = value
-    return stored
