@@ -13,7 +13,7 @@ from anndata import AnnData
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.data import simulate_counts
-from vmmscvi.module import PseudoCells
+from vmmscvi.starts._clusters import mean_inputs
 
 SMALL_MODEL: dict[str, Any] = {"n_components": 8, "n_hidden": 16, "n_latent": 4}
 SHORT_TRAINING: dict[str, Any] = {
@@ -101,13 +101,11 @@ def fill_pseudo_inputs(minibatch: Callable[..., dict[str, torch.Tensor]]) -> Cal
     """Start the pseudo-inputs of an untrained model from its first cells, and forget any symmetry."""
 
     def fill(model: SCVI_VMM) -> SCVI_VMM:
-        pseudo_inputs = model.module.pseudo_inputs
-        tensors = minibatch(model, pseudo_inputs.n_components)
-        cells = PseudoCells(counts=tensors["X"], continuous=tensors.get("extra_continuous_covs"))
-        pseudo_inputs.fill(cells)
+        module, n_components = model.module, model.module.latent_prior.n_components
+        cells = [minibatch(model, n_components)]
+        module.install_prior(module.latent_prior, mean_inputs(module, cells, torch.eye(n_components)))
         with torch.no_grad():
-            pseudo_inputs.batch_logits.normal_()
-            for logits in pseudo_inputs.category_logits:
+            for logits in module.pseudo_inputs["z_encoder"].category_logits:
                 logits.normal_()
         return model
 

@@ -42,23 +42,20 @@ def test_a_pseudo_input_that_is_a_cell_is_encoded_as_that_cell(
 ) -> None:
     model = fill_pseudo_inputs(make_model(**options))
     module: VMMVAE = model.module.eval()
-    tensors = minibatch(model, module.pseudo_inputs.n_components)
+    tensors = minibatch(model, module.latent_prior.n_components)
+    pseudo_inputs = module.pseudo_inputs["z_encoder"]
+    _, inputs = module.capture_inputs(tensors)
     with torch.no_grad():
-        module.pseudo_inputs.batch_logits.copy_(certain(tensors["batch"], module.pseudo_inputs.batch_logits))
-        for column, logits in enumerate(module.pseudo_inputs.category_logits):
-            logits.copy_(certain(tensors["extra_categorical_covs"][:, [column]], logits))
-        tensors["X"] = module.pseudo_inputs().counts  # counts of zero are not quite zero
+        categories = inputs["z_encoder"].categories
+        for logits, one_hot in zip(pseudo_inputs.category_logits, categories, strict=True):
+            logits.copy_(1e3 * one_hot)  # certain, to float precision
+        # counts of zero are not quite zero
+        values = pseudo_inputs()[0][:, : tensors["X"].shape[1]]
+        tensors["X"] = torch.expm1(values) if module.log_variational else values
         expected = module.inference(**module._get_inference_input(tensors))["qz"]
         found = module.encode_pseudo_inputs()
     torch.testing.assert_close(found.loc, expected.loc)
     torch.testing.assert_close(found.scale, expected.scale)
-
-
-def certain(codes: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """Logits whose softmax is, to float precision, one-hot."""
-    if logits.shape[1] == 1:
-        return logits.detach()
-    return 1e3 * nn.functional.one_hot(codes.long().squeeze(1), logits.shape[1])
 
 
 def test_encoding_pseudo_inputs_leaves_statistics_and_modes_alone(
@@ -112,7 +109,9 @@ def test_a_frozen_prior_keeps_its_centres_when_the_encoder_changes(
             parameter.add_(0.1)
     assert module.centers() is None
     assert torch.equal(module.latent_prior.log_prob(z, module.centers()), before)
-    assert not any(p.requires_grad for p in (*module.latent_prior.parameters(), *module.pseudo_inputs.parameters()))
+    assert not any(
+        p.requires_grad for p in (*module.latent_prior.parameters(), *module.pseudo_inputs.parameters())
+    )
 
 
 def test_cached_centres_do_not_follow_later_changes(make_model: Make, fill_pseudo_inputs: Fill) -> None:
@@ -120,6 +119,6 @@ def test_cached_centres_do_not_follow_later_changes(make_model: Make, fill_pseud
     module.cache_centers()
     cached = module.latent_prior.center_loc.clone()
     with torch.no_grad():
-        module.pseudo_inputs.expression.add_(1.0)
+        module.pseudo_inputs["z_encoder"].values.add_(1.0)
     assert torch.equal(module.latent_prior.center_loc, cached)
     assert not torch.equal(module.encode_pseudo_inputs().loc, cached)

@@ -67,7 +67,10 @@ def test_empirical_bayes_gradient_reaches_every_parameter_of_the_prior_and_the_p
     module = model.module.train()
     loss, _ = module.empirical_bayes_loss(minibatch(model))
     loss.loss.backward()
-    for name, parameter in (*module.latent_prior.named_parameters(), *module.pseudo_inputs.named_parameters()):
+    for name, parameter in (
+        *module.latent_prior.named_parameters(),
+        *module.pseudo_inputs.named_parameters(),
+    ):
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 

@@ -40,7 +40,9 @@ def scvi_twin(model: SCVI_VMM, setup: dict[str, Any] | None = None, **options: A
     switches = {"encode_covariates": True, "use_observed_lib_size": ours.use_observed_lib_size}
     twin = stock(model.adata, **{**sizes, **switches, **options}).module
     weights = ours.state_dict()
-    twin.load_state_dict({k: v for k, v in weights.items() if not k.startswith(("prior.", "pseudo_inputs."))})
+    twin.load_state_dict(
+        {k: v for k, v in weights.items() if not k.startswith(("latent_prior.", "pseudo_inputs."))}
+    )
     return twin
 
 

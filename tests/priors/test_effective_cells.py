@@ -69,8 +69,8 @@ def test_the_prior_weighs_its_hyperpriors_against_what_was_found() -> None:
         prior.empirical_bayes_loss(minibatch).loss
         == prior.empirical_bayes_loss(minibatch, None, len(minibatch)).loss
     )
-    prior.start_from(mixture, mixture.n_effective or 0.0, torch.zeros(6, 5))
-    for restored in (prior, GaussianMixturePrior(20, 5)):
+    prior = prior.initialised_from(mixture, mixture.n_effective or 0.0, torch.zeros(6, 5))
+    for restored in (prior, GaussianMixturePrior(6, 5)):
         restored.load_state_dict(prior.state_dict())
         assert restored.n_effective == 500
         found, expected = (restored.empirical_bayes_loss(minibatch, None, n) for n in (None, 500.0))

@@ -14,15 +14,13 @@ P, SHARES = 3, torch.tensor([0.9, 0.0999, 0.0001], dtype=torch.float64)
 @pytest.fixture
 def started() -> VampPriorMixture:
     """A prior that started from three clusters of 1000 effective observations, one of which is tiny."""
-    prior = VampPriorMixture(5, P)
     mixture = CoarsenedMixture(
         responsibilities=torch.empty(0, 3, dtype=torch.float64),
         weights=SHARES,
         loc=torch.zeros(3, P, dtype=torch.float64),
         covariance=torch.eye(P, dtype=torch.float64).expand(3, P, P),
     )
-    prior.start_from(mixture, 1000.0, torch.zeros(3, P))
-    return prior
+    return VampPriorMixture(5, P).initialised_from(mixture, 1000.0, torch.zeros(3, P))
 
 
 def test_the_mean_of_so_many_positions_has_so_many_times_less_variance(started: VampPriorMixture) -> None:
