@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         SCVI_VMM,
         TOTALVI_VMM,
         LinearSCVI_VMM,
+        with_vmm,
     )
 
 try:
@@ -41,6 +42,7 @@ __all__ = [
     "priors",
     "train",
     "vae",
+    "with_vmm",
 ]
 
 # Imported on first use: scvi-tools takes seconds, which `vmmscvi --help` or the simulator alone need not

@@ -84,7 +84,8 @@ def test_the_prior_of_the_restored_epoch_is_the_one_in_use(
     z = torch.randn(10, 4)
     with torch.no_grad():
         assert torch.equal(
-            model.module.latent_prior.log_prob(z), model.module.latent_prior.log_prob(z, model.module.centers())
+            model.module.latent_prior.log_prob(z),
+            model.module.latent_prior.log_prob(z, model.module.centers()),
         )
 
 

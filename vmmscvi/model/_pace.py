@@ -103,9 +103,9 @@ class Warmup(NamedTuple):
         epochs = min(epochs, max_epochs // 2)
         return cls(epochs, epochs * steps_per_epoch, math.ceil(wanted))
 
-    def notes(self) -> tuple[str, ...]:
-        """Say it if ``max_epochs`` cuts the warm-up short."""
-        if self.n_steps >= self.n_wanted:
+    def notes(self, usual: Warmup) -> tuple[str, ...]:
+        """Say it if ``max_epochs`` cuts the warm-up short of what is usual for the data."""
+        if self.n_epochs >= usual.n_epochs:
             return ()
         return (
             f"The warm-up has {self.n_steps} minibatches; an embedding takes about {self.n_wanted} to show "

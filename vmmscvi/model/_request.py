@@ -170,7 +170,9 @@ n_warmup_epochs, start_cells, unlabeled_category, early_stopping, early_stopping
             n_warmup = 0
         else:
             n_warmup = default.n_epochs
-            notes = default.notes()
+            if facts.n_obs is not None:
+                usual = number_of_epochs(None, facts.n_obs)
+                notes = default.notes(Warmup.default(facts.n_train or 0, n_together, usual, pace))
         if n_warmup >= max_epochs:
             raise ValueError(
                 f"`n_warmup_epochs` must be at least 0 and less than `max_epochs` ({max_epochs}), "

@@ -110,6 +110,8 @@ def check_batches(adata_manager: AnnDataManager) -> None:
     ValueError
         If a batch has a single cell: its effect cannot be told from the cell's own state.
     """
+    if REGISTRY_KEYS.BATCH_KEY not in adata_manager.data_registry:
+        return
     batches = np.asarray(adata_manager.get_from_registry(REGISTRY_KEYS.BATCH_KEY)).ravel()
     state = adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY)
     n_cells = np.bincount(batches.astype(int), minlength=len(state.categorical_mapping))

@@ -9,7 +9,7 @@ from vmmscvi.module._prior_arguments import PriorArgumentsMixin
 from vmmscvi.module._prior_loss import with_prior
 
 
-class LDVMMVAE(PriorArgumentsMixin, CountsModuleMixin, LDVAE):
+class LDVMMVAE(CountsModuleMixin, PriorArgumentsMixin, LDVAE):
     """:class:`scvi.module.LDVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
     Parameters

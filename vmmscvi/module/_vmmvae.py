@@ -23,7 +23,7 @@ from vmmscvi.priors import Inference, PriorConfig, PriorName, WishartScale
 PseudoInputSpace = Literal["log1p", "counts"]
 
 
-class VMMVAE(PriorModuleMixin, CountsModuleMixin, SparseEncoderMixin, VAE):
+class VMMVAE(CountsModuleMixin, PriorModuleMixin, SparseEncoderMixin, VAE):
     """scVI's VAE whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
     Everything but the prior is inherited. What depends on :math:`p(z)` is overridden: the ``pz`` of the
