@@ -18,8 +18,8 @@ from vmmscvi.train import AdversarialEmpiricalBayesPlan
 class MULTIVI_VMM(VMMModelMixin, MULTIVI):
     """MultiVI with the VampPrior Mixture Model: integrates and clusters RNA, peaks and proteins (multiome).
 
-    Everything that :class:`scvi.model.MULTIVI` offers is inherited; cells may lack modalities. Defaults of
-    the networks differ: 128 hidden units, ten latent dimensions, batch instead of layer normalisation.
+    Everything that :class:`scvi.model.MULTIVI` offers is inherited, its networks among it; cells may lack
+    modalities.
 
     Parameters
     ----------
@@ -57,15 +57,15 @@ n_layers_decoder, dropout_rate, gene_likelihood, use_batch_norm, use_layer_norm,
         n_regions: int | None = None,
         modality_weights: Literal["equal", "cell", "universal"] = "equal",
         modality_penalty: Literal["Jeffreys", "MMD", "None"] = "Jeffreys",
-        n_hidden: int | None = 128,
-        n_latent: int | None = 10,
-        n_layers_encoder: int = 1,
-        n_layers_decoder: int = 1,
+        n_hidden: int | None = None,
+        n_latent: int | None = None,
+        n_layers_encoder: int = 2,
+        n_layers_decoder: int = 2,
         dropout_rate: float = 0.1,
         gene_likelihood: Literal["zinb", "nb", "poisson"] = "zinb",
-        use_batch_norm: Literal["encoder", "decoder", "none", "both"] = "both",
-        use_layer_norm: Literal["encoder", "decoder", "none", "both"] = "none",
-        encode_covariates: bool = True,
+        use_batch_norm: Literal["encoder", "decoder", "none", "both"] = "none",
+        use_layer_norm: Literal["encoder", "decoder", "none", "both"] = "both",
+        encode_covariates: bool = False,
         prior: PriorName = "vmm",
         n_components: int = 100,
         inference: Inference = "MAP-DP",

@@ -9,6 +9,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model import PEAKVI
 
 from vmmscvi.model._feature_checks import check_features
+from vmmscvi.model._request import TrainingDefaults
 from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import PEAKVMMVAE
 from vmmscvi.priors import Inference, PriorName
@@ -46,6 +47,8 @@ use_batch_norm, use_layer_norm, encode_covariates
     """
 
     _module_cls = PEAKVMMVAE
+
+    training_defaults = TrainingDefaults(batch_size=128)
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from scvi.external import POISSONVI
 from scvi.model import PEAKVI
 
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
+from vmmscvi.model._request import TrainingDefaults
 from vmmscvi.model._validation import check_counts
 from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import VMMVAE
@@ -50,6 +51,8 @@ class POISSONVI_VMM(VMMModelMixin, ImportanceWeightsMixin, POISSONVI):
     """
 
     _module_cls = VMMVAE
+
+    training_defaults = TrainingDefaults(batch_size=128)
 
     def __init__(
         self,

@@ -31,8 +31,10 @@ class TrainingDefaults:
 
     Attributes
     ----------
-    lr
-        Learning rate of the networks.
+    lr, prior_lr_ratio
+        Learning rate of the networks, and that of the prior as a multiple of it.
+    batch_size
+        Cells in a minibatch.
     kl_warmup
         Share of the warm-up in which the weight of the Kullback-Leibler term rises from 0 to 1.
     plan
@@ -40,6 +42,8 @@ class TrainingDefaults:
     """
 
     lr: float = LEARNING_RATE
+    prior_lr_ratio: float = 5.0
+    batch_size: int = DEFAULT_BATCH_SIZE
     kl_warmup: float = 0.0
     plan: Mapping[str, Any] = field(default_factory=dict)
 
@@ -114,9 +118,9 @@ class TrainingRequest:
         max_epochs: int | None = None,
         accelerator: Any = "auto",
         devices: Any = "auto",
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         lr: float | None = None,
-        prior_lr_ratio: float = 5.0,
+        prior_lr_ratio: float | None = None,
         start: StartName | None = None,
         n_effective: float | None = None,
         n_warmup_epochs: int | None = None,
@@ -147,7 +151,9 @@ n_warmup_epochs, start_cells, unlabeled_category, early_stopping, early_stopping
         kwargs = merge_trainer_config(trainer_config, kwargs)
         plan = merge_kwargs(kwargs.pop("plan_config", None), plan_kwargs, name="plan")
         plan = {**facts.defaults.plan, **take_clipping(kwargs), **plan}
-        batch_size = whole_number("batch_size", batch_size)
+        batch_size = whole_number(
+            "batch_size", facts.defaults.batch_size if batch_size is None else batch_size
+        )
         check_trainer_arguments(kwargs, accelerator, batch_size)
         max_epochs = number_of_epochs(max_epochs, facts.n_obs)
         datamodule = kwargs.get("datamodule")
@@ -194,7 +200,9 @@ n_warmup_epochs, start_cells, unlabeled_category, early_stopping, early_stopping
             patience=patience,
             plan_kwargs={
                 "lr": facts.defaults.lr * pace if lr is None else lr,
-                "prior_lr_ratio": prior_lr_ratio,
+                "prior_lr_ratio": (
+                    facts.defaults.prior_lr_ratio if prior_lr_ratio is None else prior_lr_ratio
+                ),
                 **plan,
             },
             trainer_kwargs=kwargs,

@@ -49,7 +49,13 @@ override_missing_proteins
 
     _module_cls = TOTALVMMVAE
     _training_plan_cls = AdversarialEmpiricalBayesPlan
-    training_defaults = TrainingDefaults(kl_warmup=0.5)
+    # totalVI's own optimizer: without Adam's large epsilon its ELBO is worse
+    training_defaults = TrainingDefaults(
+        lr=4e-3,
+        prior_lr_ratio=1.25,
+        kl_warmup=0.5,
+        plan={"eps": 0.01, "weight_decay": 1e-6, "reduce_lr_on_plateau": True},
+    )
 
     def __init__(
         self,

@@ -18,7 +18,6 @@ from scvi.train import TrainRunner
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vmmscvi.model._after_training import number_epochs_of_prior, settle
-from vmmscvi.model._pace import DEFAULT_BATCH_SIZE
 from vmmscvi.model._request import (
     StartName,
     TrainingDefaults,
@@ -77,9 +76,9 @@ class TrainingMixin:
         devices: int | list[int] | str = "auto",
         train_size: float | None = None,
         validation_size: float | None = None,
-        batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_size: int | None = None,
         lr: float | None = None,
-        prior_lr_ratio: float = 5.0,
+        prior_lr_ratio: float | None = None,
         start: StartName | None = None,
         n_effective: float | None = None,
         n_warmup_epochs: int | None = None,
@@ -99,13 +98,14 @@ class TrainingMixin:
         accelerator, devices, train_size, validation_size
             As in :meth:`scvi.model.SCVI.train`.
         batch_size
-            Cells in a minibatch. With ``start="cells"`` it tunes the prior as well: hyper-priors are then
-            weighed against one minibatch, so that a larger one allows more clusters.
+            Cells in a minibatch, by default 256 (peaks: 128). With ``start="cells"`` it tunes the prior as
+            well: hyper-priors are then weighed against one minibatch, so that a larger one allows more
+            clusters.
         lr
             Learning rate of the networks. By default 1e-3; with more than 256 cells in a minibatch, of all
             processes together, by the square-root rule of Adam: 2e-3 with 1024, 4e-3 with 4096 and more.
         prior_lr_ratio
-            Learning rate of the prior as a multiple of ``lr``.
+            Learning rate of the prior as a multiple of ``lr``, 5 by default.
         start
             How a Gaussian-mixture prior is initialised. ``"embedding"`` (default): the networks train under
             N(0, I) first; then clusters are found in the embedding, their number included. ``"cells"``: from
@@ -197,7 +197,7 @@ class TrainingMixin:
         # after a training or a load the module is in evaluation mode, and Lightning trains it as it finds it
         self.module.train()
         has_datamodule = kwargs.get("datamodule") is not None
-        is_default_of_module = has_datamodule and request.batch_size == DEFAULT_BATCH_SIZE
+        is_default_of_module = has_datamodule and request.batch_size == self.training_defaults.batch_size
         began = time.monotonic()
         try:
             # by name: another model's own `train` would replace learning rate, optimizer and warm-up
@@ -225,14 +225,15 @@ class TrainingMixin:
     # -- what a training starts from -------------------------------------------------------------------------
 
     def _training_facts(
-        self, batch_size: int, split: dict[str, Any], kwargs: dict[str, Any]
+        self, batch_size: int | None, split: dict[str, Any], kwargs: dict[str, Any]
     ) -> TrainingFacts:
         datamodule = kwargs.get("datamodule")
         n_train: int | None
         n_validation: int | None
         if datamodule is None:
             n_obs: int | None = self.adata.n_obs
-            arguments = {**split, "batch_size": batch_size, **(kwargs.get("datasplitter_kwargs") or {})}
+            size = self.training_defaults.batch_size if batch_size is None else batch_size
+            arguments = {**split, "batch_size": size, **(kwargs.get("datasplitter_kwargs") or {})}
             n_train, n_validation = count_split(self._data_splitter_cls, self.adata_manager, arguments)
         else:
             n_obs = getattr(datamodule, "n_obs", None)

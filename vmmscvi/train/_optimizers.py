@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from vmmscvi.train._epoch_logging import LogsOncePerEpoch
 
+PRIOR_EPS = 1e-7
+"""Adam's epsilon for the prior, as in the paper: its gradients are small."""
 SUBNORMAL = 1e-30
 """Optimizer state below this is set to zero once an epoch: subnormal numbers make a CPU many times slower."""
 
@@ -78,9 +80,8 @@ class PriorOptimizerMixin(LogsOncePerEpoch):
         self._prior_follows_schedule()
 
     def _prior_optimizer(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam(
-            self.module.prior_parameters(), lr=self.lr * self.prior_lr_ratio, eps=self.eps, fused=self._fused
-        )
+        lr = self.lr * self.prior_lr_ratio
+        return torch.optim.Adam(self.module.prior_parameters(), lr, eps=PRIOR_EPS, fused=self._fused)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradient, here and not before: mixed precision has unscaled it by now."""

@@ -49,7 +49,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
     prior_lr_ratio
         Learning rate of the prior, as a multiple of ``lr``.
     eps
-        Adam's epsilon, of both optimizers; 1e-7 as in the paper (scvi-tools: 0.01).
+        Adam's epsilon; 1e-7 as in the paper (scvi-tools: 0.01). The prior's optimizer always has 1e-7.
     weight_decay
         Weight decay of the networks; none as in the paper (scvi-tools: 1e-6). The prior has none.
     hyperprior_n_obs
