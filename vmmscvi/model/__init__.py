@@ -1,5 +1,6 @@
 """Models that users touch."""
 
+from vmmscvi._logging import show_messages
 from vmmscvi.model._linear_scvi import LinearSCVI_VMM
 from vmmscvi.model._model import SCVI_VMM
 from vmmscvi.model._multivi import MULTIVI_VMM
@@ -17,3 +18,5 @@ __all__ = [
     "LinearSCVI_VMM",
     "with_vmm",
 ]
+
+show_messages()

@@ -31,6 +31,7 @@ from vmmscvi.starts import FromCells, FromEmbedding, FromLabels, InitialisePrior
 from vmmscvi.train import EmpiricalBayesTrainingPlan, RestoreBestEpoch
 from vmmscvi.train._arguments import early_stopping_of, is_ddp
 from vmmscvi.train._best_epoch import copied_state
+from vmmscvi.train._reports import LogProgress, ReportStopping, is_interactive, quiet_lightning
 
 logger = logging.getLogger(__name__)
 
@@ -198,21 +199,22 @@ class TrainingMixin:
         self.module.train()
         has_datamodule = kwargs.get("datamodule") is not None
         is_default_of_module = has_datamodule and request.batch_size == self.training_defaults.batch_size
-        began = time.monotonic()
+        began, stopping = time.monotonic(), ReportStopping()
         try:
-            # by name: another model's own `train` would replace learning rate, optimizer and warm-up
-            UnsupervisedTrainingMixin.train(
-                self,
-                max_epochs=request.max_epochs,
-                # scvi-tools >= 1.5 sets a data module's, but for this value: its own default
-                batch_size=128 if is_default_of_module else request.batch_size,
-                early_stopping=request.early_stopping,
-                early_stopping_patience=request.patience,
-                plan_kwargs=request.plan_kwargs,
-                callbacks=callbacks,
-                **where,
-                **kwargs,
-            )
+            with quiet_lightning():
+                # by name: another model's own `train` would replace learning rate, optimizer and warm-up
+                UnsupervisedTrainingMixin.train(
+                    self,
+                    max_epochs=request.max_epochs,
+                    # scvi-tools >= 1.5 sets a data module's, but for this value: its own default
+                    batch_size=128 if is_default_of_module else request.batch_size,
+                    early_stopping=request.early_stopping,
+                    early_stopping_patience=request.patience,
+                    plan_kwargs=request.plan_kwargs,
+                    callbacks=[*callbacks, stopping],
+                    **where,
+                    **kwargs,
+                )
         except BaseException as error:  # an interruption by the user is a SystemExit by the time it gets here
             settle(self, error, restored=best_epoch.best_epoch is not None, before=before)
             raise
@@ -220,7 +222,7 @@ class TrainingMixin:
             self._remember_reference()
         finally:
             number_epochs_of_prior(self.history_ or {}, n_logged)
-        self._report(initialiser, time.monotonic() - began)
+        self._report(initialiser, stopping.stopped_early, time.monotonic() - began)
 
     # -- what a training starts from -------------------------------------------------------------------------
 
@@ -286,19 +288,15 @@ class TrainingMixin:
                     given["n_components"] = n_components
         self.start_labels_ = list(start.names) if isinstance(start, FromLabels) else None
 
-    def _report(self, initialiser: InitialisePrior, seconds: float) -> None:
+    def _report(self, initialiser: InitialisePrior, stopped_early: bool, seconds: float) -> None:
         """Say what was found, in one line."""
-        trainer: Any = self.trainer  # type: ignore[attr-defined]
-        stopper = trainer.early_stopping_callback
-        stopped = stopper is not None and getattr(stopper, "stopped_epoch", 0) > 0
         if initialiser.ended_in_warmup:
             logger.warning("Training ended in the warm-up: the clusters are those of its last embedding.")
         prior = self.module.latent_prior
         what = f"{prior.n_components} components" if isinstance(prior, MixturePrior) else "no clusters"
-        logger.info(
-            "Trained %s epochs in %.0f s (%s): %s.",
-            trainer.current_epoch, seconds, "early stopping" if stopped else "all epochs", what,
-        )  # fmt: skip
+        trainer: Any = self.trainer  # type: ignore[attr-defined]
+        why = "the validation ELBO no longer improves" if stopped_early else "all epochs"
+        logger.info("Trained %s epochs in %.0f s (%s): %s.", trainer.current_epoch, seconds, why, what)
 
 
 def _callbacks(
@@ -315,6 +313,9 @@ def _callbacks(
         mode=kwargs.get("early_stopping_mode", "min"),
     )
     callbacks = [*(kwargs.pop("callbacks", None) or []), initialiser]
+    if "enable_progress_bar" not in kwargs and not is_interactive():
+        kwargs["enable_progress_bar"] = False
+        callbacks.append(LogProgress())
     if request.early_stopping:
         callbacks.append(best_epoch)
         if is_ddp(kwargs.get("strategy")):

@@ -88,6 +88,7 @@ class BayesianMixturePrior(MixturePrior):
         self.wishart_scale = wishart_scale
         self.n_effective: float | None = None
         """Number of cells that the data count as, ``None`` where components were not found but drawn."""
+        self._largest_minibatch = 0
         self.wishart_scatter_root: Tensor
         self.register_buffer("wishart_scatter_root", self._round_scatter_root(n_components, n_latent))
         self.pi_logits = nn.Parameter(torch.zeros(n_components))
@@ -201,15 +202,19 @@ class BayesianMixturePrior(MixturePrior):
     def weighed_against(self, minibatch_size: int) -> float:
         """Tell how many cells the hyper-priors are weighed against by default.
 
-        What :meth:`initialised_from` was told; else one minibatch as in the paper, which weighs them N/M
-        times as much as a fit to all data would.
+        What :meth:`initialised_from` was told; else one full minibatch as in the paper, which weighs them
+        N/M times as much as a fit to all data would. The last minibatch of an epoch may be smaller: it counts
+        as full, since a remainder of a few cells would weigh them a hundred times as much.
 
         Parameters
         ----------
         minibatch_size
-            Number ``M`` of cells in a minibatch, of all processes together.
+            Number of cells in this minibatch, of all processes together.
         """
-        return minibatch_size if self.n_effective is None else self.n_effective
+        if self.n_effective is not None:
+            return self.n_effective
+        self._largest_minibatch = max(self._largest_minibatch, minibatch_size)
+        return self._largest_minibatch
 
     @in_full_precision
     def log_hyperprior(self, centers: Centers | None = None) -> Tensor:

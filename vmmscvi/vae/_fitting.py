@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +13,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 from scvi.train import Trainer
 
 from vmmscvi.train import EmpiricalBayesTrainingPlan, RestoreBestEpoch
+from vmmscvi.train._reports import quiet_lightning
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -101,7 +101,7 @@ def train_module(
             EarlyStoppingAfter(options.n_warmup_epochs, patience=options.patience, **criterion),
             RestoreBestEpoch(first_epoch=options.n_warmup_epochs, **criterion),
         ]
-    with seeded(seed), _quiet_lightning(options.verbose):
+    with seeded(seed), nullcontext() if options.verbose else quiet_lightning():
         plan = EmpiricalBayesTrainingPlan(
             module,
             lr=options.lr,
@@ -133,20 +133,6 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _quiet_lightning(verbose: bool) -> Iterator[None]:
-    """Leave out what Lightning reports of devices and of a training's end."""
-    chatty = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in chatty]
-    try:
-        for logger in chatty if not verbose else ():
-            logger.setLevel(logging.WARNING)
-        yield
-    finally:
-        for logger, level in zip(chatty, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _history(trainer: Trainer) -> pd.DataFrame:

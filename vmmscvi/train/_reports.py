@@ -1,0 +1,77 @@
+"""What a training tells its user: progress where there is no terminal, and nothing meant for developers."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.callbacks import Callback
+
+if TYPE_CHECKING:
+    import lightning.pytorch as pl
+
+logger = logging.getLogger(__name__)
+
+CHATTY = ("lightning.pytorch", "lightning.fabric")
+"""Loggers that report devices, hints and the end of a training."""
+HARMLESS = (
+    r".*does not have many workers",
+    r".*number of training batches .* is smaller than the logging interval",
+    r".*`LeafSpec",
+)
+"""Starts of warnings that are no concern of somebody who trains a model."""
+N_REPORTS = 10
+"""Lines of progress in a whole training."""
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Leave out what Lightning reports of devices and of a training's end; errors and other warnings stay."""
+    loggers = [logging.getLogger(name) for name in CHATTY]
+    levels = [chatty.level for chatty in loggers]
+    try:
+        for chatty in loggers:
+            chatty.setLevel(logging.WARNING)
+        with warnings.catch_warnings():
+            for message in HARMLESS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for chatty, level in zip(loggers, levels, strict=True):
+            chatty.setLevel(level)
+
+
+def is_interactive() -> bool:
+    """Whether a progress bar can be redrawn: in a terminal or a notebook."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+class LogProgress(Callback):
+    """Log a line now and then, where a progress bar would fill a file with copies of itself."""
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log epoch and validation ELBO, about ten times in a training."""
+        n_epochs, max_epochs = trainer.current_epoch + 1, trainer.max_epochs or 1
+        if n_epochs % max(1, max_epochs // N_REPORTS) == 0:
+            elbo: Any = trainer.callback_metrics.get("elbo_validation")
+            shown = "" if elbo is None else f", validation ELBO {float(elbo):.1f}"
+            logger.info("Epoch %s of at most %s%s", n_epochs, max_epochs, shown)
+
+
+class ReportStopping(Callback):
+    """Keep the reason why training stopped, and the library that would print it silent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stopped_early = False
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the early stopping of scvi-tools, which prints when it is torn down."""
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if getattr(callback, "early_stopping_reason", None) is not None:
+                self.stopped_early = True
+                callback.early_stopping_reason = None
