@@ -308,7 +308,6 @@ def _callbacks(
     n_waiting = kwargs.get("early_stopping_warmup_epochs") or 0
     kwargs["early_stopping_warmup_epochs"] = max(n_waiting, n_validations)
     best_epoch = RestoreBestEpoch(
-        first_epoch=request.n_warmup_epochs,
         monitor=kwargs.get("early_stopping_monitor", "elbo_validation"),
         mode=kwargs.get("early_stopping_mode", "min"),
     )

@@ -1,4 +1,9 @@
-"""When a prior is initialised: before training, or after a warm-up of the networks."""
+"""When a prior is initialised: before training, or after a warm-up of the networks.
+
+A warm-up has a fixed length, unless the networks overfit before: with few cells and many features they do
+within a hundred epochs, and clusters blur. Then the prior is initialised at once, in the embedding of the
+epoch with the best validation ELBO.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +15,17 @@ from lightning.pytorch.callbacks import Callback
 
 from vmmscvi.priors import MixturePrior, PriorState
 from vmmscvi.starts._protocol import InitialPrior, Start
+from vmmscvi.train._best_epoch import BestWeights
 from vmmscvi.train._distributed import share, shared
+from vmmscvi.train._resume import early_stoppings
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
 logger = logging.getLogger(__name__)
+
+WARMUP_PATIENCE = 20
+"""Epochs without a better validation ELBO after which networks that warm up are said to overfit."""
 
 
 class InitialisePrior(Callback):
@@ -29,16 +39,22 @@ class InitialisePrior(Callback):
     start
         How; ``None`` for a prior that has been fitted, is frozen, or has nothing to initialise.
     n_warmup_epochs
-        Epochs of the networks under N(0, I) before.
+        Epochs of the networks under N(0, I) before, at most.
+    patience
+        Epochs of the warm-up without a better validation ELBO after which it ends; ``None`` for never.
     """
 
-    def __init__(self, start: Start | None, n_warmup_epochs: int = 0) -> None:
+    def __init__(
+        self, start: Start | None, n_warmup_epochs: int = 0, patience: int | None = WARMUP_PATIENCE
+    ) -> None:
         super().__init__()
         self.start = start
         self.n_warmup_epochs = n_warmup_epochs
+        self.patience = patience
         self.ended_in_warmup = False
         """Whether training ended before its warm-up did."""
         self._resumed = False
+        self._best = BestWeights("elbo_validation")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Initialise a prior that needs no warm-up; else let the networks warm up."""
@@ -74,6 +90,22 @@ class InitialisePrior(Callback):
         """Initialise the prior when the warm-up is over."""
         if trainer.current_epoch >= self.n_warmup_epochs and _is_waiting(pl_module):
             self._initialise(trainer, pl_module)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """End the warm-up if the networks overfit: the next epoch begins with the best weights."""
+        if self.patience is None or trainer.sanity_checking or not _is_waiting(pl_module):
+            return
+        plan: Any = pl_module
+        if float(plan.kl_weight) < plan.max_kl_weight:  # of another objective still
+            return
+        self._best.look(trainer, _module(pl_module))
+        epoch = trainer.current_epoch
+        if self._best.epoch is not None and epoch - self._best.epoch >= self.patience:
+            logger.info("The networks overfit from epoch %s on: the warm-up ends there.", self._best.epoch)
+            self._best.restore(_module(pl_module))
+            self.n_warmup_epochs = epoch + 1
+            for stopping in early_stoppings(trainer):
+                stopping.warmup_epochs = stopping._current_step
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Initialise the prior if training ends before its warm-up does."""

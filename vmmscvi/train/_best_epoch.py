@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
+from vmmscvi.priors import PriorState
+
 if TYPE_CHECKING:
     import lightning.pytorch as pl
 
@@ -24,10 +26,54 @@ def copied_state(module: nn.Module) -> dict[str, Any]:
     }
 
 
+class BestWeights:
+    """The weights of the epoch with the best monitored value so far.
+
+    Parameters
+    ----------
+    monitor
+        Name of the logged quantity.
+    mode
+        ``"min"`` or ``"max"``.
+    """
+
+    def __init__(self, monitor: str, mode: str = "min") -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(f"`mode` must be 'min' or 'max', found {mode!r}.")
+        self.monitor = monitor
+        self.mode = mode
+        self.score: float | None = None
+        self.epoch: int | None = None
+        self.weights: dict[str, Any] | None = None
+
+    def look(self, trainer: pl.Trainer, module: nn.Module) -> None:
+        """Keep the weights if this epoch is the best so far."""
+        if self.monitor not in trainer.callback_metrics:
+            return
+        score = float(trainer.callback_metrics[self.monitor])
+        if self._is_better(score):
+            self.score, self.epoch = score, trainer.current_epoch
+            self.weights = copied_state(module)
+
+    def _is_better(self, score: float) -> bool:
+        if self.score is None:
+            return score == score
+        return score < self.score if self.mode == "min" else score > self.score
+
+    def restore(self, module: nn.Module) -> bool:
+        """Put the weights back, once; tell whether there were any."""
+        if self.weights is None:
+            return False
+        module.load_state_dict(self.weights)
+        self.weights = None
+        return True
+
+
 class RestoreBestEpoch(Callback):
     """Keep the weights of the epoch with the best monitored value, and restore them when training ends.
 
     They are restored as well when training is interrupted or fails, so that the best model so far is kept.
+    Epochs of a warm-up are never kept: there the monitored value is that of another objective.
 
     Parameters
     ----------
@@ -36,35 +82,31 @@ class RestoreBestEpoch(Callback):
     mode
         ``"min"`` or ``"max"``.
     first_epoch
-        Epochs before this one are never kept: in a warm-up the monitored value is that of another objective.
+        Epochs before this one are not kept either.
     """
 
     def __init__(self, monitor: str = "elbo_validation", mode: str = "min", first_epoch: int = 0) -> None:
         super().__init__()
-        if mode not in ("min", "max"):
-            raise ValueError(f"`mode` must be 'min' or 'max', found {mode!r}.")
-        self.monitor = monitor
-        self.mode = mode
+        self.best = BestWeights(monitor, mode)
         self.first_epoch = first_epoch
-        self.best_score: float | None = None
-        self.best_epoch: int | None = None
-        self._best_state: dict[str, Any] | None = None
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch whose weights are kept, ``None`` if there is none."""
+        return self.best.epoch
+
+    @property
+    def best_score(self) -> float | None:
+        """The monitored value of that epoch."""
+        return self.best.score
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the weights if this epoch is the best so far."""
-        if trainer.sanity_checking or self.monitor not in trainer.callback_metrics:
-            return
-        if trainer.current_epoch < self.first_epoch:
-            return
-        score = float(trainer.callback_metrics[self.monitor])
-        if self._is_better(score):
-            self.best_score, self.best_epoch = score, trainer.current_epoch
-            self._best_state = copied_state(_module(pl_module))
-
-    def _is_better(self, score: float) -> bool:
-        if self.best_score is None:
-            return score == score
-        return score < self.best_score if self.mode == "min" else score > self.best_score
+        module = _module(pl_module)
+        prior = getattr(module, "latent_prior", None)
+        warms_up = prior is not None and prior.state is PriorState.WARMING_UP
+        if not (trainer.sanity_checking or warms_up or trainer.current_epoch < self.first_epoch):
+            self.best.look(trainer, module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Restore the best epoch's weights."""
@@ -81,27 +123,25 @@ class RestoreBestEpoch(Callback):
         self._restore(pl_module)
 
     def _restore(self, pl_module: pl.LightningModule) -> None:
-        if self._best_state is None:
-            return
-        _module(pl_module).load_state_dict(self._best_state)
-        self._best_state = None
-        logger.info(
-            "Restored the weights of epoch %s (%s = %s).", self.best_epoch, self.monitor, self.best_score
-        )
+        if self.best.restore(_module(pl_module)):
+            logger.info(
+                "Restored the weights of epoch %s (%s = %.4g).",
+                self.best.epoch, self.best.monitor, self.best.score,
+            )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint has to remember."""
         return {
-            "score": self.best_score,
-            "epoch": self.best_epoch,
-            "weights": self._best_state,
+            "score": self.best.score,
+            "epoch": self.best.epoch,
+            "weights": self.best.weights,
             "first_epoch": self.first_epoch,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on where a checkpoint stopped."""
-        self.best_score, self.best_epoch = state_dict["score"], state_dict["epoch"]
-        self._best_state, self.first_epoch = state_dict["weights"], state_dict["first_epoch"]
+        self.best.score, self.best.epoch = state_dict["score"], state_dict["epoch"]
+        self.best.weights, self.first_epoch = state_dict["weights"], state_dict["first_epoch"]
 
 
 def _module(pl_module: pl.LightningModule) -> nn.Module:

@@ -35,7 +35,7 @@ def training_state(trainer: pl.Trainer) -> dict[str, Any]:
         "random": _of_all_processes(random_state()),
         "split": {name: torch.as_tensor(np.asarray(i)) for name, i in split.items() if i is not None},
         "history": _history(trainer),
-        "early_stopping": [[e._current_step, e.warmup_epochs] for e in _early_stoppings(trainer)],
+        "early_stopping": [[e._current_step, e.warmup_epochs] for e in early_stoppings(trainer)],
     }
 
 
@@ -84,7 +84,7 @@ def restore_progress(trainer: pl.Trainer, state: dict[str, Any]) -> None:
             {name: _table(name, **columns) for name, columns in state["history"].items()}
         )
     for callback, (n_validations, n_waiting) in zip(
-        _early_stoppings(trainer), state["early_stopping"], strict=False
+        early_stoppings(trainer), state["early_stopping"], strict=False
     ):
         callback._current_step, callback.warmup_epochs = n_validations, n_waiting
         if callback.wait_count >= callback.patience:  # that training had ended
@@ -122,7 +122,7 @@ def _of_all_processes(state: dict[str, Any]) -> list[dict[str, Any]]:
     return states
 
 
-def _early_stoppings(trainer: pl.Trainer) -> list[Any]:
+def early_stoppings(trainer: pl.Trainer) -> list[Any]:
     return [callback for callback in trainer.callbacks if isinstance(callback, LoudEarlyStopping)]  # type: ignore[attr-defined]
 
 

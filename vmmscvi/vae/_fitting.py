@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from scvi.train import Trainer
 
+from vmmscvi.priors import PriorState
 from vmmscvi.train import EmpiricalBayesTrainingPlan, RestoreBestEpoch
 from vmmscvi.train._reports import quiet_lightning
 
@@ -38,27 +39,15 @@ class TrainingOptions:
     accelerator: str
     devices: int | str | list[int]
     verbose: bool
-    n_warmup_epochs: int
 
 
-class EarlyStoppingAfter(EarlyStopping):
-    """Early stopping that begins when a warm-up is over.
-
-    Parameters
-    ----------
-    first_epoch
-        Epochs before this one do not count.
-    **kwargs
-        Arguments of :class:`lightning.pytorch.callbacks.EarlyStopping`.
-    """
-
-    def __init__(self, first_epoch: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.first_epoch = first_epoch
+class EarlyStoppingAfterWarmup(EarlyStopping):
+    """Early stopping that begins when the prior is in use; arguments are those of Lightning's."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the monitored value, once the warm-up is over."""
-        if trainer.current_epoch >= self.first_epoch:
+        module: Any = pl_module.module
+        if module.latent_prior.state is not PriorState.WARMING_UP:
             super().on_validation_end(trainer, pl_module)
 
 
@@ -98,8 +87,8 @@ def train_module(
     if stops_early:
         criterion: dict[str, Any] = {"monitor": options.monitor, "mode": options.monitor_mode}
         used += [
-            EarlyStoppingAfter(options.n_warmup_epochs, patience=options.patience, **criterion),
-            RestoreBestEpoch(first_epoch=options.n_warmup_epochs, **criterion),
+            EarlyStoppingAfterWarmup(patience=options.patience, **criterion),
+            RestoreBestEpoch(**criterion),
         ]
     with seeded(seed), nullcontext() if options.verbose else quiet_lightning():
         plan = EmpiricalBayesTrainingPlan(

@@ -12,7 +12,7 @@ from numpy.random import RandomState
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
-from vmmscvi.starts import InitialisePrior
+from vmmscvi.priors import PriorState
 from vmmscvi.starts._sample import LARGEST_SAMPLE
 from vmmscvi.vae._data import ArrayDataModule, draw_rows
 from vmmscvi.vae._embedding import embed_rows
@@ -147,9 +147,8 @@ monitor_mode, callbacks, accelerator, devices, random_state, verbose
             accelerator=self.accelerator,
             devices=self.devices,
             verbose=self.verbose,
-            n_warmup_epochs=self.n_pretrain_epochs,
         )
-        return [InitialisePrior(None), PretrainAutoencoder(self.n_pretrain_epochs, seed)], options
+        return [PretrainAutoencoder(self.n_pretrain_epochs, seed)], options
 
 
 class PretrainAutoencoder(Callback):
@@ -171,6 +170,7 @@ class PretrainAutoencoder(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leave the prior out."""
         _module(pl_module).trains_autoencoder = True
+        _module(pl_module).latent_prior.state = PriorState.WARMING_UP
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Bring the prior in when the auto-encoder has been trained."""
@@ -199,6 +199,7 @@ class PretrainAutoencoder(Callback):
             torch.linalg.cholesky(_tensor(mixture.precisions_, device)),
         )
         module.trains_autoencoder = False
+        prior.state = PriorState.FITTED
         logger.info("VaDE's mixture has been initialised in the auto-encoder's embedding.")
 
 

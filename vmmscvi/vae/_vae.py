@@ -252,7 +252,6 @@ class VAE(ArrayEstimator):
             accelerator=self.accelerator,
             devices=self.devices,
             verbose=self.verbose,
-            n_warmup_epochs=n_warmup,
         )
         start = FromEmbedding(self.n_effective, seed) if from_embedding else FromCells()
         return [InitialisePrior(start, n_warmup)], options
