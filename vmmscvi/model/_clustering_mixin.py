@@ -185,6 +185,8 @@ class ClusteringMixin:
             raise ValueError("`indices` cannot be chosen from a `dataloader`: make one of these cells.")
         if dataloader is None and adata is None and self.adata is None:
             raise ValueError("The model has no data of its own: pass `adata` or `dataloader`.")
+        if dataloader is not None:
+            self._check_dataloader(dataloader)  # type: ignore[attr-defined]
         z = self.get_latent_representation(  # type: ignore[attr-defined]
             adata=adata, indices=indices, batch_size=batch_size, dataloader=dataloader
         )

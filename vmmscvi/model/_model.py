@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
 from scvi.model import SCVI
 
 from vmmscvi.model._conversion_mixin import ConversionMixin
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
+from vmmscvi.model._new_data import NewDataMixin
 from vmmscvi.model._novelty_mixin import NoveltyMixin
 from vmmscvi.model._sampling_mixin import SamplingMixin
 from vmmscvi.model._training_mixin import TrainingMixin
 from vmmscvi.model._tree_mixin import ClusterTreeMixin
-from vmmscvi.model._validation import check_keys, check_known_batches
+from vmmscvi.model._validation import check_keys
 from vmmscvi.module import VMMVAE, PriorName, PseudoInputSpace
 from vmmscvi.priors import Inference, WishartScale
 from vmmscvi.train import EmpiricalBayesTrainingPlan
@@ -27,6 +27,7 @@ class SCVI_VMM(
     NoveltyMixin,
     ImportanceWeightsMixin,
     ConversionMixin,
+    NewDataMixin,
     SCVI,
 ):
     """scVI with the VampPrior Mixture Model: integrates and clusters single-cell counts in one training.
@@ -189,11 +190,3 @@ class SCVI_VMM(
         else:
             model.module.freeze_prior()
         return model
-
-    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
-        # scvi-tools finds an unknown batch as well, but says to pass an argument that users cannot pass
-        batch_key = self.registry_["setup_args"].get("batch_key")
-        if adata is not None and batch_key in adata.obs and self.adata_manager is not None:
-            known = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping
-            check_known_batches(adata.obs[batch_key], known)
-        return super()._validate_anndata(adata, copy_if_view=copy_if_view)

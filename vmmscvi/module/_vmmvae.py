@@ -190,7 +190,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
             # theta as it is before it is expanded to one value for each cell
             theta = self.px_r.exp() if self.dispersion == "gene" else None
             px = outputs[MODULE_KEYS.PX_KEY]
-            outputs[MODULE_KEYS.PX_KEY] = zero_aware(px, theta, self.latest_counts.of)
+            outputs[MODULE_KEYS.PX_KEY] = zero_aware(px, theta)
         outputs[MODULE_KEYS.PZ_KEY] = PriorDistribution(self.prior_in_use, self.centers)
         return outputs
 
