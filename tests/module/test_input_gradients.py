@@ -89,6 +89,6 @@ def test_counts_without_a_gradient_are_still_read_sparsely(
 ) -> None:
     model = make_model(prior="standard_normal")
     found: list[Tensor] = []
-    monkeypatch.setattr(_sparse_encoder, "counts_of", lambda x: found.append(x) or counts_of(x))
+    monkeypatch.setattr(_sparse_encoder, "counts_of", lambda x, t: found.append(x) or counts_of(x, t))
     model.module(minibatch(model))
     assert len(found) == 1

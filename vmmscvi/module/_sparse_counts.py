@@ -77,11 +77,11 @@ class _Found(NamedTuple):
     """What was found in a tensor, and how to tell whether the tensor has changed since."""
 
     counts: SparseCounts
-    version: int
-    total: Tensor
+    version: int | None
+    totals: Tensor
 
 
-def counts_of(x: Tensor) -> SparseCounts:
+def counts_of(x: Tensor, totals: Tensor | None = None) -> SparseCounts:
     """Find the entries that are not zero, NaN included, once for all uses of a minibatch.
 
     They are kept with the tensor that they were found in, and go where it goes: from the encoder to the
@@ -91,19 +91,19 @@ def counts_of(x: Tensor) -> SparseCounts:
     ----------
     x
         Counts, shape ``(n, n_genes)``, contiguous.
+    totals
+        Their sums over genes, shape ``(n,)``, if these are known. They tell a matrix that has changed without
+        a new version, in memory that it shares with NumPy.
     """
-    # memory shared with NumPy changes without a new version
-    version, total = _version(x), x.sum()
+    # tensors made in inference mode have no version
+    version = None if x.is_inference() else x._version
+    if totals is None and version is None:
+        totals = x.sum(1)
     found: _Found | None = getattr(x, ATTRIBUTE, None)
-    if found is None or found.version != version or not torch.equal(found.total, total):
-        found = _Found(SparseCounts.of(x), version, total)
+    if found is None or found.version != version or not (totals is None or torch.equal(found.totals, totals)):
+        found = _Found(SparseCounts.of(x), version, x.sum(1) if totals is None else totals)
         setattr(x, ATTRIBUTE, found)
     return found.counts
-
-
-def _version(x: Tensor) -> int:
-    """Counter of changes in place, which tensors made in inference mode do not have."""
-    return 0 if x.is_inference() else x._version
 
 
 def nonzero(values: Tensor) -> Tensor:

@@ -38,9 +38,10 @@ class SparseEncoderMixin:
         encode = super()._regular_inference  # type: ignore[misc]
         cells: Tensor | SparseInput = x
         if self._may_read_sparsely(x):
-            counts = counts_of(x)
+            totals = x.sum(1)
+            counts = counts_of(x, totals)
             if self.z_encoder.encoder.fc_layers[0][0].can_read(counts):
-                cells = SparseInput(x, counts)
+                cells = SparseInput(x, counts, totals)
         outputs: dict[str, Any] = encode(cells, *args, **kwargs)
         return outputs
 

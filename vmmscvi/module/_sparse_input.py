@@ -24,6 +24,8 @@ class SparseInput:
         Counts, shape ``(n, n_genes)``.
     counts
         The same, sparse.
+    totals
+        Their sums over genes, shape ``(n,)``, so that they need not be computed again.
     is_log1p
         Whether the logarithm of one plus the counts is meant.
     others
@@ -31,9 +33,21 @@ class SparseInput:
     """
 
     def __init__(
-        self, x: Tensor, counts: SparseCounts, is_log1p: bool = False, others: tuple[Tensor, ...] = ()
+        self,
+        x: Tensor,
+        counts: SparseCounts,
+        totals: Tensor | None = None,
+        is_log1p: bool = False,
+        others: tuple[Tensor, ...] = (),
     ) -> None:
-        self.x, self.counts, self.is_log1p, self.others = x, counts, is_log1p, others
+        self.x, self.counts, self.totals = x, counts, totals
+        self.is_log1p, self.others = is_log1p, others
+
+    def sum(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Return sums of the dense matrix; arguments as in :meth:`torch.Tensor.sum`."""
+        if args == (1,) and not kwargs and self.totals is not None and not (self.is_log1p or self.others):
+            return self.totals
+        return self.dense().sum(*args, **kwargs)
 
     def dense(self) -> Tensor:
         """Return the matrix, shape ``(n, n_genes + n_others)``."""
@@ -70,7 +84,7 @@ class SparseInput:
             return SparseInput(args[0].x, args[0].counts, is_log1p=True)
         if func is torch.cat and _appends_columns(args, given):
             first, *more = args[0]
-            return SparseInput(first.x, first.counts, first.is_log1p, (*first.others, *more))
+            return SparseInput(first.x, first.counts, is_log1p=first.is_log1p, others=(*first.others, *more))
         return func(*_densified(args), **{name: _densified(value) for name, value in given.items()})
 
 
