@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.module import _sparse_linear
-from vmmscvi.module._sparse_counts import LatestCounts, SparseCounts, nonzero
+from vmmscvi.module._sparse_counts import SparseCounts, counts_of, nonzero
+from vmmscvi.module._sparse_input import SparseInput
 from vmmscvi.module._sparse_linear import SparseLinear
 
 Make = Callable[..., SCVI_VMM]
@@ -40,16 +42,17 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def readings(monkeypatch: pytest.MonkeyPatch) -> list[SparseCounts]:
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[SparseInput]:
     """What sparse layers have read."""
-    seen: list[SparseCounts] = []
-    reading = SparseLinear.reading
+    seen: list[SparseInput] = []
+    forward = SparseLinear.forward
 
-    def recorded(self: SparseLinear, counts: SparseCounts) -> Any:
-        seen.append(counts)
-        return reading(self, counts)
+    def recorded(self: SparseLinear, input: Any) -> Tensor:
+        if isinstance(input, SparseInput):
+            seen.append(input)
+        return forward(self, input)
 
-    monkeypatch.setattr(SparseLinear, "reading", recorded)
+    monkeypatch.setattr(SparseLinear, "forward", recorded)
     return seen
 
 
@@ -81,26 +84,58 @@ def test_nonzero_finds_what_torch_finds(n_threads: int, monkeypatch: pytest.Monk
     assert torch.equal(nonzero(values), values.nonzero().squeeze(1))
 
 
-def test_latest_counts_are_found_once_until_the_matrix_changes() -> None:
-    latest, x = LatestCounts(), matrix(5, 7)
-    first = latest.of(x)
-    assert latest.of(x) is first
+def test_counts_are_found_once_until_the_matrix_changes() -> None:
+    x = matrix(5, 7)
+    first = counts_of(x)
+    assert counts_of(x) is first
     x[0, 0] += 1
-    changed = latest.of(x)
+    changed = counts_of(x)
     assert changed is not first
     assert changed.value.sum() == x.sum()
-    assert latest.of(x.clone()) is not changed
+    x.numpy()[0, 0] += 1  # without a new version of the tensor
+    assert counts_of(x, x.sum(1)).value.sum() == x.sum()
+    assert counts_of(x.clone()) is not counts_of(x)
     with torch.inference_mode():
         y = matrix(5, 7)
-        assert latest.of(y) is latest.of(y)
+        assert counts_of(y) is counts_of(y)
+        y[0, 0] += 1  # inference tensors have no version
+        assert counts_of(y).value.sum() == y.sum()
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
-def test_copies_of_latest_counts_forget(duplicate: Callable[[Any], Any]) -> None:
-    latest, x = LatestCounts(), matrix(5, 7)
-    found = latest.of(x)
-    assert torch.equal(duplicate(latest).of(x).index, found.index)
-    assert duplicate(latest).of(x) is not found
+def test_copies_of_a_minibatch_have_their_own_counts(duplicate: Callable[[Any], Any]) -> None:
+    x = matrix(5, 7)
+    counts_of(x)
+    copied = duplicate(x)
+    copied[0] = 0
+    assert counts_of(copied).value.sum() == copied.sum() < x.sum()
+    assert counts_of(x).value.sum() == x.sum()
+
+
+@pytest.mark.parametrize("is_log1p", [False, True])
+@pytest.mark.parametrize("n_others", [0, 2])
+def test_a_sparse_input_is_its_dense_matrix_whatever_is_done_with_it(is_log1p: bool, n_others: int) -> None:
+    x, other = matrix(5, 7), torch.rand(5, 1)
+    dense, sparse = x, SparseInput(x, counts_of(x), x.sum(1))
+    if is_log1p:
+        dense, sparse = torch.log1p(dense), torch.log1p(sparse)
+    for _ in range(n_others):
+        dense, sparse = torch.cat((dense, other), dim=-1), torch.cat([sparse, other], dim=1)
+    assert isinstance(sparse, SparseInput)
+    assert sparse.shape == dense.shape and sparse.dim() == 2 and sparse.device == dense.device
+    assert torch.equal(sparse.dense(), dense)
+    for function in (
+        lambda y: y.sum(1),
+        lambda y: y.sum(0),
+        lambda y: torch.exp(y),
+        lambda y: (y * 2.0, 2.0 * y, y[1:3], -y, 1.0 - y)[n_others],
+        lambda y: (y[1:3], -y, 1.0 - y)[n_others],
+        lambda y: torch.log1p(torch.log1p(y)),
+        lambda y: torch.cat((y, y), dim=0),
+        lambda y: torch.cat((other, y), dim=1),
+        lambda y: nn.functional.linear(y, torch.ones(2, 7 + n_others)),
+    ):
+        assert torch.equal(torch.as_tensor(function(sparse)), torch.as_tensor(function(dense)))
 
 
 @pytest.mark.parametrize("n_others", [0, 1, 3])
@@ -113,8 +148,7 @@ def test_a_sparse_layer_is_the_dense_layer(n_others: int, dtype: torch.dtype) ->
     leaves = [dense.weight, dense.bias, *([others] if n_others else [])]
 
     expected = dense(torch.cat((x, others), dim=-1))
-    with sparse.reading(SparseCounts.of(x)):
-        found = sparse(torch.cat((torch.full((6, 1), torch.nan, dtype=dtype), others), dim=-1))
+    found = sparse(SparseInput(x, SparseCounts.of(x), others=(others,)))
     torch.testing.assert_close(found, expected)
     gradients = [torch.autograd.grad((weight * y).sum(), leaves) for y in (found, expected)]
     torch.testing.assert_close(*gradients)
@@ -136,8 +170,7 @@ def test_the_order_of_the_weight_in_memory_changes_no_step(fused: bool, reads_sp
         for optimizer in optimizers:
             optimizer.zero_grad()
         plain(x).square().sum().backward()
-        with layer.reading(SparseCounts.of(x)) if reads_sparsely else nullcontext():
-            layer(x[:, :1] if reads_sparsely else x).square().sum().backward()
+        layer(SparseInput(x, SparseCounts.of(x)) if reads_sparsely else x).square().sum().backward()
         for optimizer in optimizers:
             optimizer.step()
     assert lies_gene_by_gene(layer) and lies_gene_by_gene(copy.deepcopy(layer))
@@ -159,7 +192,7 @@ def test_sharing_keeps_parameters_their_names_and_the_random_state() -> None:
 def test_loss_and_gradients_are_those_of_the_dense_encoder(
     make_model: Make,
     minibatch: Any,
-    readings: list[SparseCounts],
+    readings: list[SparseInput],
     setup: dict[str, Any],
     kwargs: dict[str, Any],
 ) -> None:
@@ -183,7 +216,7 @@ def test_loss_and_gradients_are_those_of_the_dense_encoder(
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("prior", ["vmm", "gmm"])
 def test_empirical_bayes_is_that_of_the_dense_encoder(
-    make_model: Make, minibatch: Any, fill_pseudo_inputs: Any, readings: list[SparseCounts], prior: str
+    make_model: Make, minibatch: Any, fill_pseudo_inputs: Any, readings: list[SparseInput], prior: str
 ) -> None:
     model = make_model(prior=prior)
     model = fill_pseudo_inputs(model) if prior == "vmm" else model
@@ -213,7 +246,7 @@ def test_training_and_latent_space_follow_the_dense_encoder(
 
 @pytest.mark.usefixtures("always")
 def test_hooks_that_freeze_weights_for_a_query_still_do(
-    make_model: Make, minibatch: Any, readings: list[SparseCounts]
+    make_model: Make, minibatch: Any, readings: list[SparseInput]
 ) -> None:
     model = make_model(prior="standard_normal")
     module = model.module
@@ -237,7 +270,7 @@ def test_hooks_that_freeze_weights_for_a_query_still_do(
 def test_sparse_products_are_taken_where_they_are_faster(
     make_model: Make,
     minibatch: Any,
-    readings: list[SparseCounts],
+    readings: list[SparseInput],
     adata: Any,
     n_cells: int,
     x: Tensor,
@@ -277,6 +310,98 @@ def test_a_model_can_be_copied_after_use(make_model: Make, minibatch: Any) -> No
     model.module.eval()(minibatch(model), compute_loss=False)
     copied = copy.deepcopy(model.module)
     assert copied.state_dict().keys() == model.module.state_dict().keys()
+
+
+def test_threads_that_share_a_module_get_their_own_cells(
+    make_model: Make, minibatch: Any, monkeypatch: pytest.MonkeyPatch, always: None
+) -> None:
+    model = make_model(prior="standard_normal")
+    module = model.module.eval()
+    tensors = minibatch(model, 64)
+    halves = [
+        {name: value[rows].clone() for name, value in tensors.items()} for rows in (slice(32), slice(32, 64))
+    ]
+
+    @torch.no_grad()
+    def embed(cells: dict[str, Tensor]) -> Tensor:
+        return module.inference(**module._get_inference_input(cells))["qz"].loc
+
+    expected = [embed(half) for half in halves]
+    together, forward = threading.Barrier(2, timeout=30), SparseLinear.forward
+
+    def waiting(self: SparseLinear, input: Any) -> Tensor:
+        together.wait()  # both have said what they read before either reads
+        result = forward(self, input)
+        together.wait()
+        return result
+
+    monkeypatch.setattr(SparseLinear, "forward", waiting)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(embed, halves))
+    assert all(map(torch.equal, found, expected))
+
+
+def test_nothing_of_a_call_is_left_on_the_module(make_model: Make, minibatch: Any, always: None) -> None:
+    model = make_model(prior="standard_normal")
+    before = {name: set(module.__dict__) for name, module in model.module.named_modules()}
+    model.module(minibatch(model))[2].loss.backward()
+    assert {name: set(module.__dict__) for name, module in model.module.named_modules()} == before
+
+
+WATCHED: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "encoder": lambda m: m.z_encoder,
+    "its layers": lambda m: m.z_encoder.encoder,
+    "first layer": lambda m: m.z_encoder.encoder.fc_layers[0][0],
+}
+
+
+@pytest.mark.parametrize("part", WATCHED)
+@pytest.mark.parametrize("kind", ["register_forward_pre_hook", "register_forward_hook"])
+def test_hooks_see_the_dense_input(
+    make_model: Make, minibatch: Any, always: None, readings: list[SparseInput], part: str, kind: str
+) -> None:
+    model = make_model(prior="standard_normal")
+    module, tensors, seen = model.module.eval(), minibatch(model), []
+    handle = getattr(WATCHED[part](module), kind)(lambda m, given, *_: seen.append(given[0]))
+    module.inference(**module._get_inference_input(tensors))
+    assert not readings and isinstance(seen[0], Tensor)
+    assert torch.equal(seen[0][:, :100], tensors["X"].log1p())
+    handle.remove()
+    module.inference(**module._get_inference_input(tensors))
+    assert len(readings) == 1 and len(seen) == 1
+
+
+def test_a_hook_on_all_modules_sees_the_dense_input(
+    make_model: Make, minibatch: Any, always: None, readings: list[SparseInput]
+) -> None:
+    model = make_model(prior="standard_normal")
+    handle = nn.modules.module.register_module_forward_pre_hook(lambda m, given: None)
+    try:
+        model.module(minibatch(model))
+    finally:
+        handle.remove()
+    assert not readings
+
+
+@pytest.mark.parametrize("sparsely", [True, False])
+def test_a_gradient_of_a_gradient_through_the_encoder(
+    make_model: Make, minibatch: Any, always: None, readings: list[SparseInput], sparsely: bool
+) -> None:
+    model = make_model(prior="standard_normal", sparse_encoder=sparsely, dropout_rate=0.0)
+    module = model.module.eval()
+    layer = module.z_encoder.encoder.fc_layers[0][0]
+    with torch.no_grad():
+        for i, parameter in enumerate(module.parameters()):
+            parameter.copy_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i)))
+    z = module.inference(**module._get_inference_input(minibatch(model)))["qz"].loc
+    (gradient,) = torch.autograd.grad(z.square().sum(), layer.weight, create_graph=True)
+    (second,) = torch.autograd.grad(gradient.square().sum(), layer.weight)
+    assert bool(readings) is sparsely
+    expected = SECOND.setdefault("value", second)
+    torch.testing.assert_close(second, expected, rtol=1e-4, atol=1e-4)
+
+
+SECOND: dict[str, Tensor] = {}
 
 
 @pytest.fixture(autouse=True)

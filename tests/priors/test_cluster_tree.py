@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -211,3 +212,27 @@ def test_codes_of_pandas_which_are_read_only_are_no_reason_to_warn() -> None:
         fit_cluster_tree(nested(), named(BROAD))
     finally:
         torch.set_warn_always(False)
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
+def test_a_cell_without_a_leaf_has_no_cluster(missing: Any) -> None:
+    z = np.repeat([[-5.0, 0.0], [0.0, 0.0], [5.0, 0.0]], 50, axis=0)
+    z = z + np.random.default_rng(0).normal(0, 0.3, z.shape)
+    tree = fit_cluster_tree(z, pd.Series(np.repeat(["0", "1", "2"], 50)))
+    leaves = tree.assignments.astype(object)
+    leaves.iloc[0] = missing
+    back = ClusterTree.from_dict(tree.to_dict(), leaves)
+    for level in ({}, {"n_clusters": 2}, {"n_effective": 1e6}):
+        found, expected = back.cut(**level), tree.cut(**level)
+        assert found.isna().tolist() == [True] + [False] * 149
+        assert found[1:].astype(str).tolist() == expected[1:].astype(str).tolist()
+    assert ClusterTree.from_dict(tree.to_dict(), back.assignments).assignments.equals(back.assignments)
+
+
+def test_a_cell_of_an_unknown_leaf_is_refused() -> None:
+    z = np.random.default_rng(0).normal(size=(60, 2)) + np.repeat([[0.0], [9.0]], 30, axis=0)
+    tree = fit_cluster_tree(z, pd.Series(np.repeat(["0", "1"], 30)))
+    leaves = tree.assignments.astype(str)
+    leaves.iloc[0] = "7"
+    with pytest.raises(ValueError, match=r"leaves of the tree, \['0', '1'\]; found \['7'\]"):
+        ClusterTree.from_dict(tree.to_dict(), leaves)

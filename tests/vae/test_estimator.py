@@ -188,3 +188,62 @@ def test_latent_positions_of_the_wrong_dimension_are_refused(make_vae, blobs) ->
         model.inverse_transform(np.zeros((4, 3)))
     with pytest.raises(ValueError, match="`component` must be between"):
         model.sample(2, component=99)
+
+
+class Fail(Callback):
+    """Fails before the first step, in the middle, or when training ends."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if self.where == "first":
+            raise MemoryError
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        if self.where == "middle" and trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.where == "last":
+            raise MemoryError
+
+
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+@pytest.mark.parametrize("kind", ["vae", "vade"])
+def test_a_second_fit_that_fails_leaves_the_first(make_vae, make_vade, blobs, where: str, kind: str) -> None:
+    model = (make_vae if kind == "vae" else make_vade)().fit(blobs.x)
+    clusters, score, history = model.predict(blobs.x), model.score(blobs.x), model.history_
+    model.set_params(callbacks=[Fail(where)], n_components=5)
+    with pytest.raises((MemoryError, KeyboardInterrupt, SystemExit)):
+        model.fit(np.tile(blobs.x, (1, 1))[:100] * 0.5)
+    np.testing.assert_array_equal(model.predict(blobs.x), clusters)
+    assert model.score(blobs.x) == score and model.history_ is history
+    assert len(model.train_indices_) + len(model.validation_indices_) == 240
+
+
+def test_a_second_fit_of_wrong_data_leaves_the_first(make_vae, blobs) -> None:
+    model = make_vae().fit(blobs.x)
+    with pytest.raises(ValueError, match=r"\d"):
+        model.set_params(likelihood="bernoulli").fit(np.full((50, 3), -1.0))
+    assert model.set_params(likelihood="gaussian").predict(blobs.x).shape == (240,)
+
+
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+def test_a_first_fit_that_fails_is_none(make_vae, blobs, where: str) -> None:
+    model = make_vae(callbacks=[Fail(where)])
+    with pytest.raises((MemoryError, KeyboardInterrupt, SystemExit)):
+        model.fit(blobs.x)
+    with pytest.raises(NotFittedError):
+        model.predict(blobs.x)
+
+
+def test_rows_and_columns_may_be_read_backwards(make_vae, blobs) -> None:
+    backwards = np.ascontiguousarray(blobs.x[::-1, ::-1])[::-1, ::-1]
+    assert min(backwards.strides) < 0
+    expected, found = make_vae().fit(blobs.x), make_vae().fit(backwards)
+    for method in ("transform", "predict", "score_samples"):
+        np.testing.assert_array_equal(getattr(found, method)(backwards), getattr(expected, method)(blobs.x))
+    z = expected.transform(blobs.x)
+    flipped = np.ascontiguousarray(z[:, ::-1])[:, ::-1]
+    np.testing.assert_array_equal(expected.inverse_transform(flipped), expected.inverse_transform(z))

@@ -68,6 +68,11 @@ class MinibatchLoader:
         names = self.files.obs_names()
         return names if len(self.rows) == len(names) else names[self.rows]
 
+    @property
+    def var_names(self) -> pd.Index:
+        """Names of the genes."""
+        return self.files.var_names
+
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
         edges = self._edges()
         n_together = max(self.buffer_size // self.batch_size, 1)

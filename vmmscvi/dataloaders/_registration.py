@@ -11,10 +11,10 @@ import scipy.sparse as sp
 from anndata import AnnData
 from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
-from scvi.data.fields import CategoricalJointObsField
 
 from vmmscvi.dataloaders._count_files import CountFiles
 from vmmscvi.model import SCVI_VMM
+from vmmscvi.model._genes import registered_genes, require_same_genes
 from vmmscvi.model._validation import check_batches, check_covariates
 
 
@@ -72,8 +72,7 @@ def register(
         asked = known | {name: value for name, value in asked.items() if value}
     obs = _read_obs(files, asked, file_key)
     if registry is not None:
-        _check_genes(files, registry)
-        _check_known(obs, asked, registry)
+        require_same_genes(files.var_names, registered_genes(registry), "files")
     nothing = sp.csr_matrix(files.shape, dtype=np.float32)
     cells = AnnData(
         X=nothing if files.layer is None else None,
@@ -113,35 +112,6 @@ def _read_obs(files: CountFiles, columns: Columns, file_key: str | None) -> pd.D
             )
     obs.index = obs.index.astype(str)
     return obs
-
-
-def _check_genes(files: CountFiles, registry: dict[str, Any]) -> None:
-    expected = registry["field_registries"][REGISTRY_KEYS.X_KEY]["state_registry"]["column_names"]
-    if not np.array_equal(np.asarray(expected).astype(str), files.var_names.to_numpy().astype(str)):
-        raise ValueError(
-            f"`files` have {files.shape[1]} genes, which are not the {len(expected)} genes of `registry`, or "
-            "in another order."
-        )
-
-
-def _check_known(obs: pd.DataFrame, columns: Columns, registry: dict[str, Any]) -> None:
-    """Check that all batches, labels and categories are known."""
-    states = {name: field["state_registry"] for name, field in registry["field_registries"].items()}
-    categories = states[REGISTRY_KEYS.CAT_COVS_KEY].get(CategoricalJointObsField.MAPPINGS_KEY, {})
-    expected = [("categorical_covariate_keys", name, known) for name, known in categories.items()]
-    for argument, field in {
-        "batch_key": REGISTRY_KEYS.BATCH_KEY,
-        "labels_key": REGISTRY_KEYS.LABELS_KEY,
-    }.items():
-        if columns.get(argument) is not None:
-            expected.append((argument, columns[argument], states[field]["categorical_mapping"]))
-    for argument, column, known in expected:
-        unknown = sorted(map(str, set(obs[column].unique()) - set(known)))
-        if unknown:
-            raise ValueError(
-                f"`{argument}`: {column!r} has values that the model was not trained with: {unknown[:5]}; it "
-                f"knows {[str(name) for name in known[:20]]}."
-            )
 
 
 def _as_list(value: str | Sequence[str] | None) -> list[str]:

@@ -183,6 +183,8 @@ class ClusteringMixin:
             raise ValueError("`indices` cannot be chosen from a `dataloader`: make one of these cells.")
         if dataloader is None and adata is None and self.adata is None:
             raise ValueError("The model has no data of its own: pass `adata` or `dataloader`.")
+        if dataloader is not None:
+            self._check_dataloader(dataloader)  # type: ignore[attr-defined]
         more = {} if dataloader is None else {"dataloader": dataloader}  # not every model knows it
         z = self.get_latent_representation(  # type: ignore[attr-defined]
             adata=adata, indices=indices, batch_size=batch_size, **more

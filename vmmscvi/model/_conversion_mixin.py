@@ -10,6 +10,8 @@ from scvi.data._constants import _SETUP_ARGS_KEY
 from scvi.model import SCVI
 from scvi.module import VAE
 
+from vmmscvi.model._genes import in_order_of, registered_genes
+
 MESSAGE_OF_SCANVI = "Passed in scvi model hasn't been trained yet."
 
 
@@ -53,7 +55,11 @@ class ConversionMixin:
         _check_is_usable(scvi_model, adata)
         architecture = _architecture_of(scvi_model)
         _check_consistent(kwargs, architecture)
-        adata = scvi_model.adata if adata is None else scvi_model._validate_anndata(adata)
+        if adata is None:
+            adata = scvi_model.adata
+        else:
+            known = registered_genes(scvi_model.registry_)
+            adata = scvi_model._validate_anndata(in_order_of(adata, known, cls.__name__))
         registry = scvi_model.registry_
         cls.setup_anndata(  # type: ignore[attr-defined]
             adata, source_registry=registry, **registry[_SETUP_ARGS_KEY]

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
 from scvi.model import SCVI
 
 from vmmscvi.model._conversion_mixin import ConversionMixin
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
-from vmmscvi.model._validation import check_counts, check_keys, check_known_batches
+from vmmscvi.model._validation import check_counts, check_keys
 from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import VMMVAE, PseudoInputSpace
 from vmmscvi.priors import Inference, PriorName, WishartScale
@@ -165,11 +164,3 @@ class SCVI_VMM(
         """Check counts, batches and covariates; see :meth:`TrainingMixin.check_data`."""
         check_counts(self.adata_manager, require_counts=self.module.gene_likelihood != "normal")
         super().check_data()
-
-    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
-        # scvi-tools finds an unknown batch as well, but says to pass an argument that users cannot pass
-        batch_key = self.registry_["setup_args"].get("batch_key")
-        if adata is not None and batch_key in adata.obs and self.adata_manager is not None:
-            known = self.adata_manager.get_state_registry(REGISTRY_KEYS.BATCH_KEY).categorical_mapping
-            check_known_batches(adata.obs[batch_key], known)
-        return super()._validate_anndata(adata, copy_if_view=copy_if_view)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 from scvi import REGISTRY_KEYS
@@ -147,30 +146,6 @@ def check_covariates(adata_manager: AnnDataManager) -> None:
             raise ValueError(
                 f"`size_factor_key`: size factors must be positive and finite, found {invalid[0]:g}."
             )
-
-
-def check_known_batches(batches: pd.Series, known: Sequence[Any]) -> None:
-    """Check that new data come from batches that the model was trained with.
-
-    Parameters
-    ----------
-    batches
-        Column of batches of the new data.
-    known
-        Batches of the training data.
-
-    Raises
-    ------
-    ValueError
-        If there are others.
-    """
-    unknown = sorted(map(str, set(batches.unique()) - set(known)))
-    if unknown:
-        raise ValueError(
-            f"`adata.obs[{batches.name!r}]` has batches that the model was not trained with: {unknown[:5]}; "
-            f"it knows {[str(name) for name in known[:20]]}. Correct the names, leave out these cells, or "
-            "map them with `SCVI_VMM.load_query_data`."
-        )
 
 
 def check_n_components(n_components: int, n_train: int) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import weakref
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+ATTRIBUTE = "_sparse_counts"
+"""Where a tensor keeps what was found in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,32 +73,37 @@ class SparseCounts:
         return len(self.index) / max(self.shape[0] * self.shape[1], 1)
 
 
-class LatestCounts:
-    """The sparse form of the matrix that was asked for last, as long as that exists unchanged.
+class _Found(NamedTuple):
+    """What was found in a tensor, and how to tell whether the tensor has changed since."""
 
-    A step needs it several times, for the same minibatch. Copies and pickles of it are empty.
+    counts: SparseCounts
+    version: int | None
+    totals: Tensor
+
+
+def counts_of(x: Tensor, totals: Tensor | None = None) -> SparseCounts:
+    """Find the entries that are not zero, NaN included, once for all uses of a minibatch.
+
+    They are kept with the tensor that they were found in, and go where it goes: from the encoder to the
+    likelihood, and from the networks' step to the prior's.
+
+    Parameters
+    ----------
+    x
+        Counts, shape ``(n, n_genes)``, contiguous.
+    totals
+        Their sums over genes, shape ``(n,)``, if these are known. They tell a matrix that has changed without
+        a new version, in memory that it shares with NumPy.
     """
-
-    def __init__(self) -> None:
-        self._x: weakref.ref[Tensor] | None = None
-        self._version = -1
-        self._counts: SparseCounts | None = None
-
-    def of(self, x: Tensor) -> SparseCounts:
-        """Find the entries of ``x`` that are not zero, or remember them; see :meth:`SparseCounts.of`."""
-        is_known = self._x is not None and self._x() is x and self._version == _version(x)
-        if self._counts is None or not is_known:
-            self._counts = SparseCounts.of(x)
-            self._x, self._version = weakref.ref(x), _version(x)
-        return self._counts
-
-    def __getstate__(self) -> dict[str, object]:
-        return LatestCounts().__dict__
-
-
-def _version(x: Tensor) -> int:
-    """Counter of changes in place, which tensors made in inference mode do not have."""
-    return 0 if x.is_inference() else x._version
+    # tensors made in inference mode have no version
+    version = None if x.is_inference() else x._version
+    if totals is None and version is None:
+        totals = x.sum(1)
+    found: _Found | None = getattr(x, ATTRIBUTE, None)
+    if found is None or found.version != version or not (totals is None or torch.equal(found.totals, totals)):
+        found = _Found(SparseCounts.of(x), version, x.sum(1) if totals is None else totals)
+        setattr(x, ATTRIBUTE, found)
+    return found.counts
 
 
 def nonzero(values: Tensor) -> Tensor:

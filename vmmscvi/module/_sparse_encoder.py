@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules import module as global_hooks
 
-from vmmscvi.module._sparse_counts import LatestCounts
+from vmmscvi.module._sparse_counts import counts_of
+from vmmscvi.module._sparse_input import SparseInput
 from vmmscvi.module._sparse_linear import SparseLinear
+
+HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+"""Attributes of a module with functions that are given its inputs, or gradients by them."""
 
 
 class SparseEncoderMixin:
@@ -26,30 +30,24 @@ class SparseEncoderMixin:
     def _read_sparsely(self, sparse_encoder: bool) -> None:
         """Let the encoder's first layer read sparse counts; to be called once, after the constructor."""
         self.sparse_encoder = sparse_encoder
-        self.latest_counts = LatestCounts()
         first_block = self.z_encoder.encoder.fc_layers[0]
         first_block[0] = SparseLinear.sharing(first_block[0])
 
     def _regular_inference(self, x: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Encode cells; arguments as in :meth:`scvi.module.VAE.inference`."""
         encode = super()._regular_inference  # type: ignore[misc]
-        outputs: dict[str, Any]
+        cells: Tensor | SparseInput = x
         if self._may_read_sparsely(x):
-            counts = self.latest_counts.of(x)
-            first_layer: SparseLinear = self.z_encoder.encoder.fc_layers[0][0]
-            if first_layer.can_read(counts):
-                seen = replace(counts, value=counts.value.log1p()) if self.log_variational else counts
-                with first_layer.reading(seen):
-                    # encode() needs the counts' totals besides; the layer ignores the column that they become
-                    outputs = encode(x.sum(1, keepdim=True), *args, **kwargs)
-                    return outputs
-        outputs = encode(x, *args, **kwargs)
+            totals = x.sum(1)
+            counts = counts_of(x, totals)
+            if self.z_encoder.encoder.fc_layers[0][0].can_read(counts):
+                cells = SparseInput(x, counts, totals)
+        outputs: dict[str, Any] = encode(cells, *args, **kwargs)
         return outputs
 
     def _may_read_sparsely(self, x: Tensor) -> bool:
         return (
             self.sparse_encoder
-            and not self.z_encoder._forward_pre_hooks  # which want to see what the encoder is given
             and self.use_observed_lib_size  # else there is another encoder, which reads the counts too
             and not x.requires_grad  # the sparse product has derivatives by the weights only
             and x.device.type == "cpu"
@@ -57,4 +55,16 @@ class SparseEncoderMixin:
             and x.is_contiguous()
             and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling()
+            and not self._is_watched()
+        )
+
+    def _is_watched(self) -> bool:
+        """Whether somebody sees the encoder's input, who is to see it dense."""
+        layers = self.z_encoder.encoder.fc_layers
+        first_layer = layers[0][0]
+        if not isinstance(first_layer, SparseLinear):  # a layer of the user
+            return True
+        watched = (self.z_encoder, self.z_encoder.encoder, first_layer)
+        return any(hooks for module in watched for hooks in map(module.__dict__.get, HOOKS)) or any(
+            getattr(global_hooks, f"_global{name}", None) for name in HOOKS
         )

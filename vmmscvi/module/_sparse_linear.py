@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,13 +10,14 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from vmmscvi.module._sparse_counts import SparseCounts
+from vmmscvi.module._sparse_input import SparseInput
 
 LARGEST_DENSITY = 0.4
 """Share of entries that are not zero above which the dense product is faster."""
 
 
 class SparseLinear(nn.Linear):
-    """:class:`torch.nn.Linear` whose first inputs may come as :class:`SparseCounts` beside the dense ones.
+    """:class:`torch.nn.Linear` that reads a :class:`SparseInput` as well.
 
     Parameters, names and results are those of the dense layer. Only the order of the weight in memory is
     another, gene by gene: what belongs to a gene is read and written in one piece, and never transposed.
@@ -48,36 +47,18 @@ class SparseLinear(nn.Linear):
         """
         return counts.value.dtype == self.weight.dtype and counts.density <= LARGEST_DENSITY
 
-    @contextmanager
-    def reading(self, counts: SparseCounts) -> Iterator[None]:
-        """Read these counts instead of the first column of the dense input, for a while.
-
-        Parameters
-        ----------
-        counts
-            The layer's first inputs, on the scale on which it sees them.
-        """
-        self._counts = counts
-        try:
-            yield
-        finally:
-            self._counts = None
-
-    _counts: SparseCounts | None = None
-
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor | SparseInput) -> Tensor:
         """Apply the layer.
 
         Parameters
         ----------
         input
-            Shape ``(n, n_inputs)``; or within :meth:`reading` ``(n, 1 + n_others)``, a column that is ignored
-            and the inputs that follow the counts.
+            Shape ``(n, n_inputs)``, dense or sparse.
         """
-        if self._counts is None:
+        if not isinstance(input, SparseInput):
             return super().forward(input)
-        others = input[:, 1:].to(self.weight.dtype)
-        product: Tensor = _SparseProduct.apply(self._counts, others, self.weight)  # type: ignore[no-untyped-call]
+        others = input.covariates(self.weight.dtype)
+        product: Tensor = _SparseProduct.apply(input.values(), others, self.weight)  # type: ignore[no-untyped-call]
         return product + self.bias
 
 

@@ -169,7 +169,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
             # theta as it is before it is expanded to one value for each cell
             theta = torch.exp(self.px_r) if self.dispersion == "gene" else None
             px = outputs[MODULE_KEYS.PX_KEY]
-            outputs[MODULE_KEYS.PX_KEY] = zero_aware(px, theta, self.latest_counts.of)
+            outputs[MODULE_KEYS.PX_KEY] = zero_aware(px, theta)
         return outputs
 
 

@@ -17,8 +17,7 @@ import torch
 from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 from torch import Tensor
 
-from vmmscvi.module._sparse_counts import SparseCounts
-from vmmscvi.module._zero_aware_log_prob import FindCounts, log_prob
+from vmmscvi.module._zero_aware_log_prob import log_prob
 
 
 class ZeroAwareNegativeBinomial(NegativeBinomial):
@@ -30,17 +29,12 @@ class ZeroAwareNegativeBinomial(NegativeBinomial):
         Mean, shape ``(..., n_genes)``.
     theta
         Inverse dispersion, broadcastable to ``mu``. The shape ``(n_genes,)`` is the fastest.
-    find_counts
-        How to find the counts that are not zero in a matrix; for callers that remember them.
     **kwargs
         Further arguments of :class:`scvi.distributions.NegativeBinomial`.
     """
 
-    def __init__(
-        self, mu: Tensor, theta: Tensor, *, find_counts: FindCounts = SparseCounts.of, **kwargs: Any
-    ) -> None:
+    def __init__(self, mu: Tensor, theta: Tensor, **kwargs: Any) -> None:
         super().__init__(mu=mu, theta=theta, **kwargs)
-        self._find_counts = find_counts
         # super() expands it to the shape of the mean, and its gradient with it
         self._unexpanded_theta = theta
 
@@ -62,7 +56,7 @@ class ZeroAwareNegativeBinomial(NegativeBinomial):
         if _needs_plain_path(value, self.mu):
             plain: Tensor = super().log_prob(value)
             return plain
-        return log_prob(value, self.mu, self._unexpanded_theta, None, self._find_counts)
+        return log_prob(value, self.mu, self._unexpanded_theta, None)
 
 
 class ZeroAwareZeroInflatedNegativeBinomial(ZeroInflatedNegativeBinomial):
@@ -76,8 +70,6 @@ class ZeroAwareZeroInflatedNegativeBinomial(ZeroInflatedNegativeBinomial):
         Inverse dispersion, broadcastable to ``mu``. The shape ``(n_genes,)`` is the fastest.
     zi_logits
         Logits of the probability of an additional zero, broadcastable to ``mu``.
-    find_counts
-        As in :class:`ZeroAwareNegativeBinomial`.
     **kwargs
         Further arguments of :class:`scvi.distributions.ZeroInflatedNegativeBinomial`.
     """
@@ -87,12 +79,9 @@ class ZeroAwareZeroInflatedNegativeBinomial(ZeroInflatedNegativeBinomial):
         mu: Tensor,
         theta: Tensor,
         zi_logits: Tensor,
-        *,
-        find_counts: FindCounts = SparseCounts.of,
         **kwargs: Any,
     ) -> None:
         super().__init__(mu=mu, theta=theta, zi_logits=zi_logits, **kwargs)
-        self._find_counts = find_counts
         self._unexpanded_theta = theta
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -100,12 +89,10 @@ class ZeroAwareZeroInflatedNegativeBinomial(ZeroInflatedNegativeBinomial):
         if _needs_plain_path(value, self.mu):
             plain: Tensor = super().log_prob(value)
             return plain
-        return log_prob(value, self.mu, self._unexpanded_theta, self.zi_logits, self._find_counts)
+        return log_prob(value, self.mu, self._unexpanded_theta, self.zi_logits)
 
 
-def zero_aware(
-    distribution: Any, theta: Tensor | None = None, find_counts: FindCounts = SparseCounts.of
-) -> Any:
+def zero_aware(distribution: Any, theta: Tensor | None = None) -> Any:
     """Replace a negative binomial of scvi-tools by its zero-aware version.
 
     Parameters
@@ -115,8 +102,6 @@ def zero_aware(
     theta
         Its inverse dispersion as it was before it was expanded to the shape of the mean, which makes the
         gradient cheaper.
-    find_counts
-        As in :class:`ZeroAwareNegativeBinomial`.
     """
     if type(distribution) not in (NegativeBinomial, ZeroInflatedNegativeBinomial):
         return distribution
@@ -124,7 +109,6 @@ def zero_aware(
         "mu": distribution.mu,
         "theta": distribution.theta if theta is None else theta,
         "scale": distribution.scale,
-        "find_counts": find_counts,
     }
     if type(distribution) is NegativeBinomial:
         return ZeroAwareNegativeBinomial(**given)

@@ -6,7 +6,6 @@ The calculus behind :mod:`vmmscvi.module._zero_aware`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -14,17 +13,13 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, softplus
 
 from vmmscvi.module._positive_counts import EPS, CoefficientTable, PositiveCounts
-from vmmscvi.module._sparse_counts import SparseCounts
+from vmmscvi.module._sparse_counts import SparseCounts, counts_of
 
-FindCounts = Callable[[Tensor], SparseCounts]
-"""Finds the counts that are not zero in a matrix; for callers that remember them."""
 LARGEST_TEMPORARY = 2**19
 """Numbers in a temporary matrix: few enough to stay in a cache, and to be allocated without page faults."""
 
 
-def log_prob(
-    value: Tensor, mu: Tensor, theta: Tensor, zi_logits: Tensor | None, find_counts: FindCounts
-) -> Tensor:
+def log_prob(value: Tensor, mu: Tensor, theta: Tensor, zi_logits: Tensor | None) -> Tensor:
     r"""Log-probability under the negative binomial, zero-inflated or not; differentiable once.
 
     Parameters
@@ -35,8 +30,6 @@ def log_prob(
         Mean and inverse dispersion.
     zi_logits
         Logits of the probability of an additional zero, or ``None``.
-    find_counts
-        How to find the counts that are not zero.
 
     Returns
     -------
@@ -53,7 +46,7 @@ def log_prob(
 
     is_shared = theta.numel() == theta.shape[-1:].numel() == n_genes
     is_matrix = value.shape == shape and value.dim() == 2 and value.is_contiguous()
-    counts = find_counts(value) if is_matrix else SparseCounts.of(as_matrix(value.detach()))
+    counts = counts_of(value) if is_matrix else SparseCounts.of(as_matrix(value.detach()))
     parameters = (
         as_matrix(mu),
         theta.to(dtype).reshape(n_genes) if is_shared else as_matrix(theta),

@@ -119,9 +119,20 @@ class EmpiricalBayesObjective(torch.autograd.Function):
         return nll + hyperprior_nll, nll, hyperprior_nll
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        """Scale the gradient."""
+        """Scale the gradient.
+
+        Raises
+        ------
+        RuntimeError
+            If the gradient is to be differentiated again.
+        """
+        # `once_differentiable` would stay silent, and a second gradient be zero, where `grad` is a constant
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "The empirical-Bayes objective can be differentiated once; a graph of the derivative was "
+                "asked for (`create_graph=True`). Compute it from `component_log_prob` and `log_hyperprior`."
+            )
         scaled = (None if gradient is None else grad * gradient for gradient in ctx.gradients)
         return (None, *scaled, None, None)
 

@@ -51,7 +51,7 @@ class ClusterTree:
         For each merge, the number of effective cells up to which its two sides are one cluster, shape
         ``(n_leaves - 1,)``; never increasing.
     assignments
-        Leaf of every cell: categorical, index ``obs_names``.
+        Leaf of every cell, or missing: categorical whose categories are ``leaves``, index ``obs_names``.
     """
 
     leaves: tuple[str, ...]
@@ -74,7 +74,7 @@ class ClusterTree:
         -------
         Categorical Series of names, index ``obs_names``. A cluster of the model keeps its name, a part of it
         has a name such as ``"3.1"``, and a union one such as ``"0+3"``. Without arguments the clusters of the
-        model.
+        model. Missing where the leaf is.
 
         Raises
         ------
@@ -92,10 +92,10 @@ class ClusterTree:
             n_merges = int((self.n_effective >= n_effective).sum())
         else:
             n_merges = n_leaves - (len(set(self.clusters)) if n_clusters is None else n_clusters)
-        names = self._names(n_merges)
-        codes = [names[code] for code in self.assignments.cat.codes]
-        used = sorted(set(codes), key=in_order)
-        return pd.Series(pd.Categorical(codes, categories=used), self.assignments.index, name="vmm_cluster")
+        names = [*self._names(n_merges), None]  # the code of a missing leaf is -1
+        found = [names[code] for code in self.assignments.cat.codes]
+        used = sorted({name for name in found if name is not None}, key=in_order)
+        return pd.Series(pd.Categorical(found, categories=used), self.assignments.index, name="vmm_cluster")
 
     def linkage(self) -> NDArray[np.float64]:
         """Return the tree as SciPy's linkage matrix, shape ``(n_leaves - 1, 4)``, for dendrograms.
@@ -119,9 +119,30 @@ class ClusterTree:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], assignments: pd.Series) -> ClusterTree:
-        """Inverse of :meth:`to_dict`, given the leaf of every cell."""
+        """Inverse of :meth:`to_dict`.
+
+        Parameters
+        ----------
+        stored
+            What :meth:`to_dict` returned.
+        assignments
+            Leaf of every cell, index ``obs_names``. It may be missing for some; their clusters are missing
+            then as well.
+
+        Raises
+        ------
+        ValueError
+            If a cell is assigned to something that is no leaf.
+        """
         leaves = tuple(map(str, stored["leaves"]))
-        cells = pd.Series(pd.Categorical(assignments.astype(str), categories=leaves), assignments.index)
+        is_missing = assignments.isna()
+        names = assignments.astype(object).where(is_missing, assignments.astype(str)).mask(is_missing, None)
+        unknown = sorted(set(names[~is_missing]) - set(leaves))
+        if unknown:
+            raise ValueError(
+                f"`assignments` must be leaves of the tree, {list(leaves[:20])}; found {unknown[:5]}."
+            )
+        cells = pd.Series(pd.Categorical(names, categories=leaves), assignments.index)
         merges = np.asarray(stored["merges"], dtype=np.int64).reshape(-1, 2)
         thresholds = np.asarray(stored["n_effective"], dtype=float)
         return cls(leaves, tuple(map(str, stored["clusters"])), merges, thresholds, cells)

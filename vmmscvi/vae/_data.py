@@ -82,6 +82,11 @@ class ArrayDataModule(LightningDataModule):
         return DataLoader(rows, sampler=sampler, batch_size=None)
 
 
+def as_tensor(array: NDArray[np.float32]) -> Tensor:
+    """Return an array as a tensor of the same memory, if that lies as PyTorch can read it."""
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
 def in_chunks(rows: Tensor, n_rows: int = ROWS_AT_A_TIME) -> Iterator[Tensor]:
     """Yield so many rows at a time."""
     for start in range(0, len(rows), n_rows):

@@ -11,7 +11,6 @@ from typing import Any, Self, cast
 
 import numpy as np
 import pandas as pd
-import torch
 from lightning.pytorch.callbacks import Callback
 from numpy.random import RandomState
 from numpy.typing import ArrayLike
@@ -22,7 +21,7 @@ from torch import nn
 
 from vmmscvi.priors import Prior
 from vmmscvi.vae._checks import require_image_shape, require_integer, require_positive
-from vmmscvi.vae._data import ArrayDataModule, Indices, split_rows
+from vmmscvi.vae._data import ArrayDataModule, Indices, as_tensor, split_rows
 from vmmscvi.vae._fitted import LARGEST_SEED, FittedArrayVAE, Floats
 from vmmscvi.vae._fitting import TrainingOptions, seeded, train_module
 from vmmscvi.vae._likelihoods import LikelihoodName, build_likelihood
@@ -81,7 +80,7 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
     # -- fitting ---------------------------------------------------------------------------------------------
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Train networks and prior.
+        """Train networks and prior. If that fails, the estimator stays as an earlier fit has left it.
 
         Parameters
         ----------
@@ -99,21 +98,37 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
         ValueError
             If a parameter is out of range, or ``X`` is not a finite matrix that the likelihood allows.
         NonFiniteTrainingError
-            If a loss becomes NaN or infinite. With early stopping the weights of the best epoch are kept.
+            If a loss becomes NaN or infinite. Without an earlier fit ``module_`` has the weights of the best
+            epoch then (with early stopping), but the estimator is not fitted.
         """
+        earlier = self._fitted_attributes() if self.__sklearn_is_fitted__() else None
+        try:
+            self._fit(X)
+        except BaseException:  # an interruption by the user as well
+            if earlier is not None:
+                for name in self._fitted_attributes():
+                    delattr(self, name)
+                self.__dict__.update(earlier)
+            raise
+        return self
+
+    def _fitted_attributes(self) -> dict[str, Any]:
+        """Return what fitting sets: the attributes whose names end with an underscore."""
+        return {name: value for name, value in vars(self).items() if name.endswith("_")}
+
+    def _fit(self, X: ArrayLike) -> None:
         array = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
         self._check_parameters(len(array))
         self._check_values(array)
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED))
         train, validation = split_rows(len(array), self.validation_fraction, seed)
-        data = ArrayDataModule(torch.from_numpy(array), train, validation, self.batch_size, seed)
+        data = ArrayDataModule(as_tensor(array), train, validation, self.batch_size, seed)
         with seeded(seed):  # networks come first: the same weights whatever the prior
             self.module_ = self._build_module(array[train])
             callbacks, options = self._prepare(data, seed)
         self.train_indices_, self.validation_indices_ = train, validation
         users = deepcopy(self.callbacks or [])
         self.history_ = train_module(self.module_, data, options, [*users, *callbacks], seed)
-        return self
 
     def _build_module(self, training_rows: Floats) -> ArrayVAE:
         n_features = training_rows.shape[1]

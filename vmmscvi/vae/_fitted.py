@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vmmscvi.priors import MixturePrior, Prior
 from vmmscvi.vae._checks import require_integer
-from vmmscvi.vae._data import in_chunks
+from vmmscvi.vae._data import as_tensor, in_chunks
 from vmmscvi.vae._embedding import embed_rows
 from vmmscvi.vae._module import ArrayVAE
 
@@ -58,7 +58,7 @@ class FittedArrayVAE(ABC):
     def inverse_transform(self, Z: ArrayLike) -> Floats:
         """Decode latent positions ``(n, n_latent)`` into means of observations, ``(n, n_features)``."""
         check_is_fitted(self)
-        z = torch.as_tensor(np.asarray(Z, dtype=np.float32))
+        z = as_tensor(np.asarray(Z, dtype=np.float32))
         if z.dim() != 2 or z.shape[1] != self.n_latent:
             raise ValueError(f"`Z` must have shape (n, {self.n_latent}), found {tuple(z.shape)}.")
         means = [self.module_.likelihood.mean(self.module_.decoder(rows)) for rows in in_chunks(z)]
@@ -169,7 +169,7 @@ class FittedArrayVAE(ABC):
         check_is_fitted(self)
         array = validate_data(self, X, dtype=np.float32, reset=False)
         self._check_values(array)
-        return torch.from_numpy(array)
+        return as_tensor(array)
 
     def _generator(self) -> torch.Generator:
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED))

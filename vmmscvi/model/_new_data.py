@@ -1,0 +1,172 @@
+"""New data for a trained model: genes in its order, categories that it knows.
+
+A mixin for any model of scvi-tools on AnnData; nothing here knows of counts or of priors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data._constants import _MANAGER_UUID_KEY, _SCVI_UUID_KEY
+from scvi.data._utils import _assign_adata_uuid
+from scvi.model.base._save_load import _load_saved_files
+
+from vmmscvi.model._categories import ARGUMENTS, check_known_categories, registered_columns
+from vmmscvi.model._genes import in_order_of, registered_genes, require_same_genes
+
+
+class NewDataMixin:
+    """Checks of data that a model was not trained with; to be put before scvi-tools' class.
+
+    Data that are registered with the model are not checked again: their batches are kept in
+    ``obs["_scvi_batch"]``, whatever becomes of the column that they were read from.
+
+    Data whose genes are in another order are used as a copy with the genes in the model's order. MuData are
+    left to scvi-tools.
+    """
+
+    id: str
+    registry_: dict[str, Any]
+    _per_instance_manager_store: ClassVar[dict[str, dict[str, AnnDataManager]]]
+    _reordered_uuid: str | None = None
+    """The copy that was registered last: it is let go when the next one is made."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def adata(self) -> Any: ...
+
+    # -- where data come in ----------------------------------------------------------------------------------
+
+    @classmethod
+    def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None:
+        """Register data; with the registry of other data, check that their categories are known."""
+        registry = kwargs.get("source_registry")
+        if registry is not None and isinstance(adata, AnnData):
+            may_be_new = bool(kwargs.get("extend_categories"))
+            for known in registered_columns(registry):
+                asked = kwargs.get(known.argument, known.name)
+                named = known._replace(name=asked) if isinstance(asked, str) else known
+                check_known_categories(adata.obs, named, cls.__name__, may_be_new)
+        super().setup_anndata(adata, *args, **kwargs)  # type: ignore[misc]
+
+    @classmethod
+    def load(cls, dir_path: str, adata: Any = None, *args: Any, **kwargs: Any) -> Self:
+        """Load a model; arguments as in :meth:`scvi.model.base.BaseModelClass.load`.
+
+        If the genes of ``adata`` are in another order than the model's, its data are a copy of ``adata`` with
+        the genes in order.
+
+        Raises
+        ------
+        ValueError
+            If genes or categories of ``adata`` are others than the model's.
+        """
+        if isinstance(adata, AnnData):
+            prefix, url = kwargs.get("prefix"), kwargs.get("backup_url")
+            adata = in_order_of(adata, _saved_genes(dir_path, prefix, url), cls.__name__)
+        model: Self = super().load(dir_path, adata, *args, **kwargs)  # type: ignore[misc]
+        return model
+
+    @classmethod
+    def load_query_data(
+        cls, adata: Any = None, reference_model: Any = None, *args: Any, **kwargs: Any
+    ) -> Self:
+        """Map new cells; arguments as in :meth:`scvi.model.base.ArchesMixin.load_query_data`."""
+        if isinstance(adata, AnnData) and reference_model and not kwargs.get("inplace_subset_query_vars"):
+            known = (
+                reference_model._known_genes()
+                if isinstance(reference_model, NewDataMixin)
+                else _saved_genes(str(reference_model))
+            )
+            adata = in_order_of(adata, known, cls.__name__)
+        model: Self = super().load_query_data(adata, reference_model, *args, **kwargs)  # type: ignore[misc]
+        return model
+
+    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
+        if isinstance(adata, AnnData) and not self._is_registered(adata):
+            ordered = in_order_of(adata, self._known_genes(), type(self).__name__)
+            changed = self._changed_columns(ordered)
+            for known in registered_columns(self.registry_):
+                check_known_categories(changed, known, type(self).__name__)
+            if ordered is not adata:
+                self._let_go_of_last_copy()
+                _assign_adata_uuid(ordered, overwrite=True)
+                self._reordered_uuid = ordered.uns[_SCVI_UUID_KEY]
+            adata = ordered
+        validated: AnnData = super()._validate_anndata(adata, copy_if_view=copy_if_view)  # type: ignore[misc]
+        return validated
+
+    def _check_dataloader(self, dataloader: Iterable[Any]) -> None:
+        """Check the genes of minibatches that tell them."""
+        names = getattr(dataloader, "var_names", None)
+        if names is not None:
+            require_same_genes(names, self._known_genes(), "dataloader")
+
+    # -- helpers ---------------------------------------------------------------------------------------------
+
+    def _is_registered(self, adata: AnnData) -> bool:
+        """Whether the columns of this very object that scvi-tools reads are the model's own."""
+        manager = self._managers().get(adata.uns.get(_SCVI_UUID_KEY, ""))
+        if manager is None or manager.adata is not adata:
+            return False
+        # else another model has registered the data since, and they are about to be registered anew
+        return bool(adata.uns.get(_MANAGER_UUID_KEY) == manager.id)
+
+    def _changed_columns(self, adata: AnnData) -> pd.DataFrame:
+        """Columns of ``obs`` without those whose categories have been renamed since they were registered.
+
+        Data that another model has registered since are about to be registered anew, by the columns' present
+        names; only data that this model was made with may be, as their registry is not another's.
+        """
+        manager = self._managers().get(adata.uns.get(_SCVI_UUID_KEY, ""))
+        obs: pd.DataFrame = adata.obs
+        if manager is None or manager.adata is not adata or manager._source_registry is not None:
+            return obs
+        key = REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY
+        renamed = [
+            column.name
+            for column in registered_columns(self.registry_)
+            for name in key
+            if ARGUMENTS[name] == column.argument
+            and column.name in obs
+            and _are_codes_of(obs[column.name], obs.get(f"_scvi_{name}"))
+        ]
+        return obs.drop(columns=renamed)
+
+    def _managers(self) -> dict[str, AnnDataManager]:
+        return type(self)._per_instance_manager_store.get(self.id, {})
+
+    def _let_go_of_last_copy(self) -> None:
+        """Forget a copy that was made for an earlier call: scvi-tools would hold it as long as the model."""
+        own = None if self.adata is None else self.adata.uns.get(_SCVI_UUID_KEY)
+        if self._reordered_uuid is not None and self._reordered_uuid != own:
+            self._managers().pop(self._reordered_uuid, None)
+
+    def _known_genes(self) -> list[np.ndarray]:
+        """Names of the model's genes, when it was registered and by now, if its data have been renamed."""
+        known = registered_genes(self.registry_)
+        if isinstance(self.adata, AnnData):
+            known.append(self.adata.var_names.to_numpy())
+        return known
+
+
+def _saved_genes(dir_path: str, prefix: str | None = None, backup_url: str | None = None) -> list[np.ndarray]:
+    attributes, names, _, _ = _load_saved_files(
+        dir_path, False, prefix=prefix, map_location="cpu", backup_url=backup_url
+    )
+    known = registered_genes(attributes.get("registry_", {}))
+    return known if names is None or isinstance(names, dict) else [*known, np.asarray(names)]
+
+
+def _are_codes_of(column: pd.Series, codes: Any) -> bool:
+    """Whether registering a column again would give the codes that are there: its categories were renamed."""
+    if codes is None or column.isna().any():
+        return False
+    return bool(np.array_equal(column.astype("category").cat.codes, np.asarray(codes).ravel()))
