@@ -5,6 +5,7 @@ A mixin for any model of scvi-tools on AnnData; nothing here knows of counts or 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -54,7 +55,9 @@ class NewDataMixin:
                 asked = kwargs.get(known.argument, known.name)
                 named = known._replace(name=asked) if isinstance(asked, str) else known
                 check_known_categories(adata.obs, named, cls.__name__, may_be_new)
-        super().setup_anndata(adata, *args, **kwargs)  # type: ignore[misc]
+        with warnings.catch_warnings():  # MuData or AnnData is the user's choice
+            warnings.filterwarnings("ignore", message="We recommend using setup_mudata")
+            super().setup_anndata(adata, *args, **kwargs)  # type: ignore[misc]
 
     @classmethod
     def load(cls, dir_path: str, adata: Any = None, *args: Any, **kwargs: Any) -> Self:
