@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vmmscvi import benchmark, data, dataloaders, model, module, plotting, priors, train, vae
+    from vmmscvi import data, dataloaders, integration, model, module, plotting, priors, train, vae
     from vmmscvi import plotting as pl
     from vmmscvi.model import SCVI_VMM
 
@@ -19,9 +19,9 @@ except PackageNotFoundError:  # a source tree that is not installed
 __all__ = [
     "SCVI_VMM",
     "__version__",
-    "benchmark",
     "data",
     "dataloaders",
+    "integration",
     "model",
     "module",
     "pl",
@@ -36,9 +36,9 @@ __all__ = [
 _MODULES = {
     name: f"vmmscvi.{name}"
     for name in (
-        "benchmark",
         "data",
         "dataloaders",
+        "integration",
         "model",
         "module",
         "plotting",
