@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="folder of MNIST, as npz or IDX files")
+    parser.add_argument("--data", type=Path, help="folder of mnist.npz")
     parser.add_argument("--n-images", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--n-latent", type=int, default=10)

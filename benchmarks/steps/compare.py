@@ -1,10 +1,10 @@
 """One method beside others over all seeds: own clusters against Leiden's, paired tests, the rarest type.
 
-    python compare.py results/clusters --method VMM --others scVI --rare nested_rare --out results/clusters/tables
+    python compare.py results/clusters --method VMM --others scVI --out results/clusters/tables
 
-Numbers of clusters are the smallest and the largest of all seeds, scores are means; p-values of paired t-tests
-are unadjusted. "Ten starts" replaces scib-metrics' k-means, which starts once and may join two types that are
-far apart.
+Numbers of clusters are the smallest and the largest of all seeds, scores are means; p-values of paired
+t-tests are unadjusted. "Ten starts" replaces scib-metrics' k-means, which starts once and may join two types
+that are far apart.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def differences(scores: pd.DataFrame, method: str, others: list[str]) -> pd.Data
 
 
 def rarest_type(labels: np.ndarray, clusters: np.ndarray) -> tuple[str, int, float, int]:
-    """Return the rarest type, its cells, the share that its best cluster holds, and others' cells in there."""
+    """Return the rarest type, its cells, the share that its best cluster holds, and others' cells in it."""
     types, counts = np.unique(labels, return_counts=True)
     rarest = str(types[counts.argmin()])
     of_type = labels == rarest

@@ -146,10 +146,10 @@ def lung_atlas(folder: Path) -> AnnData:
 
 
 def split_seq(folder: Path) -> AnnData:
-    """Load 156 thousand nuclei of mouse brain (Rosenberg 2018, GSE110823). **Not the paper's matrix.**
+    """Load 156 thousand nuclei of mouse brain (Rosenberg 2018, GSE110823).
 
-    That one is not public. Assumed here: the brain alone; the batch is the age; types are the first word of
-    the clusters' names without their number; unresolved clusters are left out.
+    **Not the paper's matrix**, which is not public. Assumed here: the brain alone; the batch is the age;
+    types are the first word of the clusters' names without their number; unresolved clusters are left out.
     """
     from scipy.io import loadmat
 

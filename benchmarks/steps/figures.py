@@ -2,8 +2,8 @@
 
     python figures.py results/tables --out results/tables/figures --datasets pbmc_2src --methods VMM "N(0, I)"
 
-Scores are drawn seed by seed. Embeddings and decoded centres are those of the first seed that has a layout: no
-score chooses it.
+Scores are drawn seed by seed. Embeddings and decoded centres are those of the first seed that has a layout:
+no score chooses it.
 """
 
 from __future__ import annotations
@@ -26,25 +26,27 @@ from vmmscvi.plotting import COLORS, embedding_panels
 DRAWN = ("own", "leiden_1", "leiden_best")
 N_PER_CLUSTER, MAX_GENES = 4, 40
 PSEUDO_COUNT = 0.1
-"""Added to expression before a ratio, as a multiple of the mean over genes: genes that are absent mark nothing."""
+"""Added to expression before a ratio, as a multiple of the mean over genes: absent genes mark nothing."""
 
 
 def clusterings(scores: pd.DataFrame, measure: str) -> Figure | None:
-    """A measure of own clusters and of Leiden's, method by method."""
+    """Draw a measure of own clusters and of Leiden's, method by method."""
     rows = scores[scores["clustering"].isin(DRAWN) & (scores["measure"] == measure)]
     if rows.empty:
         return None
+    colors = {CLUSTERINGS[name]: color for name, color in zip(DRAWN, COLORS, strict=False)}
     rows = rows.assign(clustering=rows["clustering"].map(CLUSTERINGS))
+    present = [name for name in colors if name in set(rows["clustering"])]
     grid = sns.catplot(
-        rows, x="value", y="method", hue="clustering", col="dataset", col_wrap=4, kind="strip", dodge=True,
-        hue_order=[CLUSTERINGS[name] for name in DRAWN], palette=COLORS[:3], height=3.2, jitter=False, alpha=0.8,
+        rows, x="value", y="method", hue="clustering", col="dataset", col_wrap=_columns(rows), kind="strip",
+        dodge=True, hue_order=present, palette=colors, height=3.2, jitter=False, alpha=0.8,
     )  # fmt: skip
     grid.set_titles("{col_name}").set_axis_labels(measure.upper(), "")
     return grid.figure
 
 
 def numbers(scores: pd.DataFrame) -> Figure | None:
-    """Numbers of own clusters and of Leiden's at resolution 1, over that of types."""
+    """Draw numbers of own clusters and of Leiden's at resolution 1, over that of types."""
     rows = scores[scores["clustering"].isin(DRAWN[:2]) & (scores["measure"] == "n_clusters")]
     if rows.empty:
         return None
@@ -58,8 +60,9 @@ def numbers(scores: pd.DataFrame) -> Figure | None:
     grid = sns.catplot(
         rows, x="ratio", y="dataset", hue="method", col="clustering", kind="strip", dodge=True, jitter=False,
         palette=list(COLORS[: rows["method"].nunique()]), height=1.5 + 0.6 * rows["dataset"].nunique(),
+        aspect=3.2 / (1.5 + 0.6 * rows["dataset"].nunique()),
     )  # fmt: skip
-    grid.set(xscale="log").set_titles("{col_name}").set_axis_labels("clusters / annotated types", "")
+    grid.set_titles("{col_name}").set_axis_labels("clusters / annotated types", "")
     for ax in grid.axes.flat:
         ax.set_xscale("log", base=2)
         ax.xaxis.set_major_formatter("{x:g}")
@@ -68,7 +71,7 @@ def numbers(scores: pd.DataFrame) -> Figure | None:
 
 
 def integration(scores: pd.DataFrame) -> Figure | None:
-    """Bio conservation against batch correction: seeds, and their means in black rings."""
+    """Draw bio conservation against batch correction: seeds, and their means in black rings."""
     both = {name: trials(scores, "", name) for name in ("Batch correction", "Bio conservation")}
     rows = pd.DataFrame(both).dropna().rename_axis(["dataset", "method", "seed"]).reset_index()
     if rows.empty:
@@ -77,7 +80,8 @@ def integration(scores: pd.DataFrame) -> Figure | None:
     look = {"x": "Batch correction", "y": "Bio conservation"}
     grid = sns.relplot(
         rows, **look, hue="method", style="method", hue_order=order, style_order=order, col="dataset",
-        col_wrap=4, palette=list(COLORS[: len(order)]), height=2.8, facet_kws={"sharex": False, "sharey": False},
+        col_wrap=_columns(rows), palette=list(COLORS[: len(order)]), height=2.8,
+        facet_kws={"sharex": False, "sharey": False},
     )  # fmt: skip
     for dataset, ax in grid.axes_dict.items():
         means = rows[rows["dataset"] == dataset].groupby("method")[list(look.values())].mean()
@@ -88,8 +92,12 @@ def integration(scores: pd.DataFrame) -> Figure | None:
     return grid.figure
 
 
+def _columns(rows: pd.DataFrame) -> int:
+    return min(4, rows["dataset"].nunique())
+
+
 def embeddings(layouts: dict[str, AnnData], dataset: str) -> Figure:
-    """Methods as rows; batch, type and own cluster as columns, as in the paper's Figure 3."""
+    """Draw methods as rows; batch, type and own cluster as columns, as in the paper's Figure 3."""
     adata: AnnData | None = None
     colors: dict[str, list[str | None]] = {}
     titles = {BATCH: "batch", CELL_TYPE: "annotated type"}
@@ -127,7 +135,7 @@ def marker_genes(expression: np.ndarray, n_per_cluster: int) -> list[np.ndarray]
 
 
 def centers(decoded: pd.DataFrame, shares: pd.Series, title: str) -> Figure:
-    """Decoded centres at the markers of the clusters, from the lowest value of a gene to its highest."""
+    """Draw decoded centres at the markers of the clusters, each gene from its lowest to its highest value."""
     n = int(np.clip(MAX_GENES // len(decoded), 1, N_PER_CLUSTER))
     log_expression = np.log1p(1e4 * decoded)
     if len(decoded) > 2:  # similar clusters side by side

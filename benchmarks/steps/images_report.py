@@ -103,7 +103,7 @@ def read_paper(folder: Path) -> pd.DataFrame:
 
 
 def batch_size_figure(results: pd.DataFrame) -> Figure:
-    """Clusters in use and NMI against the batch size: means of seeds, and every seed as a point."""
+    """Draw clusters in use and NMI against the batch size: means of seeds, and every seed as a point."""
     figure, axes = plt.subplots(1, 2, figsize=(8.6, 2.8), layout="constrained")
     results = results.assign(method=results["method"].map(TITLES))
     palette = list(COLORS[: results["method"].nunique()])
@@ -122,7 +122,7 @@ def batch_size_figure(results: pd.DataFrame) -> Figure:
 
 
 def predictive_figure(arrays: dict[str, np.ndarray], title: str) -> Figure:
-    """A column for each of the heaviest clusters: the most probable image (framed), and samples below it."""
+    """Draw a column for each of the heaviest clusters: its most probable image, and samples below it."""
     n, n_rows = min(16, len(arrays["weights"])), 8
     side = int(np.sqrt(arrays["most_probable"].shape[1]))
     figure, axes = plt.subplots(

@@ -14,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 SIGNIFICANCE = 0.05
 COST = {"cpu_time": "cpu_seconds", "s": "seconds", "max_rss": "peak_memory_mb"}
-"""Columns of Snakemake's ``benchmark`` file, and what they are called here. Imports and reading are in them."""
+"""Columns of Snakemake's ``benchmark`` file, and what they are called here. They include the imports."""
 
 
 def read_scores(results: Path, datasets: list[str] | None, methods: list[str] | None) -> pd.DataFrame:
@@ -71,8 +71,8 @@ def compare_with_best(values: pd.DataFrame, higher_is_better: bool = True) -> pd
     """Compare methods with the one of the best mean, by paired t-tests over seeds.
 
     Seeds pair the methods, which have the same data, split and initial weights. With five seeds a rank test
-    cannot come below p = 0.06, Student's can. The best is chosen on the same seeds, which makes tests a little
-    liberal.
+    cannot come below p = 0.06, Student's can. The best is chosen on the same seeds, which makes tests a
+    little liberal.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def compare_with_best(values: pd.DataFrame, higher_is_better: bool = True) -> pd
 
 
 def paired_p(first: pd.Series, second: pd.Series) -> float:
-    """p-value of a paired t-test over the seeds that both have; NaN with fewer than two, 1 if all are equal."""
+    """p-value of a paired t-test over the seeds that both have; NaN with fewer than two of them."""
     difference = (first - second).dropna()
     if len(difference) < 2:
         return float("nan")

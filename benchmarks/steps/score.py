@@ -1,6 +1,6 @@
 """Score one embedding: its clusterings against the types, scib-metrics, and what batches explain.
 
-    python score.py --embedding embedding.h5ad --counts counts.h5ad --out scores.csv --clusters clusters.csv.gz
+    python score.py --embedding embedding.h5ad --counts counts.h5ad --scoring '{"scib": false, ...}' ...
 
 Labels are used for scoring only, but for the measures of clusterings that are named in ``USES_LABELS``.
 """
@@ -85,8 +85,8 @@ def clusterings(embedding: AnnData, asked: list[str], seed: int) -> dict[str, np
 def batch_variance(z: np.ndarray, batch: np.ndarray, types: np.ndarray) -> dict[str, float]:
     """Shares of the variance of an embedding that batches explain, over all cells and within types.
 
-    Batches explain variance by their composition alone where they hold other proportions of the types, however
-    well cells are mixed. No composition enters within types.
+    Batches explain variance by their composition alone where they hold other proportions of the types,
+    however well cells are mixed. No composition enters within types.
     """
 
     def explained(cells: np.ndarray, groups: np.ndarray) -> float:
@@ -168,7 +168,7 @@ def main() -> None:
 def score(
     embedding_file: Path, counts_file: Path, scoring: dict[str, Any], out: Path, clusters: Path
 ) -> None:
-    """Write the scores, a row for each number, and the clusters of all cells, a column for each clustering."""
+    """Write the scores, a row for each number, and the clusters, a column for each clustering."""
     embedding, counts = read_h5ad(embedding_file), read_h5ad(counts_file)
     method = json.loads(embedding.uns["method"])
     found = list(rows(embedding, counts, scoring, method["seed"]))

@@ -2,9 +2,9 @@
 
     python tables.py results/tables --out results/tables/tables --reference PAPER_TABLES
 
-Means over seeds ± standard deviation. Bold: the best of its column within a data set, and what paired t-tests
-do not tell from it (Holm, p >= 0.05). Rows with a dagger used labels and are not compared. "Merged" clusters are
-merged by the label of most of their cells, as in the paper; AMI is what the paper calls ARI.
+Means over seeds ± standard deviation. Bold: the best of its column within a data set, and what paired
+t-tests do not tell from it (Holm, p >= 0.05). Rows with a dagger used labels and are not compared. "Merged"
+clusters are merged by the label of most of their cells, as in the paper; AMI is what the paper calls ARI.
 """
 
 from __future__ import annotations
@@ -13,10 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from results import SIGNIFICANCE, between_seeds, compare_with_best, number_of, parser, read_scores, trials
-from score import USES_LABELS
 
 CLUSTERINGS = {
     "own": "own clusters",
@@ -26,6 +24,9 @@ CLUSTERINGS = {
 }
 BIO = ("Isolated labels", "KMeans NMI", "KMeans ARI", "Silhouette label", "cLISI")
 BATCH_CORRECTION = ("BRAS", "iLISI", "KBET", "Graph connectivity", "PCR comparison")
+
+
+LATEX = {"_": r"\_", "%": r"\%", "&": r"\&", "†": r"\dag{}", "±": r"$\pm$", "\r": r"\textbf{", "\n": "}"}
 
 
 @dataclass(frozen=True)
@@ -201,10 +202,15 @@ def write(scores: pd.DataFrame, out: Path, reference: Path | None = None) -> Non
         (out / f"{name}.md").write_text(text + "\n")
         lines += [f"## {title}", "", text, ""]
     (out / "tables.md").write_text("\n".join(lines))
-    for name, title, table in tables(scores, reference, "BOLD{}BOLD"):
-        text = table.replace({"_": r"\_", "%": r"\%", "†": r"\dag", "±": r"$\pm$"}, regex=True)
-        text = text.replace(r"BOLD(.*)BOLD", r"\\textbf{\1}", regex=True)
+    for name, title, table in tables(scores, reference, "<b>{}</b>"):
+        text = table.astype(str).map(to_latex).rename(columns=to_latex)
         (out / f"{name}.tex").write_text(text.to_latex(index=False, caption=title, label=f"tab:{name}"))
+
+
+def to_latex(text: str) -> str:
+    """Return text that LaTeX prints as it is; ``<b>`` becomes bold."""
+    marked = text.replace("<b>", "\r").replace("</b>", "\n")
+    return "".join(LATEX.get(character, character) for character in marked)
 
 
 if __name__ == "__main__":

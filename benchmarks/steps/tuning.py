@@ -4,8 +4,8 @@
 
 For each batch size and seed the ratio of the prior's learning rate to the networks' goes up, which lowers the
 number of clusters; the first run with fewer clusters than types is the last that counts. Chosen is the best
-mean scIB total among settings whose mean number of clusters is at least that of the types. A user has no labels:
-what is chosen so is not unsupervised.
+mean scIB total among settings whose mean number of clusters is at least that of the types. A user has no
+labels: what is chosen so is not unsupervised.
 """
 
 from __future__ import annotations

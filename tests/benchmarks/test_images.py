@@ -76,7 +76,8 @@ def test_the_report_has_both_tables_means_over_seeds_and_the_papers_values(
     assert table.loc[1, "n_clusters"] == "13.9±2.13"
     assert "N(0, I)" in (tmp_path / "report" / "table1_elbo_surgery.csv").read_text()
     assert {path.name for path in (tmp_path / "report").glob("*.png")} == {
-        "batch_size.png", "clusters_vmm_batch64.png", "clusters_vmm_batch128.png", "clusters_vade_batch64.png",
+        "batch_size.png", "clusters_vmm_batch64.png", "clusters_vmm_batch128.png",
+        "clusters_vade_batch64.png",
     }  # fmt: skip
 
 

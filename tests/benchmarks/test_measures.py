@@ -38,7 +38,7 @@ def test_variance_that_composition_explains_is_told_from_that_within_types(steps
 
 def test_p_values_are_of_paired_t_tests_after_holm(steps: Any) -> None:
     rng = np.random.default_rng(0)
-    values = pd.DataFrame(rng.normal(size=(5, 3)) + [1.0, 0.5, 0.0], columns=["a", "b", "c"])
+    values = pd.DataFrame(rng.normal([1.0, 0.5, 0.0], size=(5, 3)), columns=["a", "b", "c"])
     found = steps.results.compare_with_best(values)
     best = values.mean().idxmax()
     raw = sorted(
@@ -80,8 +80,8 @@ def runs(rows: list[tuple[int, float, int, float]]) -> pd.DataFrame:
     tidy = []
     for batch_size, ratio, n_clusters, total in rows:
         measures = [
-            ("", "batch_size", batch_size), ("", "prior_lr_ratio", ratio), ("", "n_types", 3), ("", "Total", total),
-            ("own", "n_clusters", n_clusters), ("own", "nmi", 0.5),
+            ("", "batch_size", batch_size), ("", "prior_lr_ratio", ratio), ("", "n_types", 3),
+            ("", "Total", total), ("own", "n_clusters", n_clusters), ("own", "nmi", 0.5),
         ]  # fmt: skip
         tidy += [("set", f"{batch_size}, {ratio}", 0, *measure) for measure in measures]
     return pd.DataFrame(tidy, columns=["dataset", "method", "seed", "clustering", "measure", "value"])

@@ -82,8 +82,8 @@ def test_tables_have_means_over_seeds_in_the_order_that_is_asked_for(
 
 
 def test_the_papers_rows_stand_below_ours(steps: Any, scores: pd.DataFrame, tmp_path: Path) -> None:
-    row = "dataset,prior,cell_types,utilized_clusters,accuracy,nmi_merged,nmi_unmerged\ncortex,VMM,7,15.9±2.23,0.8,0.7,0.6\n"
-    (tmp_path / "table3.csv").write_text(row)
+    columns = "dataset,prior,cell_types,utilized_clusters,accuracy,nmi_merged,nmi_unmerged"
+    (tmp_path / "table3.csv").write_text(f"{columns}\ncortex,VMM,7,15.9±2.23,0.8,0.7,0.6\n")
     ours = steps.tables.summary(scores, steps.tables.TABLE3)
     table = steps.tables.with_paper(ours, steps.tables.TABLE3, tmp_path, "table3*.csv")
     assert len(table) == len(ours) + 1
@@ -156,7 +156,7 @@ def test_scibs_measures_are_between_0_and_1_and_the_total_is_their_weighted_mean
     assert found["Total"] == pytest.approx(0.6 * found["Bio conservation"] + 0.4 * found["Batch correction"])
 
 
-# -- data --------------------------------------------------------------------------------------------------------
+# -- data ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
