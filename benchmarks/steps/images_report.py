@@ -74,7 +74,7 @@ def table(results: pd.DataFrame, measures: dict[str, str], paper: pd.DataFrame |
             continue  # a prior without clusters
         head = {"dataset": dataset, "method": TITLES[method], "batch": batch}
         values = {name: in_words(group[name]) for name in (*shown, "n_epochs", "cpu_seconds")}
-        rows.append({**head, "from": "ours", "seeds": len(group), **values})
+        rows.append({**head, "from": "ours", "seeds": str(len(group)), **values})
         if paper is not None:
             same = paper[(paper["dataset"] == dataset) & (paper["method"] == TITLES[method])]
             of_paper = {ours: theirs for ours, theirs in measures.items() if theirs in paper}
