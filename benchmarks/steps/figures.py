@@ -65,6 +65,8 @@ def numbers(scores: pd.DataFrame) -> Figure | None:
     grid.set_titles("{col_name}").set_axis_labels("clusters / annotated types", "")
     for ax in grid.axes.flat:
         ax.set_xscale("log", base=2)
+        low, high = ax.get_xlim()
+        ax.set_xlim(min(low, 0.45), max(high, 2.2))
         ax.xaxis.set_major_formatter("{x:g}")
         ax.axvline(1, color="black", linewidth=0.8, zorder=0)
     return grid.figure

@@ -46,7 +46,8 @@ def mark_chosen(runs: pd.DataFrame) -> pd.DataFrame:
 def tuning_figure(runs: pd.DataFrame) -> sns.FacetGrid:
     """Draw number of clusters and scIB total against the batch size, a line for each ratio."""
     long = runs.melt([*SETTING, "seed"], ["n_clusters", "total"], "measure")
-    long["prior_lr_ratio"] = long["prior_lr_ratio"].map("{:g}".format)
+    for name in SETTING[1:]:
+        long[name] = long[name].map("{:g}".format)
     grid = sns.relplot(
         long, x="batch_size", y="value", hue="prior_lr_ratio", row="measure", col="dataset", kind="line",
         marker="o", errorbar=None, palette="viridis", height=2.6, facet_kws={"sharey": "row"},
@@ -55,10 +56,8 @@ def tuning_figure(runs: pd.DataFrame) -> sns.FacetGrid:
         n_types = runs.loc[runs["dataset"] == dataset, "n_types"].iloc[0]
         grid.axes_dict["n_clusters", dataset].axhline(n_types, color="0.5", linestyle="--")
         chosen = runs[(runs["dataset"] == dataset) & runs[CHOSEN]].groupby("batch_size")["total"].mean()
-        grid.axes_dict["total", dataset].plot(chosen, "o", ms=11, mfc="none", color="black")
-    sizes = sorted(runs["batch_size"].unique())
-    grid.set(xscale="log")
-    grid.set(xticks=sizes, xticklabels=[f"{size:g}" for size in sizes])
+        sizes = chosen.index.map("{:g}".format)
+        grid.axes_dict["total", dataset].plot(sizes, chosen, "o", ms=11, mfc="none", color="black")
     grid.set_titles("{col_name}: {row_name}")
     return grid
 
