@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 pytest.importorskip("snakemake")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the rules are for a POSIX shell")
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 CONFIG = yaml.safe_load((BENCHMARKS / "config.yaml").read_text())
