@@ -56,10 +56,10 @@ def embed(adata: ad.AnnData, seed: int) -> np.ndarray:
 
 def leiden(z: np.ndarray) -> dict[float, np.ndarray]:
     """Return clusters by resolution, on 15 exact neighbours."""
-    from vmmscvi.benchmark import _clusterings
+    from vmmscvi import _neighbors
 
-    graph = _clusterings.neighbor_graph(z, seed=0)
-    return {resolution: _clusterings.leiden(graph, resolution, seed=0) for resolution in RESOLUTIONS}
+    graph = _neighbors.neighbor_graph(z, seed=0)
+    return {r: np.asarray(_neighbors.leiden(graph, 0, r), str) for r in RESOLUTIONS}
 
 
 def score(labels: np.ndarray, clusters: np.ndarray) -> str:

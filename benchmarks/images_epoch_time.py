@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, help="folder of MNIST, as npz or IDX files")
+    parser.add_argument("--data", type=Path, help="folder of mnist.npz")
     parser.add_argument("--n-images", type=int, default=4000)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--n-latent", type=int, default=10)
@@ -59,9 +59,10 @@ def measure(arguments: argparse.Namespace) -> None:
     if arguments.data is None:
         x = np.random.default_rng(0).uniform(-1, 1, (arguments.n_images, 784)).astype(np.float32)
     else:
-        from vmmscvi.benchmark.images import load_images
-
-        x = load_images("mnist", arguments.data, arguments.n_images).x_train
+        with np.load(arguments.data / "mnist.npz") as file:
+            images = file["x_train"]
+        rows = np.sort(np.random.default_rng(0).permutation(len(images))[: arguments.n_images])
+        x = images[rows].reshape(len(rows), -1).astype(np.float32) / 127.5 - 1
     seconds: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for _ in range(arguments.rounds):
         for name, options in MODELS.items():

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vmmscvi import benchmark, data, dataloaders, model, module, plotting, priors, train, vae
+    from vmmscvi import data, dataloaders, integration, model, module, plotting, priors, train, vae
     from vmmscvi import plotting as pl
     from vmmscvi.model import (
         MULTIVI_VMM,
@@ -32,9 +32,9 @@ __all__ = [
     "TOTALVI_VMM",
     "LinearSCVI_VMM",
     "__version__",
-    "benchmark",
     "data",
     "dataloaders",
+    "integration",
     "model",
     "module",
     "pl",
@@ -50,9 +50,9 @@ __all__ = [
 _MODULES = {
     name: f"vmmscvi.{name}"
     for name in (
-        "benchmark",
         "data",
         "dataloaders",
+        "integration",
         "model",
         "module",
         "plotting",

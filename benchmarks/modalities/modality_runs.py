@@ -19,7 +19,6 @@ from modality_data import DataSpec
 from modality_models import MODELS, MissingModelError, cells_of
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-
 from vmmscvi.benchmark._clusterings import leiden, neighbor_graph
 from vmmscvi.benchmark._schema import LEIDEN_RESOLUTIONS
 

@@ -22,6 +22,7 @@ from matplotlib.patches import Ellipse
 from vmmscvi import SCVI_VMM
 from vmmscvi.data import simulate_counts
 from vmmscvi.plotting import COLORS
+from vmmscvi.priors import PriorState
 
 
 class AtStart(Callback):
@@ -32,7 +33,7 @@ class AtStart(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         module = self.model.module
-        if self.state is not None or not module.latent_prior.is_started:
+        if self.state is not None or module.latent_prior.state is PriorState.WARMING_UP:
             return
         with torch.random.fork_rng():
             module.eval()

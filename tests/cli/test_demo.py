@@ -18,7 +18,7 @@ from vmmscvi import _neighbors
 from vmmscvi.cli import _demo
 from vmmscvi.cli._demo_colors import matched_colors
 from vmmscvi.cli._demo_table import Row, compare, print_table
-from vmmscvi.cli._metrics import agreement, batch_mixing
+from vmmscvi.cli._metrics import batch_mixing
 from vmmscvi.cli._train import train_model
 from vmmscvi.model import SCVI_VMM
 from vmmscvi.plotting import COLORS
@@ -197,12 +197,6 @@ def test_types_of_one_batch_do_not_count_for_mixing():
         batch_mixing(more, np.append(types, ["c"] * 50), np.append(batches, alone))
     )
     assert np.isnan(batch_mixing(embedding, types, types))
-
-
-def test_agreement_is_one_for_renamed_clusters_and_zero_for_one_cluster():
-    types = np.repeat(["a", "b", "c"], 10)
-    assert agreement(types, np.repeat([7, 3, 5], 10)) == (1.0, 1.0)
-    assert agreement(types, np.zeros(30)) == (0.0, 0.0)
 
 
 def test_the_table_shows_every_score_and_fits_a_narrow_terminal():

@@ -14,11 +14,11 @@ from pandas.testing import assert_frame_equal
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
+from vmmscvi.model._start import StartFromEmbedding
+from vmmscvi.train._start import default_n_warmup_epochs
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.model import _start
-from vmmscvi.model._start import StartFromEmbedding
-from vmmscvi.train._start import default_n_warmup_epochs
 
 Make = Callable[..., SCVI_VMM]
 Training = dict[str, Any]

@@ -14,9 +14,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from pandas.testing import assert_frame_equal, assert_series_equal
 from torch import Tensor
+from vmmscvi.model._initialization import InitializePseudoInputs
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.model._initialization import InitializePseudoInputs
 
 Make = Callable[..., SCVI_VMM]
 Trained = Callable[..., SCVI_VMM]

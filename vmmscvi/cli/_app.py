@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from vmmscvi.cli import _benchmark
 from vmmscvi.cli._errors import as_command_error, errors_in_one_line
 from vmmscvi.cli._seeds import LARGEST_SEED
 
@@ -19,7 +18,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(_benchmark.app, name="benchmark")
 
 
 class PriorChoice(StrEnum):

@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.table import Table
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-from vmmscvi.cli._metrics import agreement, batch_mixing
+from vmmscvi.cli._metrics import batch_mixing
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def compare(
     mixing = batch_mixing(embedding, types, batches)
     if clusters is None:
         return Row(prior, clusters_by, 0, float("nan"), float("nan"), mixing)
-    nmi, ari = agreement(types, clusters)
+    nmi = float(normalized_mutual_info_score(types, clusters))
+    ari = float(adjusted_rand_score(types, clusters))
     return Row(prior, clusters_by, len(np.unique(clusters)), nmi, ari, mixing)
 
 

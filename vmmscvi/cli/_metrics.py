@@ -1,15 +1,10 @@
-"""Scores of the demonstration, with scikit-learn alone."""
+"""How well batches are mixed in the demonstration, with scikit-learn alone."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_samples
-
-
-def agreement(types: ArrayLike, clusters: ArrayLike) -> tuple[float, float]:
-    """Return normalised mutual information (arithmetic mean) and adjusted Rand index."""
-    return float(normalized_mutual_info_score(types, clusters)), float(adjusted_rand_score(types, clusters))
+from sklearn.metrics import silhouette_samples
 
 
 def batch_mixing(embedding: NDArray[np.float32], types: ArrayLike, batches: ArrayLike) -> float:

@@ -1,0 +1,72 @@
+"""Integration in one call, with the signature that benchmarks of integration expect.
+
+:func:`scvi_vmm` can stand wherever a function of ``scib.integration`` can. For everything else use
+:class:`vmmscvi.SCVI_VMM`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+
+from vmmscvi.model import SCVI_VMM
+from vmmscvi.priors import MixturePrior
+
+__all__ = ["scvi_vmm"]
+
+COUNTS, EMBEDDING, CLUSTER = "counts", "X_emb", "vmm_cluster"
+
+
+def scvi_vmm(
+    adata: AnnData,
+    batch: str,
+    hvg: Sequence[str] | None = None,
+    return_model: bool = False,
+    max_epochs: int | None = None,
+    **kwargs: Any,
+) -> AnnData | SCVI_VMM:
+    """Integrate batches by :class:`vmmscvi.SCVI_VMM`, without labels.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with raw counts in ``layers["counts"]``.
+    batch
+        Column of ``adata.obs`` with the batches.
+    hvg
+        Names of the variable genes to train on; all genes by default.
+    return_model
+        Whether to return the trained model instead of the data.
+    max_epochs
+        Largest number of epochs; see :meth:`vmmscvi.SCVI_VMM.train`.
+    **kwargs
+        Further arguments of :class:`vmmscvi.SCVI_VMM`, such as ``prior``.
+
+    Returns
+    -------
+    ``adata`` with the embedding in ``obsm["X_emb"]`` and, of a mixture prior, the clusters in
+    ``obs["vmm_cluster"]``; or the model.
+
+    Raises
+    ------
+    ValueError
+        If there is no layer ``"counts"``, or ``adata`` lacks the batches or some of the genes.
+    """
+    if hvg is not None:
+        missing = [gene for gene in hvg if gene not in adata.var_names]
+        if missing:
+            raise ValueError(f"`hvg` has {missing[:5]}, which are not in `adata.var_names`.")
+    # a copy of the genes that are used: registration leaves marks
+    data = adata.copy() if hvg is None else adata[:, list(hvg)].copy()
+    SCVI_VMM.setup_anndata(data, layer=COUNTS, batch_key=batch)
+    model = SCVI_VMM(data, **kwargs)
+    model.train(max_epochs=max_epochs)
+    if return_model:
+        return model
+    adata.obsm[EMBEDDING] = np.asarray(model.get_latent_representation())
+    if isinstance(model.module.prior, MixturePrior):
+        adata.obs[CLUSTER] = model.predict()
+    return adata
