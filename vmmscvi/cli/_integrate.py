@@ -15,6 +15,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from vmmscvi import plotting
+from vmmscvi._annotation import CLUSTER, EMBEDDING, PROBABILITY, Annotation, foreign_entries
 from vmmscvi._layers import layer_names
 from vmmscvi._neighbors import neighbor_graph, umap
 from vmmscvi.cli._errors import CommandError, as_command_error
@@ -23,9 +24,9 @@ from vmmscvi.cli._h5ad import read_h5ad, write_with_results
 from vmmscvi.cli._integrate_options import IntegrateOptions
 from vmmscvi.cli._output import written_whole
 from vmmscvi.cli._quiet import quiet_libraries
-from vmmscvi.cli._results import CLUSTER, EMBEDDING, LEAF, PROBABILITY, Results, results_of
 from vmmscvi.cli._train import default_n_components, train_model
 from vmmscvi.model import SCVI_VMM
+from vmmscvi.model._annotation_mixin import annotation_of
 from vmmscvi.plotting._figure import PRINT_DPI, figure_format
 
 
@@ -61,7 +62,7 @@ def run_integrate(options: IntegrateOptions) -> None:
             accelerator=options.accelerator,
             show_progress=not options.quiet,
         )
-        results = results_of(model, _settings(options, n_components, genes))
+        results = annotation_of(model, settings_of_run=_settings(options, n_components, genes))
         with as_command_error(OSError, prefix=f"{options.out} has not been written: "):
             with written_whole(options.out, overwrite=options.overwrite) as temporary:
                 write_with_results(options.source, adata, results, temporary)
@@ -90,6 +91,11 @@ def check_keys(adata: AnnData, options: IntegrateOptions) -> None:
         raise CommandError(f"--layer {options.layer} is not there; layers: {_listed(layer_names(adata))}.")
     if options.layer is None and adata.X is None:
         raise CommandError(f"{options.source} has no X; name the layer with the raw counts by --layer.")
+    if not options.overwrite and (foreign := foreign_entries(adata)):
+        raise CommandError(
+            f"{options.source} has {', '.join(foreign)}, which vmmscvi did not write; rename them, or pass "
+            "--overwrite to replace them."
+        )
     for option, keys in (("--batch-key", (options.batch_key,)), ("--color", options.color)):
         for key in keys:
             if key is not None and key not in adata.obs:
@@ -128,14 +134,14 @@ def save_model(model: SCVI_VMM, folder: Path) -> None:
             os.replace(file, folder / file.name)
 
 
-def draw(adata: AnnData, results: Results, options: IntegrateOptions) -> None:
+def draw(adata: AnnData, results: Annotation, options: IntegrateOptions) -> None:
     """Write the figure: a map by batch, cluster, its probability, and what else was asked for."""
     if options.figure is None:
         return
-    shown_results = [name for name in results.columns() if name != LEAF]
+    shown_results = [name for name in (CLUSTER, PROBABILITY) if name in results.columns]
     keys = [*([] if options.batch_key is None else [options.batch_key]), *options.color, *shown_results]
     shown = AnnData(obs=adata.obs.copy())
-    for name, values in results.columns().items():
+    for name, values in results.columns.items():
         shown.obs[name] = values
     shown.obsm["X_umap"] = umap(neighbor_graph(results.embedding, options.seed), options.seed)
     panels: list[str | None] = [*dict.fromkeys(keys)] or [None]  # each once
@@ -165,7 +171,7 @@ def _settings(options: IntegrateOptions, n_components: int, genes: NDArray[np.st
     }
 
 
-def _describe(results: Results) -> str:
+def _describe(results: Annotation) -> str:
     if results.clusters is None:
         return f"{EMBEDDING}; this prior has no clusters"
     return f"{EMBEDDING} and {results.n_clusters} clusters"

@@ -8,8 +8,10 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model import SCVI
 
+from vmmscvi.model._annotation_mixin import AnnotationMixin
 from vmmscvi.model._conversion_mixin import ConversionMixin
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
+from vmmscvi.model._markers_mixin import MarkersMixin
 from vmmscvi.model._novelty_mixin import NoveltyMixin
 from vmmscvi.model._sampling_mixin import SamplingMixin
 from vmmscvi.model._training_mixin import TrainingMixin
@@ -22,8 +24,10 @@ from vmmscvi.train import EmpiricalBayesTrainingPlan
 
 class SCVI_VMM(
     TrainingMixin,
+    AnnotationMixin,
     ClusterTreeMixin,
     SamplingMixin,
+    MarkersMixin,
     NoveltyMixin,
     ImportanceWeightsMixin,
     ConversionMixin,
@@ -63,8 +67,7 @@ class SCVI_VMM(
     >>> SCVI_VMM.setup_anndata(adata, batch_key="batch")
     >>> model = SCVI_VMM(adata)
     >>> model.train()
-    >>> adata.obsm["X_vmm"] = model.get_latent_representation()
-    >>> adata.obs["vmm_cluster"] = model.predict()
+    >>> model.annotate()  # obsm["X_vmm"], obs["vmm_cluster"], ...
 
     References
     ----------

@@ -13,7 +13,7 @@ from vmmscvi.plotting._access import categories, stored_results
 from vmmscvi.plotting._figure import axes_figure, axes_or_new, open_axes, save_figure, styled
 from vmmscvi.plotting._palette import Palette, category_colors
 from vmmscvi.priors import ClusterTree
-from vmmscvi.priors.cluster_tree import LARGEST_SCALE
+from vmmscvi.priors._tree_joining import LARGEST_SCALE
 
 LEAF = "vmm_leaf"
 ABOVE_CLUSTERS = "0.55"
