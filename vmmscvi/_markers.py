@@ -75,11 +75,12 @@ def expression_of(counts: Any, groups: pd.Series, batches: Any) -> Iterator[tupl
     """
     counts = sparse.csr_matrix(counts, dtype=np.float64)
     library = np.asarray(counts.sum(axis=1)).ravel()
-    keep = np.flatnonzero((groups.cat.codes.to_numpy() >= 0) & (library > 0))
+    codes = groups.cat.codes.to_numpy().astype(np.int64)  # pandas' own are as small as they can be
+    keep = np.flatnonzero((codes >= 0) & (library > 0))
     scale = library[keep].mean() / library[keep]
     batch_codes = np.unique(np.asarray(batches)[keep], return_inverse=True)[1].ravel()
     n_groups, n_batches = len(groups.cat.categories), int(batch_codes.max()) + 1
-    cell = groups.cat.codes.to_numpy()[keep] * n_batches + batch_codes
+    cell = codes[keep] * n_batches + batch_codes
     members = sparse.csr_matrix(
         (np.ones(len(keep)), (cell, np.arange(len(keep)))), shape=(n_groups * n_batches, len(keep))
     )

@@ -36,6 +36,7 @@ from vmmscvi.model._names_mixin import ClusterNamesMixin
 from vmmscvi.model._novelty_mixin import NoveltyMixin
 from vmmscvi.model._tree_mixin import ClusterTreeMixin
 from vmmscvi.priors import ClusterTree, MixturePrior
+from vmmscvi.priors import functional as F
 
 logger = logging.getLogger(__name__)
 
@@ -181,8 +182,11 @@ def _assignments(z: Tensor, prior: MixturePrior) -> dict[str, Column]:
     n_ranked = min(2, prior.n_components)
 
     def ranked(chunk: Tensor) -> Tensor:
-        r = prior.responsibilities(chunk)
-        probability, component = r.topk(n_ranked, dim=1)
+        log_prob = prior.component_log_prob(chunk, density="expected")
+        r = F.responsibilities(log_prob, prior.pi_logits)
+        # probabilities of the second may be zero; their logarithms still say which it is
+        component = (log_prob + prior.pi_logits).topk(n_ranked, dim=1).indices
+        probability = r.gather(1, component)
         entropy = -torch.xlogy(r, r).sum(1, keepdim=True)
         return torch.cat((component.double(), probability[:, :1].double(), entropy.double()), dim=1)
 
