@@ -3,8 +3,8 @@
     python benchmarks/markers.py --out markers.csv
 
 Each data set is trained on once. A type is found if a cluster has more than half of its cells; the cluster
-is then compared with the genes that the simulator changed in that type. Precision at n is the share of these among
-the n best genes.
+is then compared with the genes that the simulator changed in that type. Precision at n is the share of these
+among the n best genes.
 """
 
 from __future__ import annotations
