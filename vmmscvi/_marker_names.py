@@ -12,7 +12,7 @@ import pandas as pd
 from vmmscvi._markers import expression_of, rank_genes
 
 UNCLEAR = "unclear"
-LEAST_EVIDENCE, MOST_EVIDENCE = -1.0, 3.0
+LEAST_EVIDENCE, MOST_EVIDENCE = -1.0, 6.0
 """Bounds (log2) of what one gene may say, so that no single one decides."""
 GENES_SHOWN = 4
 

@@ -14,7 +14,7 @@ import vmmscvi
 from vmmscvi.cli import _integrate
 from vmmscvi.model import SCVI_VMM
 
-ADDED = ("obsm/X_vmm", "obs/vmm_", "uns/vmmscvi")
+ADDED = ("obsm/X_vmm", "obsm/X_umap", "obs/vmm_", "uns/vmmscvi")
 COLUMNS = {
     "vmm_cluster",
     "vmm_cluster_probability",
@@ -225,7 +225,7 @@ def test_the_figure_shows_batches_clusters_and_what_else_was_asked_for(integrate
     draw = _integrate.plotting.embedding_panels
 
     def note(adata, bases, color, **options):
-        shown.update(color=color, n=adata.n_obs)
+        shown.update(color=color, n=adata.n_obs, basis=bases)
         return draw(adata, bases, color, **options)
 
     monkeypatch.setattr(_integrate, "neighbor_graph", lambda embedding, seed: embedding)
@@ -233,9 +233,10 @@ def test_the_figure_shows_batches_clusters_and_what_else_was_asked_for(integrate
     monkeypatch.setattr(_integrate.plotting, "embedding_panels", note)
     result = integrate("--out", "out.h5ad", "--figure", "map.png", "--color", "cell_type")
     assert result.exit_code == 0, result.output
-    assert shown == {"color": ["batch", "cell_type", "vmm_cluster", "vmm_cluster_probability"], "n": 200}
+    columns = ["batch", "cell_type", "vmm_cluster", "vmm_cluster_probability"]
+    assert shown == {"color": columns, "n": 200, "basis": "X_umap"}
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
-    assert "X_umap" not in anndata.read_h5ad(tmp_path / "out.h5ad").obsm
+    assert "X_umap" in anndata.read_h5ad(tmp_path / "out.h5ad").obsm
 
 
 def test_notes_go_to_standard_error_and_quiet_means_silent(run, source):
