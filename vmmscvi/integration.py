@@ -67,6 +67,6 @@ def scvi_vmm(
     if return_model:
         return model
     adata.obsm[EMBEDDING] = np.asarray(model.get_latent_representation())
-    if isinstance(model.module.prior, MixturePrior):
+    if isinstance(model.module.latent_prior, MixturePrior):
         adata.obs[CLUSTER] = model.predict()
     return adata

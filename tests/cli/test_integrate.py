@@ -14,8 +14,15 @@ import vmmscvi
 from vmmscvi.cli import _integrate
 from vmmscvi.model import SCVI_VMM
 
-ADDED = ("obsm/X_vmm", "obs/vmm_cluster", "obs/vmm_cluster_probability", "obs/vmm_leaf", "uns/vmmscvi")
-COLUMNS = {"vmm_cluster", "vmm_cluster_probability", "vmm_leaf"}
+ADDED = ("obsm/X_vmm", "obsm/X_umap", "obs/vmm_", "uns/vmmscvi")
+COLUMNS = {
+    "vmm_cluster",
+    "vmm_cluster_probability",
+    "vmm_second_cluster",
+    "vmm_entropy",
+    "vmm_novelty",
+    "vmm_leaf",
+}
 
 
 def content(path: Path) -> dict[str, tuple[object, dict[str, object]]]:
@@ -218,7 +225,7 @@ def test_the_figure_shows_batches_clusters_and_what_else_was_asked_for(integrate
     draw = _integrate.plotting.embedding_panels
 
     def note(adata, bases, color, **options):
-        shown.update(color=color, n=adata.n_obs)
+        shown.update(color=color, n=adata.n_obs, basis=bases)
         return draw(adata, bases, color, **options)
 
     monkeypatch.setattr(_integrate, "neighbor_graph", lambda embedding, seed: embedding)
@@ -226,9 +233,10 @@ def test_the_figure_shows_batches_clusters_and_what_else_was_asked_for(integrate
     monkeypatch.setattr(_integrate.plotting, "embedding_panels", note)
     result = integrate("--out", "out.h5ad", "--figure", "map.png", "--color", "cell_type")
     assert result.exit_code == 0, result.output
-    assert shown == {"color": ["batch", "cell_type", "vmm_cluster", "vmm_cluster_probability"], "n": 200}
+    columns = ["batch", "cell_type", "vmm_cluster", "vmm_cluster_probability"]
+    assert shown == {"color": columns, "n": 200, "basis": "X_umap"}
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
-    assert "X_umap" not in anndata.read_h5ad(tmp_path / "out.h5ad").obsm
+    assert "X_umap" in anndata.read_h5ad(tmp_path / "out.h5ad").obsm
 
 
 def test_notes_go_to_standard_error_and_quiet_means_silent(run, source):
@@ -238,3 +246,12 @@ def test_notes_go_to_standard_error_and_quiet_means_silent(run, source):
     assert "Epoch 1/1" in told.output
     silent = run("integrate", source, *options, "--out", "b.h5ad", "--quiet")
     assert silent.output == ""
+
+
+def test_columns_that_others_wrote_are_replaced_when_told_to_only(integrate, write_input, tmp_path):
+    path = write_input(lambda adata: adata.obs.insert(0, "vmm_cluster", "mine"))
+    refused = integrate("--out", "out.h5ad", source=path)
+    assert refused.exit_code == 2 and "obs/vmm_cluster" in refused.output
+    assert not (tmp_path / "out.h5ad").exists()
+    assert integrate("--out", "out.h5ad", "--overwrite", source=path).exit_code == 0
+    assert set(anndata.read_h5ad(tmp_path / "out.h5ad").obs["vmm_cluster"]) != {"mine"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 from scipy.cluster.hierarchy import fcluster, is_monotonic, is_valid_linkage
 from sklearn.metrics import adjusted_rand_score
 
-from vmmscvi.priors import N_EFFECTIVE, ClusterTree, cluster_tree, fit_cluster_tree, fit_coarsened_mixture
-from vmmscvi.priors._evidence import Evidence, Statistics
+from vmmscvi.priors import N_EFFECTIVE, ClusterTree, _tree_fitting, fit_cluster_tree, fit_coarsened_mixture
+from vmmscvi.priors._cluster_names import in_order
+from vmmscvi.priors._evidence import Evidence, Statistics, Wishart, merge_gain
 from vmmscvi.priors._learned_wishart import most_likely_wishart
+from vmmscvi.priors._tree_joining import join, log_evidence, scales
 
 N, P = 3000, 4
 BROAD, FINE = np.repeat(np.arange(3), N // 3), np.repeat(np.arange(6), N // 6)
@@ -86,10 +89,10 @@ def test_a_name_that_looks_like_one_of_a_merge_joins_nothing() -> None:
 
 
 def test_names_are_in_the_order_of_their_numbers_then_of_their_text() -> None:
-    in_order = ["-1", "0", "0+10", "0.1", "0.1+0.2", "0.10", "2", "10", "B", "T2", "T2.0", "T10", "T-cell"]
-    assert sorted(in_order[::-1], key=cluster_tree.in_order) == in_order
+    expected = ["-1", "0", "0+10", "0.1", "0.1+0.2", "0.10", "2", "10", "B", "T2", "T2.0", "T10", "T-cell"]
+    assert sorted(expected[::-1], key=in_order) == expected
     # equal numbers: a set of names has one order all the same
-    assert sorted(["01", "1"], key=cluster_tree.in_order) == sorted(["1", "01"], key=cluster_tree.in_order)
+    assert sorted(["01", "1"], key=in_order) == sorted(["1", "01"], key=in_order)
 
 
 def test_every_cut_is_a_coarsening_of_the_finer_one_with_the_number_asked_for(tree: ClusterTree) -> None:
@@ -145,7 +148,7 @@ def test_the_tree_is_a_valid_monotonic_linkage_whose_clusters_are_the_cuts(tree:
 
 
 def test_cells_beyond_the_sample_get_the_leaf_of_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster_tree, "LARGEST_SAMPLE", 400)
+    monkeypatch.setattr(_tree_fitting, "LARGEST_SAMPLE", 400)
     tree = fit_cluster_tree(nested(), named(BROAD))
     assert adjusted_rand_score(tree.assignments, FINE) > 0.99
 
@@ -236,3 +239,81 @@ def test_a_cell_of_an_unknown_leaf_is_refused() -> None:
     leaves.iloc[0] = "7"
     with pytest.raises(ValueError, match=r"leaves of the tree, \['0', '1'\]; found \['7'\]"):
         ClusterTree.from_dict(tree.to_dict(), leaves)
+
+
+def drawn_shares(n_leaves: int, p: int = 3) -> Statistics:
+    """Statistics of leaves of very different sizes, the smallest of one cell."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(1, 50, n_leaves)
+    cells = [torch.tensor(rng.normal(size=(n, p)) + 3 * rng.normal(size=p)) for n in sizes]
+    return Statistics(
+        torch.tensor(sizes / sizes.sum()),
+        torch.stack([c.sum(0) for c in cells]) / sizes.sum(),
+        torch.stack([c.mT @ c for c in cells]) / sizes.sum(),
+    )
+
+
+def test_the_gain_of_a_merge_at_every_scale_is_that_of_the_search_for_clusters() -> None:
+    shares, wishart = drawn_shares(6), Wishart.of_paper(0.2, 3)
+    i, j = torch.triu_indices(6, 6, offset=1)
+    alone, together = log_evidence(shares, wishart), log_evidence(shares.merged(i, j), wishart)
+    gains = together - alone[i] - alone[j]
+    evidence = Evidence(torch.zeros(1, 3, dtype=torch.float64), 1.0, wishart)
+    for step, n in enumerate(scales()):
+        expected = merge_gain(Statistics(*(n * s for s in shares)), i, j, evidence)
+        torch.testing.assert_close(gains[:, step], expected, rtol=1e-9, atol=1e-9)
+
+
+def test_three_hundred_leaves_are_joined_and_cut_in_seconds() -> None:
+    parents = [str(i % 15) for i in range(300)]
+    before = time.process_time()
+    merges, levels = join(drawn_shares(300, p=10), parents, Wishart.of_paper(0.1, 10))
+    leaves = tuple(f"{parent}.{i}" for i, parent in enumerate(parents))
+    cells = pd.Series(pd.Categorical([leaf for leaf in leaves for _ in range(10)], categories=leaves))
+    tree = ClusterTree(leaves, tuple(parents), merges, levels, cells)
+    assert tree.cut(n_clusters=40).nunique() == 40
+    assert time.process_time() - before < 10  # it took minutes with one determinant for each scale
+
+
+@pytest.fixture
+def uneven_tree() -> ClusterTree:
+    """Leaves of 2 to 50 cells in three clusters; the smallest, cluster 2, joins last."""
+    sizes = {"0.0": 50, "0.1": 3, "1.0": 40, "1.1": 30, "1.2": 2, "2": 4}
+    cells = pd.Series(pd.Categorical([leaf for leaf, n in sizes.items() for _ in range(n)], list(sizes)))
+    merges = np.array([[0, 1], [3, 4], [2, 7], [6, 8], [5, 9]])
+    levels = np.array([5000.0, 4000.0, 3000.0, 300.0, 30.0])
+    return ClusterTree(tuple(sizes), ("0", "0", "1", "1", "1", "2"), merges, levels, cells)
+
+
+def test_smaller_clusters_join_their_sibling_in_the_tree(uneven_tree: ClusterTree) -> None:
+    finest = uneven_tree.cut(n_effective=1e6, min_size=5)
+    # 2 joins all others, of which 0 and 1 are apart: the larger side is 1, whose larger part is 1.0
+    assert finest.value_counts().to_dict() == {"0": 53, "1.0+2": 44, "1.1+1.2": 32}
+    assert uneven_tree.cut(min_size=5).value_counts().to_dict() == {"1+2": 76, "0": 53}
+
+
+@pytest.mark.parametrize("min_size", [1, 3, 5, 35, 60])
+def test_no_cluster_is_smaller_than_asked_for_and_levels_are_nested(
+    uneven_tree: ClusterTree, min_size: int
+) -> None:
+    finer = uneven_tree.cut(n_effective=1e6, min_size=min_size)
+    for level in (4500.0, 3500.0, 1000.0, 100.0, 1.0):
+        cut = uneven_tree.cut(n_effective=level, min_size=min_size)
+        assert cut.value_counts().min() >= min_size
+        assert (pd.crosstab(finer, cut) > 0).sum(axis=1).eq(1).all()
+        finer = cut
+
+
+def test_a_number_of_clusters_is_one_of_clusters_that_are_large_enough(uneven_tree: ClusterTree) -> None:
+    for n in (1, 2, 3):
+        cut = uneven_tree.cut(n_clusters=n, min_size=5)
+        assert cut.nunique() == n and cut.value_counts().min() >= 5
+    with pytest.raises(ValueError, match="at most 3 clusters of `min_size` 5 or more"):
+        uneven_tree.cut(n_clusters=4, min_size=5)
+    with pytest.raises(ValueError, match="`min_size` must be from 1 to 129, all cells; found 0"):
+        uneven_tree.cut(min_size=0)
+
+
+def test_sides_of_a_merge_are_what_it_joins(uneven_tree: ClusterTree) -> None:
+    assert uneven_tree.sides()[3] == ([0, 1], [2, 3, 4])
+    assert [uneven_tree.name_of(side) for side in uneven_tree.sides()[2]] == ["1.0", "1.1+1.2"]

@@ -52,6 +52,10 @@ def main(
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Neither progress bar nor notes.")]
+NEffective = Annotated[
+    float | None,
+    typer.Option(min=1.0, help="How fine the clusters are: cells that the data count as; 500 by default."),
+]
 Accelerator = Annotated[str, typer.Option(help="Where to train: auto, cpu, gpu or mps.")]
 
 
@@ -94,7 +98,18 @@ def integrate(
     ] = None,
     color: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="Column of obs for the figure as well; repeatable."),
+        typer.Option(metavar="KEY", help="Column of obs or gene for the figure as well; repeatable."),
+    ] = None,
+    markers: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Table of the marker genes of the clusters.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Page with maps, clusters, markers, settings.")
+    ] = None,
+    n_effective: NEffective = None,
+    min_size: Annotated[
+        int | None,
+        typer.Option(min=1, help='Also write obs["vmm_cut"]: clusters of fewer cells join their sibling.'),
     ] = None,
     accelerator: Accelerator = "auto",
     overwrite: Overwrite = False,
@@ -102,9 +117,10 @@ def integrate(
 ) -> None:
     """Train on raw counts and write INPUT with an integrated embedding and clusters.
 
-    Adds obsm["X_vmm"], obs["vmm_cluster"], obs["vmm_cluster_probability"],
-    obs["vmm_leaf"] (finer parts of the clusters) and uns["vmmscvi"] (settings,
-    versions, weights of the clusters, their tree, history).
+    Adds obsm["X_vmm"], obs["vmm_cluster"], its probability, the second cluster,
+    entropy and novelty, obs["vmm_leaf"] (finer parts of the clusters) and
+    uns["vmmscvi"] (settings, versions, a table of the clusters, their tree,
+    history); obsm["X_umap"] with --figure or --report.
     All else is written as it was read.
     """
     with errors_in_one_line():
@@ -124,6 +140,10 @@ def integrate(
             save_model=save_model,
             figure=figure,
             color=tuple(color or ()),
+            markers=markers,
+            report=report,
+            n_effective=n_effective,
+            min_size=min_size,
             accelerator=accelerator,
             overwrite=overwrite,
             quiet=quiet,
@@ -133,6 +153,90 @@ def integrate(
         from vmmscvi.cli._integrate import run_integrate
 
         run_integrate(options)
+
+
+@app.command("map")
+def map_query(
+    source: Annotated[Path, typer.Argument(metavar="QUERY.h5ad", help="Raw counts of the query.")],
+    model: Annotated[
+        Path, typer.Option(metavar="DIR", help="Model of the reference, saved with integrate --save-model.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.h5ad", help="Output; QUERY_vmm.h5ad beside the input by default."),
+    ] = None,
+    max_epochs: Annotated[int, typer.Option(min=1, help="Epochs in which new batches are learned.")] = 100,
+    seed: Seed = 0,
+    accelerator: Accelerator = "auto",
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Map new cells into a saved model, and write QUERY with its clusters.
+
+    Adds what integrate adds; obs["vmm_novelty"] near 1 means unlike all cells of
+    the reference. Genes that the query lacks count as zero.
+    """
+    with errors_in_one_line():
+        from vmmscvi.cli._output import require_readable, require_writable
+
+        out = out or source.with_name(f"{source.stem}_vmm.h5ad")
+        require_readable(source)
+        require_writable(out, overwrite=overwrite, option="--out")
+
+        from vmmscvi.cli._map import MapOptions, run_map
+
+        run_map(
+            MapOptions(
+                source=source,
+                model=model,
+                out=out,
+                max_epochs=max_epochs,
+                seed=seed,
+                accelerator=accelerator,
+                overwrite=overwrite,
+                quiet=quiet,
+            )
+        )
+
+
+@app.command()
+def cut(
+    source: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="A file that integrate has written.")],
+    n_clusters: Annotated[int | None, typer.Option(min=1, help="Number of clusters.")] = None,
+    n_effective: Annotated[
+        float | None, typer.Option(min=1.0, help="Instead: merge what so many cells do not tell apart.")
+    ] = None,
+    min_size: Annotated[int, typer.Option(min=1, help="Fewest cells of a cluster.")] = 1,
+    key: Annotated[str, typer.Option(help="Name of the new column of obs.")] = "vmm_cut",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.h5ad", help="Output; FILE_cut.h5ad beside the input by default."),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write coarser or finer clusters of a file that integrate has written; nothing is trained."""
+    with errors_in_one_line():
+        from vmmscvi.cli._output import require_readable, require_writable
+
+        out = out or source.with_name(f"{source.stem}_cut.h5ad")
+        require_readable(source)
+        require_writable(out, overwrite=overwrite, option="--out")
+
+        from vmmscvi.cli._cut import CutOptions, run_cut
+
+        run_cut(
+            CutOptions(
+                source=source,
+                out=out,
+                key=key,
+                n_clusters=n_clusters,
+                n_effective=n_effective,
+                min_size=min_size,
+                overwrite=overwrite,
+                quiet=quiet,
+            )
+        )
 
 
 @app.command()

@@ -15,16 +15,16 @@ from anndata import AnnData
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from vmmscvi._annotation import CLUSTER, UNS, Annotation
 from vmmscvi._neighbors import leiden, neighbor_graph, umap
 from vmmscvi.cli._demo_colors import matched_colors
 from vmmscvi.cli._demo_table import Row, as_frame, compare, print_table
 from vmmscvi.cli._errors import as_command_error
-from vmmscvi.cli._h5ad import add_results
 from vmmscvi.cli._output import written_whole
 from vmmscvi.cli._quiet import quiet_libraries
-from vmmscvi.cli._results import CLUSTER, UNS, Results, results_of
 from vmmscvi.cli._train import train_model
 from vmmscvi.data import simulate_counts
+from vmmscvi.model._annotation_mixin import annotation_of
 from vmmscvi.plotting import embedding_panels
 
 NORMAL, VMM = "standard_normal", "vmm"
@@ -88,7 +88,7 @@ def run_demo(
             graph = neighbor_graph(results.embedding, seed)
             if prior == VMM:
                 clusters, clusters_by = results.clusters, "the prior's components"
-                add_results(adata, results)
+                results.write_to(adata)
             else:
                 clusters = leiden(graph, seed)
                 clusters_by = "none (Leiden needs igraph)" if clusters is None else "Leiden, resolution 1"
@@ -143,7 +143,7 @@ def simulate(n_cells: int, seed: int) -> AnnData:
 
 def _train(
     adata: AnnData, prior: str, seed: int, n_epochs: int, accelerator: str, show_progress: bool
-) -> Results:
+) -> Annotation:
     model = train_model(
         adata.copy(),  # registration leaves marks
         batch_key="batch",
@@ -153,7 +153,8 @@ def _train(
         accelerator=accelerator,
         show_progress=show_progress,
     )
-    return results_of(model, {"prior": prior, "seed": seed, "max_epochs": n_epochs, "batch_key": "batch"})
+    settings = {"prior": prior, "seed": seed, "max_epochs": n_epochs, "batch_key": "batch"}
+    return annotation_of(model, settings_of_run=settings)
 
 
 def _write(adata: AnnData, out_dir: Path, overwrite: bool) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import anndata
 import h5py
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from anndata.io import write_elem, write_h5ad
 
+from vmmscvi._annotation import UNS, WRITTEN, Annotation, written_entries
 from vmmscvi.cli._errors import CommandError
-from vmmscvi.cli._results import EMBEDDING, UNS, Results
 
 CURRENT_TABLE = ("dataframe", "0.2.0")
 """Encoding of ``obs`` since anndata 0.8, to which a column can be added."""
@@ -36,7 +38,7 @@ def read_h5ad(path: Path) -> AnnData:
         raise CommandError(f"{path} cannot be read as an h5ad file: {reason}") from error
 
 
-def write_with_results(source: Path, adata: AnnData, results: Results, destination: Path) -> None:
+def write_with_results(source: Path, adata: AnnData, results: Annotation, destination: Path) -> None:
     """Write a file with results added.
 
     The source is copied and results are added to the copy, which keeps everything else as it is, including
@@ -56,34 +58,70 @@ def write_with_results(source: Path, adata: AnnData, results: Results, destinati
     """
     shutil.copyfile(source, destination)
     with h5py.File(destination, "r+") as file:
-        can_be_extended = isinstance(file.get("obs"), h5py.Group) and _encoding(file["obs"]) == CURRENT_TABLE
-        if can_be_extended:
-            _extend(file, results)
+        if can_be_extended := _can_be_extended(file):
+            _extend(file, results, written_entries(adata))
     if not can_be_extended:
         destination.unlink()
-        add_results(adata, results)
+        results.write_to(adata)
         write_h5ad(destination, adata, convert_strings_to_categoricals=False, compression="gzip")
 
 
-def add_results(adata: AnnData, results: Results) -> None:
-    """Put results into an AnnData of the same cells; earlier ones are replaced."""
-    adata.obsm[EMBEDDING] = results.embedding
-    for name, values in results.columns().items():
-        adata.obs[name] = values
-    adata.uns[UNS] = dict(results.uns)
+def write_with_columns(
+    source: Path, adata: AnnData, columns: Mapping[str, pd.Categorical], destination: Path
+) -> None:
+    """Write an annotated file with further columns, which belong to the annotation from then on.
+
+    Parameters
+    ----------
+    source, adata, destination
+        As in :func:`write_with_results`.
+    columns
+        What to add to ``obs``.
+    """
+    written = sorted(written_entries(adata) | {f"obs/{name}" for name in columns})
+    shutil.copyfile(source, destination)
+    with h5py.File(destination, "r+") as file:
+        if can_be_extended := _can_be_extended(file):
+            _add_columns(file["obs"], columns)
+            write_elem(file[f"uns/{UNS}"], WRITTEN, np.array(written))
+    if not can_be_extended:
+        destination.unlink()
+        for name, values in columns.items():
+            adata.obs[name] = values
+        adata.uns[UNS][WRITTEN] = np.array(written)
+        write_h5ad(destination, adata, convert_strings_to_categoricals=False, compression="gzip")
 
 
-def _extend(file: h5py.File, results: Results) -> None:
+def _can_be_extended(file: h5py.File) -> bool:
+    return isinstance(file.get("obs"), h5py.Group) and _encoding(file["obs"]) == CURRENT_TABLE
+
+
+def _extend(file: h5py.File, results: Annotation, earlier: set[str]) -> None:
+    """Put results in the place of ``earlier`` ones, names such as ``"obs/vmm_cluster"``."""
     table = file["obs"]
+    for entry in earlier:
+        if entry in file:
+            del file[entry]
     order = [str(name) for name in table.attrs["column-order"]]
-    for name, values in results.columns().items():
+    table.attrs["column-order"] = _names([name for name in order if f"obs/{name}" not in earlier])
+    _add_columns(table, results.columns)
+    for group, entries in (("obsm", results.obsm()), ("uns", {UNS: results.stored_uns()})):
+        if group not in file:
+            write_elem(file, group, {})
+        for name, value in entries.items():
+            write_elem(file[group], name, value)
+
+
+def _add_columns(table: h5py.Group, columns: Mapping[str, Any]) -> None:
+    order = [str(name) for name in table.attrs["column-order"]]
+    for name, values in columns.items():
         write_elem(table, name, values)
         order += [name] if name not in order else []
-    table.attrs["column-order"] = np.array(order, dtype=h5py.string_dtype())
-    for name, entry, value in (("obsm", EMBEDDING, results.embedding), ("uns", UNS, dict(results.uns))):
-        if name not in file:
-            write_elem(file, name, {})
-        write_elem(file[name], entry, value)
+    table.attrs["column-order"] = _names(order)
+
+
+def _names(names: list[str]) -> Any:
+    return np.array(names, dtype=h5py.string_dtype())
 
 
 def _encoding(group: h5py.Group) -> tuple[Any, Any]:

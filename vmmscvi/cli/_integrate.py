@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import typer
 from anndata import AnnData
 from numpy.typing import NDArray
 
 from vmmscvi import plotting
+from vmmscvi._annotation import CLUSTER, EMBEDDING, LEAF, PROBABILITY, Annotation, foreign_entries
 from vmmscvi._layers import layer_names
 from vmmscvi._neighbors import neighbor_graph, umap
 from vmmscvi.cli._errors import CommandError, as_command_error
@@ -23,10 +27,15 @@ from vmmscvi.cli._h5ad import read_h5ad, write_with_results
 from vmmscvi.cli._integrate_options import IntegrateOptions
 from vmmscvi.cli._output import written_whole
 from vmmscvi.cli._quiet import quiet_libraries
-from vmmscvi.cli._results import CLUSTER, EMBEDDING, LEAF, PROBABILITY, Results, results_of
 from vmmscvi.cli._train import default_n_components, train_model
 from vmmscvi.model import SCVI_VMM
+from vmmscvi.model._annotation_mixin import annotation_of
 from vmmscvi.plotting._figure import PRINT_DPI, figure_format
+from vmmscvi.priors import ClusterTree
+
+UMAP = "X_umap"
+CUT = "vmm_cut"
+MARKERS_PER_CLUSTER = 20
 
 
 def run_integrate(options: IntegrateOptions) -> None:
@@ -58,10 +67,15 @@ def run_integrate(options: IntegrateOptions) -> None:
             n_components=n_components,
             seed=options.seed,
             max_epochs=options.max_epochs,
+            n_effective=options.n_effective,
             accelerator=options.accelerator,
             show_progress=not options.quiet,
         )
-        results = results_of(model, _settings(options, n_components, genes))
+        results = annotation_of(model, settings_of_run=_settings(options, n_components, genes))
+        if options.figure is not None or options.report is not None:
+            results = with_map(results, adata, options)
+        if options.min_size is not None:
+            results = with_cut(results, adata, options.min_size)
         with as_command_error(OSError, prefix=f"{options.out} has not been written: "):
             with written_whole(options.out, overwrite=options.overwrite) as temporary:
                 write_with_results(options.source, adata, results, temporary)
@@ -70,10 +84,16 @@ def run_integrate(options: IntegrateOptions) -> None:
             with as_command_error(OSError, prefix=f"{options.save_model} has not been written: "):
                 save_model(model, options.save_model)
             note(f"wrote {options.save_model}")
-        if options.figure is not None:
-            with as_command_error(OSError, ValueError, prefix=f"{options.figure} has not been written: "):
-                draw(adata, results, options)
-            note(f"wrote {options.figure}")
+        results.write_to(adata)
+        for path, write in (
+            (options.figure, partial(draw, adata, results, options)),
+            (options.markers, partial(write_markers, model, adata, options)),
+            (options.report, partial(write_report, model, adata, results, options)),
+        ):
+            if path is not None:
+                with as_command_error(OSError, ValueError, prefix=f"{path} has not been written: "):
+                    write()
+                note(f"wrote {path}")
 
 
 def check_keys(adata: AnnData, options: IntegrateOptions) -> None:
@@ -90,9 +110,15 @@ def check_keys(adata: AnnData, options: IntegrateOptions) -> None:
         raise CommandError(f"--layer {options.layer} is not there; layers: {_listed(layer_names(adata))}.")
     if options.layer is None and adata.X is None:
         raise CommandError(f"{options.source} has no X; name the layer with the raw counts by --layer.")
+    if not options.overwrite and (foreign := foreign_entries(adata)):
+        raise CommandError(
+            f"{options.source} has {', '.join(foreign)}, which vmmscvi did not write; rename them, or pass "
+            "--overwrite to replace them."
+        )
     for option, keys in (("--batch-key", (options.batch_key,)), ("--color", options.color)):
         for key in keys:
-            if key is not None and key not in adata.obs:
+            is_gene = option == "--color" and key in adata.var_names
+            if key is not None and key not in adata.obs and not is_gene:
                 raise CommandError(f"{option} {key} is not there; columns of obs: {_listed(adata.obs)}.")
     if options.batch_key is not None:
         n_missing = int(adata.obs[options.batch_key].isna().sum())
@@ -128,25 +154,76 @@ def save_model(model: SCVI_VMM, folder: Path) -> None:
             os.replace(file, folder / file.name)
 
 
-def draw(adata: AnnData, results: Results, options: IntegrateOptions) -> None:
+def with_map(results: Annotation, adata: AnnData, options: IntegrateOptions) -> Annotation:
+    """Add coordinates in the plane, under another name if the file has a map of somebody else's."""
+    key = UMAP
+    if not options.overwrite and foreign_entries(adata, [f"obsm/{UMAP}"]):
+        key = f"{UMAP}_vmm"
+    coordinates = umap(neighbor_graph(results.embedding, options.seed), options.seed)
+    return replace(results, embeddings={key: coordinates})
+
+
+def with_cut(results: Annotation, adata: AnnData, min_size: int) -> Annotation:
+    """Add a column with clusters of so many cells or more."""
+    leaves = pd.Series(results.columns[LEAF], index=adata.obs_names)
+    tree = ClusterTree.from_dict(results.uns["cluster_tree"], leaves)
+    with as_command_error():
+        cut = tree.cut(min_size=min_size)
+    return replace(results, columns={**results.columns, CUT: pd.Categorical(cut)})
+
+
+def draw(adata: AnnData, results: Annotation, options: IntegrateOptions) -> None:
     """Write the figure: a map by batch, cluster, its probability, and what else was asked for."""
     if options.figure is None:
         return
-    shown_results = [name for name in results.columns() if name != LEAF]
+    shown_results = [name for name in (CUT, CLUSTER, PROBABILITY) if name in results.columns]
     keys = [*([] if options.batch_key is None else [options.batch_key]), *options.color, *shown_results]
-    shown = AnnData(obs=adata.obs.copy())
-    for name, values in results.columns().items():
-        shown.obs[name] = values
-    shown.obsm["X_umap"] = umap(neighbor_graph(results.embedding, options.seed), options.seed)
     panels: list[str | None] = [*dict.fromkeys(keys)] or [None]  # each once
     titles = {CLUSTER: f"clusters ({results.n_clusters})", PROBABILITY: "probability"}
     with mpl.rc_context({"backend": "Agg"}):
-        figure = plotting.embedding_panels(shown, "X_umap", panels, titles=titles, empty="")
+        (basis,) = results.embeddings
+        figure = plotting.embedding_panels(adata, basis, panels, titles=titles, empty="")
         with written_whole(options.figure, overwrite=options.overwrite) as temporary:
             figure.savefig(
                 temporary, format=figure_format(options.figure), dpi=PRINT_DPI, bbox_inches="tight"
             )
         mpl.pyplot.close(figure)
+
+
+def markers_of(model: SCVI_VMM, adata: AnnData) -> pd.DataFrame:
+    """Return the markers, among all genes of the file, of the clusters that are written."""
+    return model.get_markers(MARKERS_PER_CLUSTER, groupby=CUT if CUT in adata.obs else CLUSTER, adata=adata)
+
+
+def write_markers(model: SCVI_VMM, adata: AnnData, options: IntegrateOptions) -> None:
+    """Write the table of markers."""
+    if options.markers is None:
+        return
+    with written_whole(options.markers, overwrite=options.overwrite) as temporary:
+        separator = "\t" if options.markers.suffix.lower() == ".tsv" else ","
+        markers_of(model, adata).to_csv(temporary, index=False, sep=separator)
+
+
+def write_report(model: SCVI_VMM, adata: AnnData, results: Annotation, options: IntegrateOptions) -> None:
+    """Write the page."""
+    from vmmscvi.cli._report import report_page
+
+    if options.report is None:
+        return
+    (basis,) = results.embeddings
+    page = report_page(
+        adata,
+        model.get_markers(MARKERS_PER_CLUSTER, groupby=CLUSTER, adata=adata)
+        if results.n_clusters > 1
+        else None,
+        title=f"{options.source.name}: clusters of vmmscvi",
+        basis=basis,
+        batch_key=options.batch_key,
+        layer=options.layer,
+        color=options.color,
+    )
+    with written_whole(options.report, overwrite=options.overwrite) as temporary:
+        temporary.write_text(page, encoding="utf-8")
 
 
 def _settings(options: IntegrateOptions, n_components: int, genes: NDArray[np.str_] | None) -> dict[str, Any]:
@@ -160,12 +237,13 @@ def _settings(options: IntegrateOptions, n_components: int, genes: NDArray[np.st
         "n_variable_genes": options.n_variable_genes,
         "genes": genes,
         "max_epochs": options.max_epochs,
+        "n_effective": options.n_effective,
         "seed": options.seed,
         "embedding": EMBEDDING,
     }
 
 
-def _describe(results: Results) -> str:
+def _describe(results: Annotation) -> str:
     if results.clusters is None:
         return f"{EMBEDDING}; this prior has no clusters"
     return f"{EMBEDDING} and {results.n_clusters} clusters"

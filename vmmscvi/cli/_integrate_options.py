@@ -11,6 +11,7 @@ from vmmscvi.cli._output import require_writable
 
 MODEL_FILE = "model.pt"
 """The file that scvi-tools saves a model to, within a folder."""
+TABLES, PAGES = (".csv", ".tsv"), (".html", ".htm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,10 @@ class IntegrateOptions:
     save_model: Path | None
     figure: Path | None
     color: tuple[str, ...]
+    markers: Path | None
+    report: Path | None
+    n_effective: float | None
+    min_size: int | None
     accelerator: str
     overwrite: bool
     quiet: bool
@@ -52,13 +57,38 @@ def check_paths(options: IntegrateOptions) -> None:
         require_writable(options.figure, overwrite=options.overwrite, option="--figure")
         if not options.figure.suffix:
             raise CommandError(f"--figure {options.figure} has no suffix; expected one such as .png or .pdf.")
-    if options.color and options.figure is None:
-        raise CommandError("--color is for the figure; expected --figure as well.")
+    if options.color and options.figure is None and options.report is None:
+        raise CommandError("--color is for the figure; expected --figure or --report as well.")
+    for option, path, suffixes in (
+        ("--markers", options.markers, TABLES),
+        ("--report", options.report, PAGES),
+    ):
+        if path is not None:
+            require_writable(path, overwrite=options.overwrite, option=option)
+            if path.suffix.lower() not in suffixes:
+                raise CommandError(f"{option} {path}: expected a name that ends in {' or '.join(suffixes)}.")
+    if options.prior == "standard_normal":
+        for option, value in (
+            ("--markers", options.markers),
+            ("--n-effective", options.n_effective),
+            ("--min-size", options.min_size),
+        ):
+            if value is not None:
+                raise CommandError(f"{option} is for clusters; the prior standard_normal has none.")
     if options.save_model is not None:
         _check_model_folder(options.save_model, options.overwrite)
-    outputs = [path.resolve() for path in (options.out, options.figure) if path is not None]
-    if len(set(outputs)) < len(outputs):
-        raise CommandError(f"--out and --figure are both {options.out}; expected different files.")
+    outputs = {
+        "--out": options.out,
+        "--figure": options.figure,
+        "--markers": options.markers,
+        "--report": options.report,
+    }
+    seen: dict[Path, str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        if (other := seen.setdefault(path.resolve(), option)) != option:
+            raise CommandError(f"{other} and {option} are both {path}; expected different files.")
 
 
 def _check_model_folder(folder: Path, overwrite: bool) -> None:

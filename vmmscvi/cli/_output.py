@@ -12,6 +12,19 @@ from secrets import token_hex
 from vmmscvi.cli._errors import CommandError
 
 
+def require_readable(path: Path) -> None:
+    """Check that an input is there.
+
+    Raises
+    ------
+    CommandError
+        If it is not a file.
+    """
+    if not path.is_file():
+        state = "is not a file" if path.exists() else "does not exist"
+        raise CommandError(f"{path} {state}; expected an h5ad file.")
+
+
 def require_writable(path: Path, *, overwrite: bool, option: str) -> None:
     """Check that a file can be written, before work is spent on what goes into it.
 

@@ -31,6 +31,7 @@ def train_model(
     n_components: int | None = None,
     seed: int,
     max_epochs: int | None,
+    n_effective: float | None = None,
     accelerator: str,
     show_progress: bool,
 ) -> SCVI_VMM:
@@ -43,7 +44,7 @@ def train_model(
     ----------
     adata
         Raw counts; gets the marks of scvi-tools' registration.
-    batch_key, layer, prior, n_latent, max_epochs, accelerator
+    batch_key, layer, prior, n_latent, max_epochs, n_effective, accelerator
         As in :class:`vmmscvi.SCVI_VMM` and its ``train``.
     n_components
         Largest number of clusters; see :func:`default_n_components` for the default.
@@ -69,7 +70,12 @@ def train_model(
         arguments: dict[str, Any] = {"prior": prior, "n_latent": n_latent, "n_components": n_components}
         model = SCVI_VMM(adata, **arguments)
         try:
-            model.train(max_epochs=max_epochs, accelerator=accelerator, enable_progress_bar=show_progress)
+            model.train(
+                max_epochs=max_epochs,
+                n_effective=n_effective,
+                accelerator=accelerator,
+                enable_progress_bar=show_progress,
+            )
         except NonFiniteTrainingError as error:
             raise CommandError(str(error), exit_code=TRAINING_FAILED) from error
     return model

@@ -9,6 +9,7 @@ from scvi.model import SCVI
 
 from vmmscvi.model._conversion_mixin import ConversionMixin
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
+from vmmscvi.model._markers_mixin import MarkersMixin
 from vmmscvi.model._validation import check_counts, check_keys
 from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import VMMVAE, PseudoInputSpace
@@ -18,6 +19,7 @@ from vmmscvi.train import EmpiricalBayesTrainingPlan
 
 class SCVI_VMM(
     VMMModelMixin,
+    MarkersMixin,
     ImportanceWeightsMixin,
     ConversionMixin,
     SCVI,
@@ -56,8 +58,7 @@ class SCVI_VMM(
     >>> SCVI_VMM.setup_anndata(adata, batch_key="batch")
     >>> model = SCVI_VMM(adata)
     >>> model.train()
-    >>> adata.obsm["X_vmm"] = model.get_latent_representation()
-    >>> adata.obs["vmm_cluster"] = model.predict()
+    >>> model.annotate()  # obsm["X_vmm"], obs["vmm_cluster"], ...
 
     References
     ----------

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from numpy.typing import NDArray
 from scvi import settings
 
 N_REFERENCE_CELLS = 10_000
@@ -64,9 +65,14 @@ class NoveltyMixin:
                 "The model remembers no reference: it was trained with a data module, or by a version that "
                 "did not keep one. Use `get_prior_log_density`."
             )
-        reference = self.reference_log_densities_
-        n_better = len(reference) - np.searchsorted(reference, log_density.to_numpy(), side="right")
-        return pd.Series(n_better / len(reference), index=log_density.index, name="novelty")
+        novelty = self._share_of_denser(log_density.to_numpy())
+        return pd.Series(novelty, index=log_density.index, name="novelty")
+
+    def _share_of_denser(self, log_density: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Share of the remembered reference cells whose density is higher, shape ``(n,)``."""
+        reference = np.asarray(self.reference_log_densities_)
+        n_better = len(reference) - np.searchsorted(reference, log_density, side="right")
+        return np.asarray(n_better / len(reference), dtype=np.float64)
 
     def _remember_reference(self) -> None:
         """Keep the densities of the cells that the prior was trained on; those of a frozen one are known."""

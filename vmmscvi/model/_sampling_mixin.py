@@ -12,6 +12,7 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS, settings
 from torch import Tensor
 
+from vmmscvi._upstream import MODULE_KEYS
 from vmmscvi.model._clustering_mixin import ClusteringMixin
 from vmmscvi.priors import MixturePrior
 
@@ -84,6 +85,50 @@ class SamplingMixin(ClusteringMixin):
             z = z.to(device)
             generated = self.module.generate(tensors, z, library_size)
         return self._generated_anndata(generated, z, tensors[REGISTRY_KEYS.BATCH_KEY])
+
+    @torch.inference_mode()
+    def get_decoded_centers(self, library_size: float = 1e4, seed: int | None = None) -> pd.DataFrame:
+        """Return the expected counts at the centre of every component: what the model takes it to be.
+
+        Parameters
+        ----------
+        library_size
+            Total count that a cell is expected to have. Not for models with size factors, which use those of
+            the chosen cells.
+        seed
+            Seed of the choice of cells; ``scvi.settings.seed`` by default.
+
+        Returns
+        -------
+        DataFrame of shape ``(K, n_vars)``, index component names: means over all batches, each as large as
+        the others; further covariates are those of one randomly chosen cell of the training data.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has not been trained.
+        ValueError
+            If the prior has no components, or the model has no data.
+        """
+        centers = self._mixture_prior().component_distribution().loc
+        if self.adata is None:
+            raise ValueError("`get_decoded_centers` needs the training data: load the model with `adata`.")
+        seed = (settings.seed or 0) if seed is None else seed
+        device = self.module.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            cell = self._random_cells(1, np.random.default_rng(seed))
+        cell = {name: value.expand(len(centers), *value.shape[1:]) for name, value in cell.items()}
+        library = torch.full((len(centers), 1), float(np.log(library_size)), device=device)
+        expected = []
+        for code in range(len(self._batch_names())):
+            tensors = {**cell, REGISTRY_KEYS.BATCH_KEY: torch.full_like(cell[REGISTRY_KEYS.BATCH_KEY], code)}
+            inputs = self.module._get_generative_input(
+                tensors, {MODULE_KEYS.Z_KEY: centers.to(device), MODULE_KEYS.LIBRARY_KEY: library}
+            )
+            generated: dict[str, Any] = self.module.generative(**inputs)
+            expected.append(generated[MODULE_KEYS.PX_KEY].mean)
+        values = torch.stack(expected).mean(0).cpu().numpy()
+        return pd.DataFrame(values, index=self.component_names(), columns=self.adata.var_names)
 
     # -- helpers ---------------------------------------------------------------------------------------------
 

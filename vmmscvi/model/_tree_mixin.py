@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from scvi import settings
+from torch import Tensor
 
 from vmmscvi.model._clustering_mixin import ClusteringMixin
 
@@ -60,15 +62,20 @@ class ClusterTreeMixin(ClusteringMixin):
         ValueError
             If the model's prior has no components, or ``n_effective`` is not positive.
         """
+        clusters: Any = self.predict(adata, indices, batch_size)
+        return self._tree_of(self._latent_tensor(adata, indices, batch_size), clusters, n_effective, seed)
+
+    def _tree_of(
+        self, z: Tensor, clusters: pd.Series, n_effective: float | None, seed: int | None
+    ) -> ClusterTree:
+        """Fit the tree of cells at ``z``, shape ``(n, p)``."""
         from vmmscvi.priors import fit_cluster_tree
 
         own_level = getattr(self._mixture_prior(), "n_effective", None) or 0.0
         if n_effective is None:
             n_effective = max(LEAST_LEAF_LEVEL, FINER_THAN_MODEL * own_level)
-        clusters: Any = self.predict(adata, indices, batch_size)
-        z = self._latent_tensor(adata, indices, batch_size).cpu().numpy().astype(np.float64)
         return fit_cluster_tree(
-            z,
+            z.cpu().numpy().astype(np.float64),
             clusters,
             n_effective=n_effective,
             seed=(settings.seed or 0) if seed is None else seed,

@@ -3,16 +3,18 @@
 Nothing here computes an embedding or trains.
 
 Every function takes ``ax`` (where it draws on one), ``palette`` and ``save`` as scanpy's do, returns Axes
-or a Figure, and leaves the AnnData as it is. What it needs is what :meth:`vmmscvi.SCVI_VMM.predict` and the
+or a Figure, and leaves the AnnData as it is. What it needs is what :meth:`vmmscvi.SCVI_VMM.annotate` and the
 command line write: ``obs["vmm_cluster"]``, ``obs["vmm_cluster_probability"]``, ``obsm["X_vmm"]`` and
-``uns["vmmscvi"]``.
+``uns["vmmscvi"]``. Instead of an AnnData it takes a model that has annotated its data.
 """
 
 from __future__ import annotations
 
 from vmmscvi.plotting._clusters import assignment_confidence, cluster_weights, composition
+from vmmscvi.plotting._cuts import cluster_cuts
 from vmmscvi.plotting._embedding import embedding
 from vmmscvi.plotting._generated import generated_cells, generated_expression
+from vmmscvi.plotting._markers import markers
 from vmmscvi.plotting._palette import COLORS, category_colors
 from vmmscvi.plotting._panels import embedding_panels
 from vmmscvi.plotting._training import training_curve, training_history
@@ -22,6 +24,7 @@ __all__ = [
     "COLORS",
     "assignment_confidence",
     "category_colors",
+    "cluster_cuts",
     "cluster_tree",
     "cluster_weights",
     "composition",
@@ -29,6 +32,7 @@ __all__ = [
     "embedding_panels",
     "generated_cells",
     "generated_expression",
+    "markers",
     "training_curve",
     "training_history",
 ]

@@ -2,12 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import NDArray
+from scipy import sparse
+
+from vmmscvi._annotation import CLUSTER, is_annotated
+from vmmscvi._layers import layer_names
+
+
+@runtime_checkable
+class Model(Protocol):
+    """A model with data of its own that can be annotated."""
+
+    adata: Any
+
+    def annotate(self) -> None:
+        """Write results into the data."""
+
+
+def as_anndata(data: AnnData | Model, argument: str = "adata") -> AnnData:
+    """Return the data of a model, or the annotated data themselves.
+
+    Raises
+    ------
+    ValueError
+        If ``data`` is neither, or a model whose data have not been annotated.
+    """
+    if isinstance(data, AnnData):
+        return data
+    if not isinstance(data, Model):
+        raise ValueError(f"`{argument}` is a {type(data).__name__}; expected an AnnData or a trained model.")
+    found: Any = data.adata
+    if not isinstance(found, AnnData) or not is_annotated(found):
+        raise ValueError(f"`{argument}` is a model without annotated data; call its `annotate()` first.")
+    return found
+
+
+def column_or_gene(adata: AnnData, key: str, layer: str | None = None, argument: str = "color") -> pd.Series:
+    """Return a column of ``adata.obs`` or, failing that, the values of a gene; counts are normalised.
+
+    Raises
+    ------
+    ValueError
+        If there is neither, or no such layer.
+    """
+    if key in adata.obs:
+        return adata.obs[key]
+    if key not in adata.var_names:
+        raise ValueError(
+            f"`{argument}` is {key!r}; expected a gene or a column of `adata.obs`: {_listed(adata.obs)}."
+        )
+    if layer is not None and layer not in layer_names(adata):
+        raise ValueError(f"`layer` is {layer!r}; expected one of `adata.layers`: {layer_names(adata)}.")
+    matrix = adata.X if layer is None else adata.layers[layer]
+    values = matrix[:, int(np.flatnonzero(adata.var_names == key)[0])]
+    values = np.asarray(values.todense() if sparse.issparse(values) else values, dtype=np.float64).ravel()
+    if np.array_equal(values, np.round(values)):
+        total = np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
+        values = np.log1p(values / np.maximum(total, 1.0) * 1e4)
+    return pd.Series(values, adata.obs_names, name=key)
+
+
+def display_names(adata: AnnData, key: str, groups: Iterable[str]) -> dict[str, str]:
+    """Return what groups are called in plots: clusters by their name and number, if they have been named."""
+    names = [str(name) for name in groups]
+    table = stored_results(adata, "clusters") if key == CLUSTER else None
+    if not isinstance(table, pd.DataFrame) or "name" not in table:
+        return {name: name for name in names}
+    known = table["name"]
+    return {
+        name: f"{known[name]} ({name})" if name in known and str(known[name]) != name else name
+        for name in names
+    }
 
 
 def column(adata: AnnData, key: str, argument: str = "key") -> pd.Series:

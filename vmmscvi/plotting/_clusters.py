@@ -13,18 +13,29 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 
-from vmmscvi.plotting._access import categories, column, is_continuous, stored_colors, stored_results
+from vmmscvi._annotation import CLUSTER, PROBABILITY
+from vmmscvi.plotting._access import (
+    Model,
+    as_anndata,
+    categories,
+    column,
+    display_names,
+    is_continuous,
+    stored_colors,
+    stored_results,
+)
 from vmmscvi.plotting._figure import axes_figure, axes_or_new, open_axes, save_figure, styled
 from vmmscvi.plotting._palette import COLORS, Palette, category_colors
 
-CLUSTERS = "vmm_cluster"
-PROBABILITY = "vmm_cluster_probability"
+CLUSTERS = CLUSTER
+LONGEST_UPRIGHT = 4
+"""Letters of a name below a bar that need not be turned."""
 ALL_CELLS = "all cells"
 
 
 @styled
 def cluster_weights(
-    adata: AnnData,
+    adata: AnnData | Model,
     *,
     key: str = CLUSTERS,
     weights: pd.Series | dict[str, float] | None = None,
@@ -37,7 +48,7 @@ def cluster_weights(
     Parameters
     ----------
     adata
-        Annotated data with hard assignments.
+        Annotated data with hard assignments; or a model whose data are annotated, here as in all plots.
     key
         Column of ``adata.obs`` with the clusters.
     weights
@@ -61,6 +72,7 @@ def cluster_weights(
     ValueError
         If the column is missing or empty.
     """
+    adata = as_anndata(adata)
     shares = categories(adata, key).value_counts(normalize=True)
     if shares.empty:
         raise ValueError(f"`adata.obs[{key!r}]` has no clusters; expected one assigned cell or more.")
@@ -76,7 +88,9 @@ def cluster_weights(
         ax.hlines(values, positions - 0.45, positions + 0.45, color="black", label="weight in the prior")
         ax.legend(fontsize="small", loc="upper right")
         ax.set_ylim(top=1.25 * max(shares.max(), np.nanmax([*values, 0.0])))
-    ax.set_xticks(positions, names)
+    shown = list(display_names(adata, key, names).values())
+    is_long = max(map(len, shown)) > LONGEST_UPRIGHT
+    ax.set_xticks(positions, shown, rotation=90 if is_long else 0)
     ax.set_xlim(-0.7, len(names) - 0.3)
     ax.set_xlabel("cluster")
     ax.set_ylabel("share")
@@ -87,7 +101,7 @@ def cluster_weights(
 
 @styled
 def assignment_confidence(
-    adata: AnnData,
+    adata: AnnData | Model,
     *,
     groupby: str = CLUSTERS,
     probability: str = PROBABILITY,
@@ -129,6 +143,7 @@ def assignment_confidence(
     limits = [0.0, *thresholds, 1.0]
     if any(low >= high for low, high in pairwise(limits)):
         raise ValueError(f"`thresholds` is {list(thresholds)}; expected ascending numbers between 0 and 1.")
+    adata = as_anndata(adata)
     values = column(adata, probability, "probability")
     if not is_continuous(values):
         raise ValueError(f"`adata.obs[{probability!r}]` has type {values.dtype}; expected probabilities.")
@@ -137,7 +152,7 @@ def assignment_confidence(
     classes = pd.cut(values, limits, labels=names, include_lowest=True)
     table = pd.crosstab(groups, classes, normalize="index").reindex(columns=names, fill_value=0.0)
     sureness = values.groupby(groups, observed=True).mean()
-    table = table.loc[sureness.sort_values().index]
+    table = table.loc[sureness.sort_values().index].rename(display_names(adata, groupby, table.index))
     table.loc[ALL_CELLS] = classes.value_counts(normalize=True).reindex(names)
     if palette is None:
         palette = [mpl.colormaps["Blues"](position) for position in np.linspace(0.12, 1.0, len(names))]
@@ -149,7 +164,7 @@ def assignment_confidence(
 
 @styled
 def composition(
-    adata: AnnData,
+    adata: AnnData | Model,
     by: str,
     *,
     groupby: str = CLUSTERS,
@@ -186,10 +201,12 @@ def composition(
     ValueError
         If a column is missing, or the palette cannot be used.
     """
+    adata = as_anndata(adata)
     parts = categories(adata, by, "by")
     groups = categories(adata, groupby, "groupby")
     table = pd.crosstab(groups, parts, normalize="index").iloc[::-1]
-    table.index = pd.Index([str(name) for name in table.index])
+    names = display_names(adata, groupby, table.index)
+    table.index = pd.Index([names[str(name)] for name in table.index])
     table.loc[ALL_CELLS] = parts.value_counts(normalize=True)
     colors = category_colors(parts.cat.categories, palette, stored_colors(adata, by))
     ax = _stacked_bars(ax, table, colors, groupby)

@@ -14,9 +14,19 @@ from matplotlib.colors import to_rgba_array
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from vmmscvi.plotting._access import categories, column, coordinates, is_continuous, stored_colors
+from vmmscvi.plotting._access import (
+    Model,
+    as_anndata,
+    categories,
+    column_or_gene,
+    coordinates,
+    display_names,
+    is_continuous,
+    stored_colors,
+)
 from vmmscvi.plotting._figure import axes_figure, axes_or_new, save_figure, styled
 from vmmscvi.plotting._palette import MISSING_COLOR, Palette, category_colors
+from vmmscvi.plotting._spread import SpreadLabels, medoid
 
 LegendLocation: TypeAlias = Literal["right", "bottom", "on data", "none"]
 
@@ -35,10 +45,11 @@ LEGEND_ROWS = 14
 
 @styled
 def embedding(
-    adata: AnnData,
+    adata: AnnData | Model,
     color: str | None = None,
     *,
     basis: str = "X_umap",
+    layer: str | None = None,
     ax: Axes | None = None,
     palette: Palette | None = None,
     color_map: str = "viridis",
@@ -47,7 +58,7 @@ def embedding(
     legend_loc: LegendLocation = "right",
     save: str | Path | bool | None = None,
 ) -> Axes:
-    """Draw cells at two coordinates, coloured by a column of ``obs``.
+    """Draw cells at two coordinates, coloured by a column of ``obs`` or a gene.
 
     Cells are drawn in a random order that is always the same, so that no group covers another, and as
     pixels, so that vector files stay small.
@@ -55,12 +66,15 @@ def embedding(
     Parameters
     ----------
     adata
-        Annotated data.
+        Annotated data, or a model whose data :meth:`vmmscvi.SCVI_VMM.annotate` has written to.
     color
-        Column of ``adata.obs``; numbers are shown on a scale, all else as groups. All cells are grey by
-        default.
+        Column of ``adata.obs``, or a gene; numbers are shown on a scale, all else as groups. All cells are
+        grey by default.
     basis
         Entry of ``adata.obsm`` whose first two columns are drawn, with or without the prefix ``X_``.
+    layer
+        Layer with the values of a gene; ``X`` by default. Whole numbers are taken to be counts, and shown as
+        log(1 + counts per 10,000).
     ax
         Axes to draw on; those of a new figure by default.
     palette
@@ -73,7 +87,7 @@ def embedding(
     size
         Area of a point in square points; by default smaller the more cells there are.
     legend_loc
-        Where groups are named: ``"right"`` of the axes, at its ``"bottom"``, ``"on data"`` (at the median
+        Where groups are named: ``"right"`` of the axes, at its ``"bottom"``, ``"on data"`` (at the medoid
         of each group: the choice where there are many) or ``"none"``. A scale is left out with ``"none"``
         only.
     save
@@ -88,11 +102,12 @@ def embedding(
     ValueError
         If column or coordinates are missing, or the palette cannot be used.
     """
+    adata = as_anndata(adata)
     points = coordinates(adata, basis)
     ax = axes_or_new(ax)
     size = point_size(adata.n_obs) if size is None else size
     order = np.random.default_rng(0).permutation(adata.n_obs)
-    values = None if color is None else column(adata, color, "color")
+    values = None if color is None else column_or_gene(adata, color, layer)
     if color is None or values is None:
         _scatter(ax, points, MISSING_COLOR, size)
     elif is_continuous(values):
@@ -100,12 +115,14 @@ def embedding(
     else:
         groups = categories(adata, color, "color")
         colors = category_colors(groups.cat.categories, palette, stored_colors(adata, color))
+        names = display_names(adata, color, groups.cat.categories)
         rgba = to_rgba_array([*colors.values(), MISSING_COLOR])[groups.cat.codes]  # code -1: no value
         _scatter(ax, points[order], rgba[order], size)
         if legend_loc == "on data":
-            _label_groups(ax, points, groups)
+            _label_groups(ax, points, groups, names)
         elif legend_loc != "none":
-            group_legend(ax, colors, legend_loc, has_missing=bool(groups.isna().any()))
+            named = {names[name]: shade for name, shade in colors.items()}
+            group_legend(ax, named, legend_loc, has_missing=bool(groups.isna().any()))
     ax.set_title(color if title is None and color is not None else title or "")
     bare_axes(ax)
     save_figure(axes_figure(ax), save, f"embedding_{color}" if color else "embedding")
@@ -190,19 +207,20 @@ def _draw_scale(
         bar.ax.tick_params(labelsize="small")
 
 
-def _label_groups(ax: Axes, points: NDArray[np.float64], groups: pd.Series) -> None:
-    """Write each group's name at its most central cell, with a halo that keeps it legible on any colour."""
+def _label_groups(ax: Axes, points: NDArray[np.float64], groups: pd.Series, names: dict[str, str]) -> None:
+    """Write each group's name at its medoid, with a halo that keeps it legible on any colour."""
     codes = groups.cat.codes.to_numpy()
     font_size = "small" if len(groups.cat.categories) <= CROWDED else "x-small"
+    labels, offsets = [], []
     for code, name in enumerate(groups.cat.categories):
         cells = points[codes == code]
-        # the median itself may lie between the parts of a group, on cells of another
-        x, y = cells[np.abs(cells - np.median(cells, axis=0)).sum(axis=1).argmin()]
+        # the mean or median may lie between the parts of a group, on cells of another
         extent = np.ptp(np.quantile(cells, [0.05, 0.95], axis=0), axis=0).max() / np.ptp(points, axis=0).max()
+        offsets.append((0.0, 0.0 if extent > SMALL_GROUP else 8.0))
         text = ax.annotate(
-            name,
-            (x, y),
-            xytext=(0, 0 if extent > SMALL_GROUP else 8),
+            names[name],
+            tuple(medoid(cells)),
+            xytext=offsets[-1],
             textcoords="offset points",
             ha="center",
             va="center",
@@ -210,3 +228,5 @@ def _label_groups(ax: Axes, points: NDArray[np.float64], groups: pd.Series) -> N
             fontweight="bold",
         )
         text.set_path_effects([path_effects.withStroke(linewidth=2.5, foreground="white")])
+        labels.append(text)
+    SpreadLabels(ax, labels, np.array(offsets))

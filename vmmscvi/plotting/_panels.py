@@ -11,7 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from vmmscvi.plotting._access import categories, column, coordinates, is_continuous
+from vmmscvi.plotting._access import (
+    Model,
+    as_anndata,
+    categories,
+    column_or_gene,
+    coordinates,
+    is_continuous,
+)
 from vmmscvi.plotting._embedding import LegendLocation, bare_axes, embedding
 from vmmscvi.plotting._figure import save_figure, styled
 from vmmscvi.plotting._palette import Palette
@@ -28,7 +35,7 @@ MAX_IN_LEGEND = 12
 
 @styled
 def embedding_panels(
-    adata: AnnData,
+    adata: AnnData | Model,
     bases: str | Sequence[str] | Mapping[str, str],
     color: str | Sequence[str | None] | Mapping[str, Sequence[str | None]],
     *,
@@ -51,8 +58,8 @@ def embedding_panels(
     bases
         Entries of ``adata.obsm``, one for each row; as a mapping, with the name of the row as key.
     color
-        Columns of ``adata.obs``, one for each column of panels; as a mapping, by the name of the row, all
-        of one length. ``None`` leaves cells grey and writes ``empty`` on them.
+        Columns of ``adata.obs`` or genes, one for each column of panels; as a mapping, by the name of the
+        row, all of one length. ``None`` leaves cells grey and writes ``empty`` on them.
     titles
         Titles of panels by column of ``adata.obs``; its name by default. What the panel above shows as well
         has no title.
@@ -72,12 +79,13 @@ def embedding_panels(
     ValueError
         If a column or an embedding is missing, or rows have different numbers of columns.
     """
+    adata = as_anndata(adata)
     rows = _rows(bases)
     keys = _keys(color, rows)
     for basis in rows.values():
         coordinates(adata, basis)
     for name in {key for row in keys for key in row if key is not None}:
-        column(adata, name, "color")
+        column_or_gene(adata, name)
     n_columns = len(keys[0])
     figure, grid = plt.subplots(
         len(rows),
@@ -153,7 +161,7 @@ def _legend_location(adata: AnnData, keys: list[str | None], is_last: bool) -> L
     key = keys[0]
     if key is None or len(set(keys)) > 1:
         return "on data"
-    if is_continuous(adata.obs[key]):
+    if is_continuous(column_or_gene(adata, key)):
         return "bottom"
     names = categories(adata, key).cat.categories
     if len(names) > MAX_IN_LEGEND or all(name.isdecimal() for name in names):
@@ -162,7 +170,7 @@ def _legend_location(adata: AnnData, keys: list[str | None], is_last: bool) -> L
 
 
 def _n_groups(adata: AnnData, key: str) -> int:
-    return 0 if is_continuous(adata.obs[key]) else len(categories(adata, key).cat.categories)
+    return 0 if is_continuous(column_or_gene(adata, key)) else len(categories(adata, key).cat.categories)
 
 
 def _note(ax: Axes, text: str) -> None:

@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from scipy.cluster.hierarchy import dendrogram
 
-from vmmscvi.plotting._access import categories, stored_results
+from vmmscvi._annotation import CLUSTER, LEAF
+from vmmscvi.plotting._access import Model, as_anndata, display_names, stored_colors
 from vmmscvi.plotting._figure import axes_figure, axes_or_new, open_axes, save_figure, styled
 from vmmscvi.plotting._palette import Palette, category_colors
 from vmmscvi.priors import ClusterTree
-from vmmscvi.priors.cluster_tree import LARGEST_SCALE
+from vmmscvi.priors._tree_joining import LARGEST_SCALE
 
-LEAF = "vmm_leaf"
 ABOVE_CLUSTERS = "0.55"
+LIGHTEST = 0.6
+"""How far the colour of a cluster's last part is mixed with white."""
 
 
 @styled
 def cluster_tree(
-    tree: ClusterTree | AnnData,
+    tree: ClusterTree | AnnData | Model,
     *,
     key: str = LEAF,
     n_clusters: int | None = None,
     n_effective: float | None = None,
+    min_size: int = 1,
+    genes: pd.DataFrame | None = None,
+    n_genes: int = 2,
     ax: Axes | None = None,
     palette: Palette | None = None,
     save: str | Path | bool | None = None,
@@ -33,21 +43,28 @@ def cluster_tree(
     """Draw clusters, their parts, and how they join.
 
     The axis shows how many cells, all in all, it takes to tell two branches apart: branches that join at the
-    left are far apart, branches that join at the right hardly differ.
+    left are far apart, branches that join at the right hardly differ. Dashed lines are at the model's own
+    clusters and at the cut.
 
     Parameters
     ----------
     tree
-        From :meth:`vmmscvi.SCVI_VMM.get_cluster_tree`; or annotated data with the tree in
-        ``adata.uns["vmmscvi"]["cluster_tree"]``, as the command line writes it.
+        From :meth:`vmmscvi.SCVI_VMM.get_cluster_tree`; or annotated data, or a model that has annotated them,
+        with the tree in ``adata.uns["vmmscvi"]["cluster_tree"]``.
     key
         Column of ``adata.obs`` with the leaf of every cell, for annotated data.
-    n_clusters, n_effective
+    n_clusters, n_effective, min_size
         A level to colour, as in :meth:`vmmscvi.priors.ClusterTree.cut`; the model's own clusters by default.
+    genes
+        Genes that drive the splits, to be written at them: from
+        :meth:`vmmscvi.SCVI_VMM.get_split_markers`.
+    n_genes
+        How many of them for each side.
     ax
         Axes to draw on; those of a new figure by default.
     palette
-        Colours of the clusters, as in :func:`vmmscvi.plotting.embedding`.
+        Colours of the clusters, as in :func:`vmmscvi.plotting.embedding`. By default those of the clusters
+        in other plots: a union has the colour of its largest cluster, parts are lighter.
     save
         Path of an image to write, or ``True`` for scanpy's folder for figures.
 
@@ -60,21 +77,25 @@ def cluster_tree(
     ValueError
         If there is no tree in the annotated data, or the level is out of range.
     """
-    if isinstance(tree, AnnData):
-        stored = stored_results(tree, "cluster_tree")
-        if stored is None:
-            raise ValueError(
-                "`tree` is an AnnData without `uns['vmmscvi']['cluster_tree']`; expected one that "
-                "`vmmscvi integrate` wrote, or the result of `get_cluster_tree`."
-            )
-        tree = ClusterTree.from_dict(stored, categories(tree, key))
-    cut = tree.cut(n_clusters, n_effective)
-    colors = category_colors(cut.cat.categories, palette)
+    stored: dict[str, str] = {}
+    names: dict[str, str] = {}
+    if not isinstance(tree, ClusterTree):
+        adata = as_anndata(tree, "tree")
+        tree = ClusterTree.from_anndata(adata, key)
+        stored = stored_colors(adata, CLUSTER) if CLUSTER in adata.obs else {}
+        names = display_names(adata, CLUSTER, dict.fromkeys(tree.clusters))
+    cut = tree.cut(n_clusters, n_effective, min_size)
+    colors = colors_of_cut(tree, cut, palette, stored)
     by_leaf = cut.groupby(tree.assignments, observed=True).first()
     n_cells = tree.assignments.value_counts()
-    labels = [f"{leaf} ({n_cells[leaf]})" for leaf in tree.leaves]
-    ax = axes_or_new(ax, width=4.5, height=max(1.5, 0.7 + 0.24 * len(labels)))
-    cluster_of_node = [str(by_leaf[leaf]) for leaf in tree.leaves]
+    parts = Counter(tree.clusters)
+    labels = [
+        f"{names.get(leaf, leaf) if parts[cluster] == 1 else _part_name(leaf, names.get(cluster, ''))}"
+        f" ({n_cells[leaf]})"
+        for leaf, cluster in zip(tree.leaves, tree.clusters, strict=True)
+    ]
+    ax = axes_or_new(ax, width=4.5 if genes is None else 6.5, height=max(1.5, 0.9 + 0.24 * len(labels)))
+    cluster_of_node = [str(by_leaf.get(leaf, "")) for leaf in tree.leaves]
     for left, right in tree.merges:
         sides = {cluster_of_node[left], cluster_of_node[right]}
         cluster_of_node.append(sides.pop() if len(sides) == 1 else "")
@@ -93,6 +114,9 @@ def cluster_tree(
         decades = np.arange(0, int(np.log10(limit)) + 1)
         ax.set_xticks(decades, [f"$10^{{{int(np.log10(limit)) - d}}}$" for d in decades])
         ax.set_xlim(right=0, left=1.05 * float(linkage[:, 2].max()))
+        _draw_levels(ax, tree, cut, limit)
+        if genes is not None:
+            _write_genes(ax, tree, genes, n_genes, linkage[:, 2], order)
     else:
         order = [0]
         ax.set_yticks([0.0], labels)
@@ -100,10 +124,84 @@ def cluster_tree(
     ax.yaxis.tick_right()
     for position, leaf in zip(ax.get_yticks(), order, strict=True):
         # names stay black: a light colour could not be read
-        ax.plot(0, position, "o", color=colors[cluster_of_node[leaf]], markersize=5, clip_on=False, zorder=3)
+        color = colors.get(cluster_of_node[leaf], ABOVE_CLUSTERS)
+        ax.plot(0, position, "o", color=color, markersize=5, clip_on=False, zorder=3)
     ax.tick_params(axis="y", length=0, labelsize="small")
-    ax.set_xlabel("effective cells that tell branches apart")
+    ax.set_xlabel("cells needed to tell groups apart (fewer: more different)")
     open_axes(ax)
     ax.spines["left"].set_visible(False)
     save_figure(axes_figure(ax), save, "cluster_tree")
     return ax
+
+
+def colors_of_cut(
+    tree: ClusterTree, cut: pd.Series, palette: Palette | None = None, stored: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Choose colours of a level of a tree that agree with those of the model's clusters."""
+    if palette is not None:
+        return category_colors(cut.cat.categories, palette)
+    own = tree.cut()
+    of_own = category_colors(own.cat.categories, None, stored)
+    chosen = {}
+    seen: Counter[str] = Counter()
+    for name, largest in own.groupby(cut, observed=True).agg(lambda c: c.value_counts().idxmax()).items():
+        n_parts = int((pd.crosstab(cut, own)[largest] > 0).sum())
+        white = LIGHTEST * seen[largest] / max(n_parts - 1, 1) if n_parts > 1 else 0.0
+        red, green, blue = (c + (1 - c) * white for c in to_rgb(of_own[str(largest)]))
+        chosen[str(name)] = to_hex((red, green, blue))
+        seen[largest] += 1
+    return chosen
+
+
+def _part_name(leaf: str, name: str) -> str:
+    """Name a part by its number and, if its cluster has been named, by that."""
+    return leaf if " (" not in name else f"{name.rsplit(' (', 1)[0]} {leaf}"
+
+
+def _draw_levels(ax: Axes, tree: ClusterTree, cut: pd.Series, limit: float) -> None:
+    """Mark the model's own level and, if it is another, that of the cut."""
+    n_own, n_cut = len(set(tree.clusters)), cut.nunique()
+    lines = {"model": n_own} if n_cut == n_own else {"model": n_own, "cut": n_cut}
+    for name, n in lines.items():
+        n_merges = len(tree.leaves) - n
+        finer = tree.n_effective[n_merges - 1] if n_merges > 0 else limit
+        coarser = tree.n_effective[n_merges] if n_merges < len(tree.n_effective) else 1.0
+        at = float(np.log10(limit / np.sqrt(finer * coarser)))
+        color = "0.4" if name == "model" else "black"
+        ax.axvline(at, color=color, linewidth=0.9, linestyle=(0, (4, 2)), zorder=0)
+        ax.annotate(
+            f"{name}: {n}",
+            (at, 1.0),
+            xycoords=("data", "axes fraction"),
+            # the two may be close to each other
+            xytext=(0, 2 if name == "model" else 11),
+            textcoords="offset points",
+            ha="center",
+            fontsize="x-small",
+            color=color,
+        )
+
+
+def _write_genes(
+    ax: Axes, tree: ClusterTree, genes: pd.DataFrame, n_genes: int, heights: Any, order: list[int]
+) -> None:
+    """Write the genes of each side on its branch, left of where it ends."""
+    n_leaves = len(tree.leaves)
+    rows = {leaf: 5.0 + 10.0 * position for position, leaf in enumerate(order)}
+    places = [rows[leaf] for leaf in range(n_leaves)]
+    for left, right in tree.merges:
+        places.append((places[left] + places[right]) / 2)
+    best = genes[genes["rank"] <= n_genes]
+    for (node, side), table in best.groupby(["node", "side"]):
+        i = int(node) - n_leaves
+        child = int(tree.merges[i][0 if side == "left" else 1])
+        ax.annotate(
+            " ".join(table["gene"].astype(str)),
+            (float(heights[i]), places[child]),
+            xytext=(2, 1.5),
+            textcoords="offset points",
+            fontsize="xx-small",
+            color="0.25",
+            ha="left",
+            va="bottom",
+        )

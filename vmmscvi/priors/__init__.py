@@ -12,9 +12,10 @@ from vmmscvi.priors._generative import generative_model
 from vmmscvi.priors._mixture import MixturePrior
 from vmmscvi.priors._standard_normal import StandardNormalPrior
 from vmmscvi.priors._state import PriorState
+from vmmscvi.priors._tree_fitting import fit_cluster_tree
 from vmmscvi.priors._vampprior import VampPrior
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
-from vmmscvi.priors.cluster_tree import ClusterTree, fit_cluster_tree
+from vmmscvi.priors.cluster_tree import ClusterTree
 from vmmscvi.priors.coarsened import N_EFFECTIVE, CoarsenedMixture, fit_coarsened_mixture
 
 __all__ = [

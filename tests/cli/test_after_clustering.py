@@ -1,0 +1,110 @@
+"""What the command line makes of clusters: markers, a page, other levels, other cells."""
+
+from __future__ import annotations
+
+import re
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+from vmmscvi.cli import _integrate
+from vmmscvi.priors import ClusterTree
+
+
+@pytest.fixture
+def no_umap(monkeypatch):
+    """Draw latent dimensions: UMAP is compiled for half a minute."""
+    monkeypatch.setattr(_integrate, "neighbor_graph", lambda embedding, seed: embedding)
+    monkeypatch.setattr(_integrate, "umap", lambda graph, seed: graph[:, :2])
+
+
+def test_markers_and_page_are_written_and_the_map_is_kept(integrate, no_umap, tmp_path):
+    result = integrate(
+        "--out", "out.h5ad", "--markers", "markers.csv", "--report", "report.html", "--hvg", 40
+    )
+    assert result.exit_code == 0, result.output
+    out = anndata.read_h5ad(tmp_path / "out.h5ad")
+    np.testing.assert_array_equal(out.obsm["X_umap"], out.obsm["X_vmm"][:, :2])
+    table = pd.read_csv(tmp_path / "markers.csv", dtype={"cluster": str})
+    assert (table["cluster"].value_counts() == 20).all()
+    assert set(table["cluster"]) == set(out.obs["vmm_cluster"])
+    assert set(table["gene"]) - set(out.uns["vmmscvi"]["settings"]["genes"])  # all genes of the file
+    page = (tmp_path / "report.html").read_text()
+    headings = re.findall("<h2>(.*?)</h2>", page)
+    expected = {"Clusters", "Markers", "Composition", "Training", "Settings", "Versions", "Warnings"}
+    assert expected <= set(headings)
+    assert page.count("data:image/png;base64,") >= 4 and "http" not in page  # nothing is fetched
+    assert table["gene"][0] in page
+
+
+def test_a_map_of_somebody_else_is_kept(integrate, write_input, no_umap, tmp_path):
+    def add_map(adata):
+        adata.obsm["X_umap"] = np.ones((adata.n_obs, 2))
+
+    path = write_input(add_map)
+    assert integrate("--out", "out.h5ad", "--figure", "map.png", source=path).exit_code == 0
+    out = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert (out.obsm["X_umap"] == 1).all() and "X_umap_vmm" in out.obsm
+
+
+def test_cut_adds_a_level_that_belongs_to_the_results(integrate, run, tmp_path):
+    assert integrate("--out", "out.h5ad", "--min-size", 30).exit_code == 0
+    out = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert out.obs["vmm_cut"].value_counts().min() >= 30
+    result = run("cut", "out.h5ad", "--n-clusters", 2, "--out", "out.h5ad", "--overwrite")
+    assert result.exit_code == 0, result.output
+    assert "vmm_cut, 2 clusters" in result.output
+    again = anndata.read_h5ad(tmp_path / "out.h5ad")
+    expected = ClusterTree.from_anndata(out).cut(n_clusters=2)
+    assert (again.obs["vmm_cut"].astype(str) == expected.astype(str)).all()
+    assert list(again.obs).count("vmm_cut") == 1 and set(again.obs) == set(out.obs)
+
+
+def test_cuts_that_cannot_be_had_are_refused_in_one_line(integrate, run, source, tmp_path):
+    assert integrate("--out", "out.h5ad").exit_code == 0
+    for arguments, message in (
+        ((source, "--n-clusters", 2), "no `uns\\['vmmscvi'\\]"),
+        (("out.h5ad", "--n-clusters", 10_000), "`n_clusters` must be from 1 to"),
+        (("out.h5ad", "--key", "text"), "--key text is a column"),
+        (("absent.h5ad",), "does not exist"),
+    ):
+        result = run("cut", *arguments, "--out", "cut.h5ad")
+        assert result.exit_code == 2 and re.search(message, result.output), result.output
+        assert result.output.count("\n") == 1 and not (tmp_path / "cut.h5ad").exists()
+
+
+def test_a_query_is_mapped_with_the_clusters_of_the_reference(integrate, run, write_input, tmp_path):
+    assert integrate("--out", "out.h5ad", "--save-model", "model", "--hvg", 40).exit_code == 0
+    clusters = set(anndata.read_h5ad(tmp_path / "out.h5ad").uns["vmmscvi"]["weights"])
+
+    def as_query(adata):
+        adata.obs["batch"] = "new"
+        del adata.raw
+        adata._inplace_subset_obs(np.arange(50))
+        adata._inplace_subset_var(np.arange(70))  # lacks some genes
+
+    query = write_input(as_query)
+    result = run("map", query, "--model", "model", "--max-epochs", 1, "--accelerator", "cpu", "--quiet")
+    assert result.exit_code == 0, result.output
+    mapped = anndata.read_h5ad(tmp_path / "changed_vmm.h5ad")
+    assert mapped.shape == (50, 70) and mapped.obs["vmm_novelty"].between(0, 1).all()
+    names = {str(i) for i in range(10)}
+    assert set(mapped.obs["vmm_cluster"]) <= names and clusters <= names
+    no_model = run("map", query, "--model", ".", "--out", "x.h5ad")
+    assert no_model.exit_code == 2 and "has no model.pt" in no_model.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--markers", "markers.xlsx"), "ends in .csv or .tsv"),
+        (("--report", "report.pdf"), "ends in .html or .htm"),
+        (("--markers", "out.csv", "--report", "out.csv"), "ends in .html"),
+        (("--prior", "standard_normal", "--min-size", 5), "the prior standard_normal has none"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused_before_training(integrate, no_training, options, message):
+    result = integrate("--out", "o.h5ad", *options)
+    assert result.exit_code == 2 and message in result.output

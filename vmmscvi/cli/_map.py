@@ -1,0 +1,100 @@
+"""``vmmscvi map``: the clusters of a saved model for the cells of another file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import scvi
+import typer
+from anndata import AnnData
+
+from vmmscvi._annotation import NOVELTY, foreign_entries
+from vmmscvi.cli._errors import TRAINING_FAILED, CommandError, as_command_error
+from vmmscvi.cli._h5ad import read_h5ad, write_with_results
+from vmmscvi.cli._integrate_options import MODEL_FILE
+from vmmscvi.cli._output import written_whole
+from vmmscvi.cli._quiet import quiet_libraries
+from vmmscvi.model import SCVI_VMM
+from vmmscvi.model._annotation_mixin import annotation_of
+from vmmscvi.train import NonFiniteTrainingError
+
+NOVEL = 0.95
+"""Score above which one reference cell in twenty is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapOptions:
+    """Options of the command; see its help."""
+
+    source: Path
+    model: Path
+    out: Path
+    max_epochs: int
+    seed: int
+    accelerator: str
+    overwrite: bool
+    quiet: bool
+
+
+def run_map(options: MapOptions) -> None:
+    """Map a query and write it with the clusters of the reference.
+
+    Raises
+    ------
+    CommandError
+        If there is no model, or the query lacks what the model needs.
+    """
+    if not (options.model / MODEL_FILE).is_file():
+        raise CommandError(f"--model {options.model} has no {MODEL_FILE}; expected a folder of --save-model.")
+    with quiet_libraries():
+        adata = read_h5ad(options.source)
+        if not options.overwrite and (foreign := foreign_entries(adata)):
+            raise CommandError(
+                f"{options.source} has {', '.join(foreign)}, which vmmscvi did not write; rename them, or "
+                "pass --overwrite to replace them."
+            )
+        scvi.settings.seed = options.seed
+        with as_command_error(ValueError, KeyError):
+            query = _prepared(adata, options.model)
+            model = SCVI_VMM.load_query_data(query, str(options.model), accelerator=options.accelerator)
+            try:
+                model.train(
+                    max_epochs=options.max_epochs,
+                    accelerator=options.accelerator,
+                    enable_progress_bar=not options.quiet,
+                )
+            except NonFiniteTrainingError as error:
+                raise CommandError(str(error), exit_code=TRAINING_FAILED) from error
+        settings = {"source": options.source.name, "model": options.model.name, "seed": options.seed}
+        results = annotation_of(model, settings_of_run=settings)
+        with as_command_error(OSError, prefix=f"{options.out} has not been written: "):
+            with written_whole(options.out, overwrite=options.overwrite) as temporary:
+                write_with_results(options.source, adata, results, temporary)
+        if not options.quiet:
+            novelty: Any = results.columns.get(NOVELTY)
+            novel = (
+                "" if novelty is None else f"; novelty above {NOVEL}: {(novelty > NOVEL).mean():.0%} of cells"
+            )
+            typer.echo(
+                f"wrote {options.out}: {results.n_clusters} clusters of the reference{novel}", err=True
+            )
+
+
+def _prepared(adata: AnnData, model: Path) -> AnnData:
+    """Return the query with the genes of the model, in their order; ``adata`` is left alone."""
+    registry = SCVI_VMM.load_registry(str(model))
+    setup = registry["setup_args"]
+    batch_key, layer = setup.get("batch_key"), setup.get("layer")
+    if batch_key is not None and batch_key not in adata.obs:
+        raise CommandError(
+            f"the query has no column {batch_key!r}, where the model has its batches; columns of obs: "
+            f"{', '.join(map(str, adata.obs)) or 'none'}."
+        )
+    query = adata.copy()
+    if layer is not None:
+        if layer not in query.layers:
+            raise CommandError(f"the query has no layer {layer!r}, where the model has its counts.")
+    SCVI_VMM.prepare_query_anndata(query, str(model))
+    return query

@@ -1,0 +1,177 @@
+"""One page on a training and its clusters, with all pictures in it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.figure import Figure
+
+from vmmscvi import plotting
+from vmmscvi._annotation import CLUSTER, PROBABILITY, UNS
+from vmmscvi.priors import ClusterTree
+
+REPORT_DPI = 130
+MARKERS_IN_TABLE, MARKERS_IN_FIGURE = 8, 3
+ONE_BATCH, UNDECIDED, SMALL = 0.95, 0.3, 20
+"""Shares of one batch and of undecided cells, and a number of cells, that a warning is given at."""
+
+STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em }
+h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ddd }
+table { border-collapse: collapse; font-size: 0.9em } th, td { padding: 0.2em 0.7em; text-align: left }
+tr:nth-child(even) { background: #f5f5f5 } td.number { text-align: right }
+img { max-width: 100%; height: auto } .wide { overflow-x: auto }
+.warning { background: #fff4e0; border-left: 4px solid #e69f00; padding: 0.5em 1em }
+"""
+
+
+def report_page(
+    adata: AnnData,
+    markers: pd.DataFrame | None,
+    *,
+    title: str,
+    basis: str,
+    batch_key: str | None,
+    layer: str | None,
+    color: Sequence[str] = (),
+) -> str:
+    """Return the page as HTML.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with counts and coordinates in the plane.
+    markers
+        Table of markers; ``None`` without clusters, or if there is one only.
+    title
+        Heading.
+    basis
+        Entry of ``obsm`` with the coordinates.
+    batch_key
+        Column with the batches.
+    layer
+        Layer with the counts.
+    color
+        Further columns for the map.
+    """
+    stored = adata.uns[UNS]
+    has_clusters = CLUSTER in adata.obs
+    keys = [*([batch_key] if batch_key else []), *color]
+    keys += [CLUSTER, PROBABILITY] if has_clusters else []
+    panels: list[str | None] = [*dict.fromkeys(keys)] or [None]
+    parts = [f"<h1>{escape(title)}</h1>", _summary(adata, batch_key)]
+    if notes := warnings_of(adata, markers, batch_key):
+        items = "".join(f"<li>{escape(note)}</li>" for note in notes)
+        parts.append(f'<h2>Warnings</h2><div class="warning"><ul>{items}</ul></div>')
+    with mpl.rc_context({"backend": "Agg"}):
+        parts.append(_section("Map (UMAP of the embedding)", plotting.embedding_panels(adata, basis, panels)))
+        if has_clusters:
+            parts.append("<h2>Clusters</h2>" + _html_table(stored["clusters"].reset_index()))
+            if batch_key:
+                parts.append(_section("Composition", _figure_of(plotting.composition(adata, by=batch_key))))
+            if "cluster_tree" in stored and len(ClusterTree.from_anndata(adata).leaves) > 1:
+                parts.append(_section("Finer and coarser", _figure_of(plotting.cluster_tree(adata))))
+        if markers is not None:
+            drawn = plotting.markers(adata, markers, n_genes=MARKERS_IN_FIGURE, layer=layer)
+            parts.append(_section("Markers", drawn) + _marker_list(markers))
+        if "history" in stored:
+            parts.append(_section("Training", plotting.training_history(adata)))
+    parts.append("<h2>Settings</h2>" + _key_values(stored["settings"]))
+    parts.append("<h2>Versions</h2>" + _key_values(stored["versions"]))
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def warnings_of(adata: AnnData, markers: pd.DataFrame | None, batch_key: str | None) -> list[str]:
+    """Say what a reader should look at before using the clusters."""
+    if CLUSTER not in adata.obs:
+        return ["This prior has no clusters: cluster the embedding yourself."]
+    table, found = adata.uns[UNS]["clusters"], []
+    if len(table) == 1:
+        found.append("There is one cluster only: the data may be homogeneous, or too few to be told apart.")
+    if small := list(table.index[table["n_cells"] < SMALL]):
+        found.append(
+            f"Clusters of fewer than {SMALL} cells: {', '.join(small)}. Their markers are uncertain."
+        )
+    if undecided := list(table.index[table["undecided"] > UNDECIDED]):
+        found.append(
+            f"More than {UNDECIDED:.0%} of the cells lie between clusters (probability below 0.8) in: "
+            f"{', '.join(undecided)}."
+        )
+    if batch_key and adata.obs[batch_key].nunique() > 1:
+        shares = pd.crosstab(adata.obs[CLUSTER], adata.obs[batch_key], normalize="index").max(axis=1)
+        if one := [str(name) for name in shares.index[shares > ONE_BATCH]]:
+            found.append(
+                f"Clusters of nearly one batch: {', '.join(one)}. A type that only one has, or a batch "
+                "effect that is left."
+            )
+    if markers is not None and not markers["within_batches"].all():
+        alone = list(dict.fromkeys(markers.loc[~markers["within_batches"], "cluster"]))
+        found.append(
+            f"No other cluster is in the batches of {', '.join(alone)}: their markers may be of a batch."
+        )
+    return found
+
+
+def _summary(adata: AnnData, batch_key: str | None) -> str:
+    n_clusters = adata.obs[CLUSTER].nunique() if CLUSTER in adata.obs else 0
+    batches = f", {adata.obs[batch_key].nunique()} batches" if batch_key else ""
+    n_epochs = adata.uns[UNS].get("n_epochs", 0)
+    return f"<p>{adata.n_obs:,} cells{batches}, {n_clusters} clusters; {n_epochs} epochs.</p>"
+
+
+def _figure_of(ax: Any) -> Figure:
+    figure: Figure = ax.figure
+    return figure
+
+
+def _section(heading: str, figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=REPORT_DPI, bbox_inches="tight")
+    width = figure.get_figwidth() * 96
+    plt.close(figure)
+    image = base64.b64encode(buffer.getvalue()).decode()
+    return (
+        f'<h2>{escape(heading)}</h2><div class="wide"><img style="width: {width:.0f}px" '
+        f'alt="{escape(heading)}" src="data:image/png;base64,{image}"></div>'
+    )
+
+
+def _html_table(table: pd.DataFrame) -> str:
+    head = "".join(f"<th>{escape(str(name).replace('_', ' '))}</th>" for name in table)
+    rows = []
+    for row in table.itertuples(index=False):
+        cells = "".join(
+            f'<td class="number">{value:.3g}</td>'
+            if isinstance(value, float | np.floating)
+            else f"<td>{escape(str(value))}</td>"
+            for value in row
+        )
+        rows.append(f"<tr>{cells}</tr>")
+    return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _marker_list(markers: pd.DataFrame) -> str:
+    best = markers[markers["rank"] <= MARKERS_IN_TABLE]
+    table = best.groupby("cluster", sort=False)["gene"].agg(lambda genes: ", ".join(genes.astype(str)))
+    return _html_table(table.rename("markers, best first").reset_index())
+
+
+def _key_values(values: Mapping[str, Any]) -> str:
+    rows = []
+    for name, value in values.items():
+        text = f"{len(value)} values" if isinstance(value, np.ndarray) and value.size > 5 else str(value)
+        rows.append(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>")
+    return f"<table>{''.join(rows)}</table>"

@@ -1,0 +1,253 @@
+"""Everything that a model knows of cells, written to an AnnData by one call.
+
+Nothing here knows of counts or genes: any model with a prior of ours and an embedding can use it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from scvi import settings
+from torch import Tensor
+
+from vmmscvi._annotation import (
+    CLUSTER,
+    ENTROPY,
+    LEAF,
+    NAME,
+    NOVELTY,
+    PROBABILITY,
+    SECOND,
+    Annotation,
+    Column,
+    foreign_entries,
+    storable,
+    versions,
+)
+from vmmscvi.model._clustering_mixin import by_chunks
+from vmmscvi.model._features import with_features_of
+from vmmscvi.model._names_mixin import ClusterNamesMixin
+from vmmscvi.model._novelty_mixin import NoveltyMixin
+from vmmscvi.model._tree_mixin import ClusterTreeMixin
+from vmmscvi.priors import ClusterTree, MixturePrior
+from vmmscvi.priors import functional as F
+
+logger = logging.getLogger(__name__)
+
+UNDECIDED = 0.8
+"""Cells whose largest probability is smaller are undecided."""
+
+
+class AnnotationMixin(ClusterNamesMixin, ClusterTreeMixin, NoveltyMixin):
+    """Results in the place where scanpy and other tools look for them."""
+
+    def annotate(
+        self,
+        adata: AnnData | None = None,
+        *,
+        tree: bool = True,
+        n_effective: float | None = None,
+        batch_size: int | None = None,
+        seed: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        """Write embedding and clusters into an AnnData.
+
+        ================================  ==================================================================
+        ``obsm["X_vmm"]``                 the embedding
+        ``obs["vmm_cluster"]``            the most probable cluster
+        ``obs["vmm_cluster_name"]``       its name, once there are names (:meth:`rename_clusters`)
+        ``obs["vmm_cluster_probability"]``  its probability
+        ``obs["vmm_second_cluster"]``     the second most probable cluster
+        ``obs["vmm_entropy"]``            entropy of the probabilities, in nats: 0 is certain
+        ``obs["vmm_novelty"]``            share of the reference cells that fit the clusters better
+        ``obs["vmm_leaf"]``               the part of the cluster, a leaf of the tree
+        ``uns["vmmscvi"]``                settings, versions, weights, history, the tree, a table of clusters
+        ================================  ==================================================================
+
+        All can be written to h5ad; :meth:`vmmscvi.priors.ClusterTree.from_anndata` makes the tree again. A
+        second call replaces what the first has written.
+
+        Parameters
+        ----------
+        adata
+            Cells to annotate; the training data by default. It may have more genes than the model: annotate
+            the complete data after training on variable genes.
+        tree
+            Whether to look for finer and coarser clusters, see :meth:`get_cluster_tree`. Takes longer than
+            all else; without it there are no leaves.
+        n_effective
+            How fine the leaves are, as in :meth:`get_cluster_tree`.
+        batch_size
+            Minibatch size of the encoder; ``scvi.settings.batch_size`` by default.
+        seed
+            Seed of the search for leaves; ``scvi.settings.seed`` by default.
+        overwrite
+            Whether columns of the same names that this method did not write are replaced.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has not been trained.
+        ValueError
+            If ``adata`` has columns of these names from elsewhere, or lacks genes of the model.
+
+        Examples
+        --------
+        >>> SCVI_VMM.setup_anndata(adata, batch_key="batch")
+        >>> model = SCVI_VMM(adata)
+        >>> model.train()
+        >>> model.annotate()
+        >>> table = adata.uns["vmmscvi"]["clusters"]
+        """
+        self._trained_prior()
+        if adata is None:
+            adata = self.adata
+        if adata is None:
+            raise ValueError("The model has no data of its own: pass `adata`.")
+        if not overwrite:
+            _check_nothing_foreign(adata)
+        annotation = annotation_of(self, adata, tree, n_effective, batch_size, seed)
+        annotation.write_to(adata)
+        logger.info(f"Annotated {len(annotation.embedding):,} cells, {annotation.n_clusters} clusters.")
+
+
+def _check_nothing_foreign(adata: Any) -> None:
+    if foreign := foreign_entries(adata):
+        raise ValueError(
+            f"`adata` has {', '.join(foreign)}, which `annotate` did not write. Rename or delete them, or "
+            "pass `overwrite=True` to replace them."
+        )
+
+
+def annotation_of(
+    model: AnnotationMixin,
+    adata: AnnData | None = None,
+    tree: bool = True,
+    n_effective: float | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
+    settings_of_run: Mapping[str, Any] | None = None,
+) -> Annotation:
+    """Collect the results of a trained model; cells are encoded once.
+
+    Parameters
+    ----------
+    model
+        The trained model.
+    adata, tree, n_effective, batch_size, seed
+        As in :meth:`AnnotationMixin.annotate`.
+    settings_of_run
+        Settings to store beside the model's own.
+    """
+    z = model._latent_tensor(with_features_of(model, adata), None, batch_size)
+    obs_names = (model.adata if adata is None else adata).obs_names
+    prior = model._trained_prior()
+    with torch.inference_mode():
+        log_density = by_chunks(z, prior, prior.log_prob).numpy()
+    columns: dict[str, Column] = {}
+    uns: dict[str, Any] = {
+        "settings": {**_settings_of(model), **storable(settings_of_run or {})},
+        "versions": versions(),
+        **_history_of(model),
+    }
+    if isinstance(prior, MixturePrior):
+        columns.update(_assignments(z, prior))
+    if model.reference_log_densities_ is not None:
+        columns[NOVELTY] = model._share_of_denser(log_density).astype(np.float32)
+    if isinstance(prior, MixturePrior):
+        clusters: Any = columns[CLUSTER]
+        weights = model.get_cluster_weights()
+        uns["weights"] = {name: float(weights[name]) for name in clusters.categories}
+        if model.cluster_names_ is not None:
+            columns[NAME] = model._named(pd.Series(clusters)).array
+        if tree:
+            found = model._tree_of(z, pd.Series(clusters, index=obs_names), n_effective, seed)
+            columns[LEAF] = pd.Categorical(found.assignments)
+            uns["cluster_tree"] = found.to_dict()
+            uns["clusters"] = _table(columns, weights, model, found)
+        else:
+            uns["clusters"] = _table(columns, weights, model, None)
+    return Annotation(z.cpu().numpy().astype(np.float32), columns, uns)
+
+
+def _assignments(z: Tensor, prior: MixturePrior) -> dict[str, Column]:
+    """Best and second cluster of every cell, the probability of the best, and the entropy."""
+    n_ranked = min(2, prior.n_components)
+
+    def ranked(chunk: Tensor) -> Tensor:
+        log_prob = prior.component_log_prob(chunk, density="expected")
+        r = F.responsibilities(log_prob, prior.pi_logits)
+        # probabilities of the second may be zero; their logarithms still say which it is
+        component = (log_prob + prior.pi_logits).topk(n_ranked, dim=1).indices
+        probability = r.gather(1, component)
+        entropy = -torch.xlogy(r, r).sum(1, keepdim=True)
+        return torch.cat((component.double(), probability[:, :1].double(), entropy.double()), dim=1)
+
+    with torch.inference_mode():
+        values = by_chunks(z, prior, ranked).numpy()
+    used = np.unique(values[:, 0]).astype(int)
+    columns: dict[str, Column] = {
+        CLUSTER: _categories(values[:, 0], used),
+        PROBABILITY: values[:, n_ranked].astype(np.float32),
+        ENTROPY: np.maximum(values[:, n_ranked + 1], 0.0).astype(np.float32),
+    }
+    if n_ranked == 2:
+        columns[SECOND] = _categories(values[:, 1], np.unique(values[:, 1]).astype(int))
+    return columns
+
+
+def _categories(components: Any, used: Any) -> pd.Categorical:
+    return pd.Categorical.from_codes(np.searchsorted(used, components.astype(int)), [str(i) for i in used])
+
+
+def _table(
+    columns: Mapping[str, Column], weights: pd.Series, model: AnnotationMixin, tree: ClusterTree | None
+) -> pd.DataFrame:
+    """Describe each cluster that has cells, in a row of its own."""
+    obs = pd.DataFrame(dict(columns))
+    by_cluster = obs.groupby(CLUSTER, observed=True)
+    table = pd.DataFrame({"n_cells": by_cluster.size()})
+    table.index = pd.Index([str(name) for name in table.index], name="cluster")
+    if model.cluster_names_ is not None:
+        table.insert(0, "name", [model.cluster_names_.get(name, name) for name in table.index])
+    table["share"] = table["n_cells"] / len(obs)
+    table["weight"] = weights.loc[table.index].to_numpy(float)
+    table["mean_probability"] = by_cluster[PROBABILITY].mean().to_numpy(float)
+    table["undecided"] = (obs[PROBABILITY] < UNDECIDED).groupby(obs[CLUSTER], observed=True).mean().to_numpy()
+    if SECOND in obs:
+        # the cluster that a cell would be in otherwise, most often
+        table["nearest"] = by_cluster[SECOND].agg(lambda names: names.mode()[0]).astype(str).to_numpy()
+    if NOVELTY in obs:
+        table["median_novelty"] = by_cluster[NOVELTY].median().to_numpy(float)
+    if tree is not None:
+        table["n_leaves"] = [tree.clusters.count(name) for name in table.index]
+    return table
+
+
+def _settings_of(model: AnnotationMixin) -> dict[str, Any]:
+    """Return the arguments that the model was made and registered with, as far as they are plain values."""
+    params: dict[str, Any] = getattr(model, "init_params_", {})
+    found: dict[str, Any] = {**params.get("non_kwargs", {})}
+    for more in params.get("kwargs", {}).values():
+        found.update(more)
+    registry: dict[str, Any] = getattr(model, "registry_", None) or {}
+    found.update(registry.get("setup_args", {}))
+    found.update(model=type(model).__name__, seed=settings.seed, embedding="X_vmm")
+    return storable(found)
+
+
+def _history_of(model: AnnotationMixin) -> dict[str, Any]:
+    logged: Mapping[str, pd.DataFrame] = getattr(model, "history", None) or {}
+    if not logged:
+        return {}
+    # some quantities are not logged in every epoch: NaN elsewhere keeps the epochs in step
+    table = pd.concat([values.iloc[:, 0] for values in logged.values()], axis=1, keys=logged)
+    table = table.sort_index().astype(np.float64)
+    return {"history": {name: table[name].to_numpy() for name in table}, "n_epochs": len(table)}
