@@ -159,7 +159,7 @@ def test_both_priors_have_the_same_split_and_the_same_initial_networks(monkeypat
             show_progress=False,
         )
     np.testing.assert_array_equal(split["standard_normal"], split["vmm"])
-    of_prior = ("prior.", "pseudo_inputs.")
+    of_prior = ("latent_prior.", "pseudo_inputs.")
     networks = [name for name in initial["standard_normal"] if not name.startswith(of_prior)]
     assert len(networks) > 10
     for name in networks:

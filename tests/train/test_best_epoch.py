@@ -118,10 +118,10 @@ def test_without_early_stopping_the_last_epochs_weights_stay(
     [
         ("px_r", "reconstruction_loss|theta"),
         ("z_encoder.mean_encoder.bias", "loc"),
-        ("pseudo_inputs.expression", "kl_divergence_z|loc"),
-        ("prior.pi_logits", "kl_divergence_z"),
-        ("prior.precision_cholesky.unconstrained", "kl_divergence_z|matrix of the prior"),
-        ("prior.inverse_alpha.unconstrained", "hyperprior_nll"),
+        ("pseudo_inputs.z_encoder.values", "kl_divergence_z|loc"),
+        ("latent_prior.pi_logits", "kl_divergence_z"),
+        ("latent_prior.precision_cholesky.unconstrained", "kl_divergence_z|matrix of the prior"),
+        ("latent_prior.inverse_alpha.unconstrained", "hyperprior_nll"),
     ],
 )
 def test_nan_in_training_names_the_culprit_and_keeps_the_best_epoch(

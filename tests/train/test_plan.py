@@ -113,7 +113,7 @@ def test_gradients_of_both_steps_are_clipped(
 
 
 @pytest.mark.parametrize("metric", ["elbo_validation", "elbo_train"])
-def test_reduce_lr_on_plateau_steps_the_schedulers_of_both_optimizers(
+def test_the_learning_rate_of_the_prior_follows_that_of_the_networks_on_a_plateau(
     make_model: Make, short_training: dict[str, Any], metric: str
 ) -> None:
     model = make_model()
@@ -131,11 +131,31 @@ def test_reduce_lr_on_plateau_steps_the_schedulers_of_both_optimizers(
     )
     rates = [optimizer.param_groups[0]["lr"] for optimizer in model.trainer.optimizers]
     assert rates == pytest.approx([1e-3 / 8, 7e-3 / 8])
-    schedulers = [config.scheduler for config in model.trainer.lr_scheduler_configs]
+    (scheduler,) = (config.scheduler for config in model.trainer.lr_scheduler_configs)
     first = float(model.history[metric].iloc[0, 0])
-    assert [float(s.best) for s in schedulers] == pytest.approx(
-        [first, first]
-    )  # this epoch's, not the last's
+    assert float(scheduler.best) == pytest.approx(first)  # this epoch's, not the last's
+
+
+def test_a_prior_that_is_initialised_after_a_plateau_has_its_ratio_of_the_reduced_rate(
+    make_model: Make, short_training: dict[str, Any]
+) -> None:
+    class Optimizers(Callback):
+        def __init__(self) -> None:
+            self.rates: list[list[float]] = []
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            if trainer.fit_loop.epoch_loop.batch_idx == 0:
+                self.rates.append([o.param_groups[0]["lr"] for o in trainer.optimizers])
+
+    plateau = {"reduce_lr_on_plateau": True, "lr_patience": 0, "lr_factor": 0.5, "lr_threshold": 1e9}
+    model, optimizers = make_model(), Optimizers()
+    model.train(
+        **{**short_training, "start": "embedding", "max_epochs": 4, "n_warmup_epochs": 2},
+        lr=1e-3, prior_lr_ratio=7.0, plan_kwargs=plateau, callbacks=[optimizers],
+    )  # fmt: skip
+    expected = [[1e-3], [1e-3], [5e-4, 3.5e-3], [2.5e-4, 1.75e-3]]
+    for found, rates in zip(optimizers.rates, expected, strict=True):
+        assert found == pytest.approx(rates)
 
 
 def test_networks_and_prior_have_their_own_learning_rates(
@@ -182,10 +202,11 @@ def test_a_frozen_prior_trains_without_the_second_optimizer(
     if reloaded:
         model.save(tmp_path / "model")
         model = SCVI_VMM.load(tmp_path / "model", adata=model.adata)
-    before, networks = state(model, "prior.", "pseudo_inputs."), state(model, "z_encoder.")
+    before, networks = state(model, "latent_prior.", "pseudo_inputs."), state(model, "z_encoder.")
+    del short_training["start"]
     model.train(**short_training)
     assert len(model.trainer.optimizers) == 1
-    after = state(model, "prior.", "pseudo_inputs.")
+    after = state(model, "latent_prior.", "pseudo_inputs.")
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert any(not torch.equal(state(model, "z_encoder.")[name], value) for name, value in networks.items())
 

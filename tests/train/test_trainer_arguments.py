@@ -230,12 +230,14 @@ def test_a_checkpoint_of_scvi_tools_goes_on_with_its_prior(
     callback = SaveCheckpoint(dirpath=tmp_path, monitor="elbo_validation", save_top_k=-1)
     options = {**short_training, "start": "embedding", "max_epochs": 4}
     model.train(**options, n_warmup_epochs=2, callbacks=[callback])
+    del options["start"]
     for epoch, started in ((0, False), (3, True)):
         path = next(tmp_path.glob(f"epoch={epoch}-*"))
         loaded = SCVI_VMM.load(path, adata=model.adata)
-        assert loaded.has_fitted_prior_ is started
+        assert loaded.module.latent_prior.is_fitted is started
         before = loaded.module.latent_prior.pi_logits.detach().clone()
-        loaded.train(**{**options, "max_epochs": 1}, n_warmup_epochs=0, lr=1e-12)
+        warmup = {} if started else {"n_warmup_epochs": 0}
+        loaded.train(**{**options, "max_epochs": 1, **warmup}, lr=1e-12)
         same = loaded.module.latent_prior.pi_logits.shape == before.shape and torch.allclose(
             loaded.module.latent_prior.pi_logits, before
         )

@@ -54,7 +54,7 @@ def test_training_stops_early_and_the_best_epoch_is_restored(make_vae, blobs) ->
 def test_the_warm_up_does_not_count_for_early_stopping(make_vae, blobs) -> None:
     model = make_vae(start="embedding", max_epochs=8, n_warmup_epochs=5, patience=1).fit(blobs.x)
     assert len(model.history_) > 5
-    assert model.module_.latent_prior.is_started
+    assert model.module_.latent_prior.is_fitted
     assert model.history_["n_utilized_clusters"].isna().sum() == 5
 
 
@@ -89,7 +89,7 @@ def test_pseudo_inputs_start_from_training_rows(make_vae, blobs) -> None:
 
     class Note(Callback):
         def on_fit_start(self, trainer, pl_module) -> None:
-            starts.append(pl_module.module.pseudo_inputs().detach().clone())
+            starts.append(pl_module.module.pseudo_inputs["z_encoder"]()[0].detach().clone())
 
         def __deepcopy__(self, memo):
             return self

@@ -11,6 +11,7 @@ from scipy.stats import multivariate_normal, norm
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
+from vmmscvi.module import InputValues
 from vmmscvi.priors import StandardNormalPrior, VampPriorMixture
 from vmmscvi.vae._likelihoods import LOG_SCALE_SPEED, BernoulliLikelihood, GaussianLikelihood
 from vmmscvi.vae._module import ArrayVAE
@@ -28,7 +29,14 @@ def vmm_module(encoder: nn.Module | None = None) -> ArrayVAE:
         GaussianLikelihood(0.7),
         N_FEATURES,
     )
-    module.pseudo_inputs.fill(torch.randn(4, N_FEATURES))
+    return filled(module, torch.randn(4, N_FEATURES))
+
+
+def filled(module: ArrayVAE, rows: torch.Tensor) -> ArrayVAE:
+    """Let pseudo-inputs start from rows, of which there may be another number."""
+    module.install_empty_prior(len(rows))
+    inputs = module.pseudo_inputs["z_encoder"].initialised_from(InputValues(rows), 0)
+    module.install_prior(module.latent_prior, nn.ModuleDict({"z_encoder": inputs}))
     return module
 
 
@@ -46,7 +54,7 @@ def test_centres_are_encoded_in_evaluation_mode_where_rows_depend_on_the_mode(la
     module = vmm_module(nn.Sequential(nn.Linear(N_FEATURES, 8), layer))
     module.train()
     _, centers = module._encode_with_centers(torch.randn(6, N_FEATURES))
-    expected = module.eval().encode(module.pseudo_inputs())
+    expected = module.eval().encode(*module.pseudo_inputs["z_encoder"]())
     torch.testing.assert_close(centers.loc, expected.mean)
 
 
@@ -87,7 +95,7 @@ def test_empirical_bayes_moves_prior_and_pseudo_inputs_alone() -> None:
     loss, assigned = module.empirical_bayes_loss({"X": x})
     names = {id(p) for p in module.prior_parameters()}
     assert {n.split(".")[0] for n, p in module.named_parameters() if id(p) in names} == {
-        "prior",
+        "latent_prior",
         "pseudo_inputs",
     }
     gradients = torch.autograd.grad(loss.loss, module.prior_parameters(), allow_unused=False)
@@ -140,11 +148,9 @@ def test_the_noise_moves_faster_than_other_parameters() -> None:
     assert float(likelihood.log_scale.detach()) == pytest.approx(-LOG_SCALE_SPEED * 1e-3, rel=1e-3)
 
 
-def test_pseudo_inputs_take_on_the_number_of_rows_they_are_filled_with_or_loaded_from() -> None:
-    module, other = vmm_module(), vmm_module()
-    other.pseudo_inputs.fill(torch.ones(7, N_FEATURES))
-    other.prior.resize(7)
+def test_prior_and_pseudo_inputs_become_as_many_as_those_that_are_loaded() -> None:
+    module, other = vmm_module(), filled(vmm_module(), torch.ones(7, N_FEATURES))
     module.load_state_dict(other.state_dict())
-    assert torch.equal(module.pseudo_inputs(), torch.ones(7, N_FEATURES))
-    with pytest.raises(ValueError, match=r"`rows` must have shape \(K, 5\), found \(7, 4\)"):
-        module.pseudo_inputs.fill(torch.ones(7, 4))
+    assert module.latent_prior.n_components == 7
+    torch.testing.assert_close(module.pseudo_inputs["z_encoder"]()[0], torch.ones(7, N_FEATURES))
+    torch.testing.assert_close(module.centers().loc, other.centers().loc)

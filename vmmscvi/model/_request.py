@@ -286,6 +286,11 @@ def check_last_minibatch(facts: TrainingFacts, batch_size: int, kwargs: Mapping[
             f"There is no minibatch to train on: {n_train} training cells, `batch_size={batch_size}`, "
             f"`drop_last={drops_last}`, `limit_train_batches={kwargs.get('limit_train_batches')}`."
         )
+    if batch_size == 1 and facts.has_batch_norm:
+        raise ValueError(
+            "Every minibatch has a single cell (`batch_size=1`), which batch normalisation cannot take. Pass "
+            f"`batch_size={_other_batch_size(n_train or 0, DEFAULT_BATCH_SIZE + 1)}`."
+        )
     if n_train and n_train % batch_size == 1 and facts.has_batch_norm and not drops_last:
         other = _other_batch_size(n_train, batch_size)
         raise ValueError(

@@ -84,6 +84,5 @@ def _pseudo_inputs(
 
 
 def _embedding_table(state_dict: dict[str, Any], prefix: str) -> Tensor | None:
-    """Representations of the batches that are learned, if there are any."""
-    tables = [v for k, v in state_dict.items() if k.startswith(f"{prefix}embeddings_dict.") and v.dim() == 2]
-    return tables[0] if tables else None
+    """Representations of the batches that are learned, shape ``(n_batch, dim)``, if there are any."""
+    return state_dict.get(f"{prefix}_embeddings_dict.batch.weight")
