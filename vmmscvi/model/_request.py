@@ -24,6 +24,40 @@ from vmmscvi.train._arguments import (
 
 StartName = Literal["embedding", "cells", "labels"]
 
+PLAN_ARGUMENTS = (
+    "eps",
+    "n_epochs_kl_warmup",
+    "n_steps_kl_warmup",
+    "optimizer",
+    "reduce_lr_on_plateau",
+    "weight_decay",
+)
+"""Arguments of the training plan that some models of scvi-tools take in ``train`` itself."""
+
+
+def sort_arguments(plan_kwargs: Mapping[str, Any] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Move arguments of plan and splitter that were passed to ``train`` itself to where they belong.
+
+    Parameters
+    ----------
+    plan_kwargs
+        Arguments of the plan; what was passed to ``train`` itself wins, as in scvi-tools.
+    kwargs
+        Further arguments of ``train``; changed.
+
+    Returns
+    -------
+    Arguments of the plan.
+    """
+    moved = {name: kwargs.pop(name) for name in PLAN_ARGUMENTS if name in kwargs}
+    if "external_indexing" in kwargs:
+        indexing = kwargs.pop("external_indexing")
+        kwargs["datasplitter_kwargs"] = {
+            **(kwargs.get("datasplitter_kwargs") or {}),
+            "external_indexing": indexing,
+        }
+    return {**merge_kwargs(None, plan_kwargs, name="plan"), **moved}
+
 
 @dataclass(frozen=True)
 class TrainingDefaults:

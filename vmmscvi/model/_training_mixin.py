@@ -24,6 +24,7 @@ from vmmscvi.model._request import (
     TrainingFacts,
     TrainingRequest,
     count_split,
+    sort_arguments,
 )
 from vmmscvi.model._validation import check_batches, check_covariates, check_n_components, check_start_cells
 from vmmscvi.priors import MixturePrior
@@ -158,6 +159,7 @@ class TrainingMixin:
         """
         if kwargs.get("datamodule") is None:
             self._check_trainable()
+        plan_kwargs = sort_arguments(plan_kwargs, kwargs)
         split = {"train_size": train_size, "validation_size": validation_size}
         facts = self._training_facts(batch_size, split, kwargs)
         request = TrainingRequest.resolve(
