@@ -10,9 +10,9 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 from scvi import REGISTRY_KEYS, settings
-from scvi.module._constants import MODULE_KEYS
 from torch import Tensor
 
+from vmmscvi._upstream import MODULE_KEYS
 from vmmscvi.model._clustering_mixin import ClusteringMixin
 from vmmscvi.priors import MixturePrior
 
