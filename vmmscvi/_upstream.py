@@ -6,6 +6,7 @@
 from lightning.pytorch.core.optimizer import do_nothing_closure
 from scvi.data._constants import _SETUP_ARGS_KEY as SETUP_ARGS_KEY
 from scvi.dataloaders._data_splitting import validate_data_split
+from scvi.distributions._utils import subset_distribution
 from scvi.model._utils import get_max_epochs_heuristic
 from scvi.module._constants import MODULE_KEYS
 from scvi.module._multivae import mix_modalities
@@ -22,5 +23,6 @@ __all__ = [
     "get_max_epochs_heuristic",
     "merge_kwargs",
     "mix_modalities",
+    "subset_distribution",
     "validate_data_split",
 ]

@@ -6,10 +6,10 @@ import inspect
 from typing import Any, Self
 
 from anndata import AnnData
-from scvi.data._constants import _SETUP_ARGS_KEY
 from scvi.model import SCVI
 from scvi.module import VAE
 
+from vmmscvi._upstream import SETUP_ARGS_KEY
 from vmmscvi.model._genes import in_order_of, registered_genes
 
 MESSAGE_OF_SCANVI = "Passed in scvi model hasn't been trained yet."
@@ -62,7 +62,7 @@ class ConversionMixin:
             adata = scvi_model._validate_anndata(in_order_of(adata, known, cls.__name__))
         registry = scvi_model.registry_
         cls.setup_anndata(  # type: ignore[attr-defined]
-            adata, source_registry=registry, **registry[_SETUP_ARGS_KEY]
+            adata, source_registry=registry, **registry[SETUP_ARGS_KEY]
         )
         model = cls(adata, **{**architecture, **kwargs})  # type: ignore[call-arg]
         model.module.load_state_dict({**model.module.state_dict(), **scvi_model.module.state_dict()})
@@ -98,7 +98,7 @@ class ConversionMixin:
         for more in self.init_params_["kwargs"].values():
             params.update(more)
         known = inspect.signature(VAE).parameters
-        SCVI.setup_anndata(self.adata, source_registry=self.registry_, **self.registry_[_SETUP_ARGS_KEY])
+        SCVI.setup_anndata(self.adata, source_registry=self.registry_, **self.registry_[SETUP_ARGS_KEY])
         model = SCVI(self.adata, **{name: value for name, value in params.items() if name in known})
         state = self.module.state_dict()
         model.module.load_state_dict({name: state[name] for name in model.module.state_dict()})

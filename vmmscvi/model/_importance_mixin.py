@@ -10,9 +10,10 @@ import torch
 from anndata import AnnData
 from pyro.distributions.util import deep_to
 from scvi import REGISTRY_KEYS
-from scvi.distributions._utils import subset_distribution
 from torch import Tensor
 from torch.distributions import Distribution
+
+from vmmscvi._upstream import subset_distribution
 
 
 class ImportanceWeightsMixin:
