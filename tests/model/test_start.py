@@ -14,17 +14,11 @@ from pandas.testing import assert_frame_equal
 from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
-from vmmscvi.model._start import StartFromEmbedding
-from vmmscvi.train._start import default_n_warmup_epochs
 
 from vmmscvi import SCVI_VMM
-<<<<<<< ours
-from vmmscvi.model import _start
-=======
 from vmmscvi.model._pace import Warmup
 from vmmscvi.priors import PriorState
 from vmmscvi.starts import InitialisePrior
->>>>>>> theirs
 
 Make = Callable[..., SCVI_VMM]
 Training = dict[str, Any]

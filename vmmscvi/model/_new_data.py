@@ -14,10 +14,8 @@ import pandas as pd
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.data._constants import _MANAGER_UUID_KEY, _SCVI_UUID_KEY
-from scvi.data._utils import _assign_adata_uuid
-from scvi.model.base._save_load import _load_saved_files
 
+from vmmscvi._upstream import MANAGER_UUID_KEY, SCVI_UUID_KEY, assign_adata_uuid, load_saved_files
 from vmmscvi.model._categories import ARGUMENTS, check_known_categories, registered_columns
 from vmmscvi.model._genes import in_order_of, registered_genes, require_same_genes
 
@@ -100,8 +98,8 @@ class NewDataMixin:
                 check_known_categories(changed, known, type(self).__name__)
             if ordered is not adata:
                 self._let_go_of_last_copy()
-                _assign_adata_uuid(ordered, overwrite=True)
-                self._reordered_uuid = ordered.uns[_SCVI_UUID_KEY]
+                assign_adata_uuid(ordered, overwrite=True)
+                self._reordered_uuid = ordered.uns[SCVI_UUID_KEY]
             adata = ordered
         validated: AnnData = super()._validate_anndata(adata, copy_if_view=copy_if_view)  # type: ignore[misc]
         return validated
@@ -116,11 +114,11 @@ class NewDataMixin:
 
     def _is_registered(self, adata: AnnData) -> bool:
         """Whether the columns of this very object that scvi-tools reads are the model's own."""
-        manager = self._managers().get(adata.uns.get(_SCVI_UUID_KEY, ""))
+        manager = self._managers().get(adata.uns.get(SCVI_UUID_KEY, ""))
         if manager is None or manager.adata is not adata:
             return False
         # else another model has registered the data since, and they are about to be registered anew
-        return bool(adata.uns.get(_MANAGER_UUID_KEY) == manager.id)
+        return bool(adata.uns.get(MANAGER_UUID_KEY) == manager.id)
 
     def _changed_columns(self, adata: AnnData) -> pd.DataFrame:
         """Columns of ``obs`` without those whose categories have been renamed since they were registered.
@@ -128,7 +126,7 @@ class NewDataMixin:
         Data that another model has registered since are about to be registered anew, by the columns' present
         names; only data that this model was made with may be, as their registry is not another's.
         """
-        manager = self._managers().get(adata.uns.get(_SCVI_UUID_KEY, ""))
+        manager = self._managers().get(adata.uns.get(SCVI_UUID_KEY, ""))
         obs: pd.DataFrame = adata.obs
         if manager is None or manager.adata is not adata or manager._source_registry is not None:
             return obs
@@ -148,7 +146,7 @@ class NewDataMixin:
 
     def _let_go_of_last_copy(self) -> None:
         """Forget a copy that was made for an earlier call: scvi-tools would hold it as long as the model."""
-        own = None if self.adata is None else self.adata.uns.get(_SCVI_UUID_KEY)
+        own = None if self.adata is None else self.adata.uns.get(SCVI_UUID_KEY)
         if self._reordered_uuid is not None and self._reordered_uuid != own:
             self._managers().pop(self._reordered_uuid, None)
 
@@ -161,7 +159,7 @@ class NewDataMixin:
 
 
 def _saved_genes(dir_path: str, prefix: str | None = None, backup_url: str | None = None) -> list[np.ndarray]:
-    attributes, names, _, _ = _load_saved_files(
+    attributes, names, _, _ = load_saved_files(
         dir_path, False, prefix=prefix, map_location="cpu", backup_url=backup_url
     )
     known = registered_genes(attributes.get("registry_", {}))

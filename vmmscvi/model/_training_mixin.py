@@ -15,8 +15,8 @@ from scvi.data import AnnDataManager
 from scvi.dataloaders import DataSplitter
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import TrainRunner
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from vmmscvi._upstream import BatchNorm
 from vmmscvi.model._after_training import number_epochs_of_prior, settle
 from vmmscvi.model._request import (
     StartName,
@@ -250,7 +250,7 @@ class TrainingMixin:
             n_train=n_train,
             n_validation=n_validation,
             has_trained_networks=self.has_trained_networks_,
-            has_batch_norm=any(isinstance(layer, _BatchNorm) for layer in self.module.modules()),
+            has_batch_norm=any(isinstance(layer, BatchNorm) for layer in self.module.modules()),
             defaults=self.training_defaults,
         )
 

@@ -9,10 +9,8 @@ import torch
 from scvi.module.base import LossOutput
 from torch import Tensor, nn
 from torch.distributions import Distribution, MultivariateNormal, Normal
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
-from vmmscvi._upstream import MODULE_KEYS
+from vmmscvi._upstream import MODULE_KEYS, BatchNorm, Dropout
 from vmmscvi.module import EncoderLayout, PriorModuleMixin
 from vmmscvi.module._evaluation_mode import evaluation_mode
 from vmmscvi.priors import Centers, Prior, PriorState
@@ -70,7 +68,7 @@ class ArrayVAE(PriorModuleMixin, nn.Module):
         self.trains_autoencoder = False
         """While this is set, means are decoded, and nothing is said of the prior."""
         self.rows_are_independent = not any(
-            isinstance(layer, (_BatchNorm, _DropoutNd)) for layer in encoder.modules()
+            isinstance(layer, (BatchNorm, Dropout)) for layer in encoder.modules()
         )
 
     # -- encoding --------------------------------------------------------------------------------------------
