@@ -237,5 +237,6 @@ class ClusterTree:
 
     def _sizes(self) -> list[int]:
         """Return the number of cells of every leaf."""
-        counts = np.bincount(self.assignments.cat.codes.to_numpy(), minlength=len(self.leaves))
+        codes = self.assignments.cat.codes.to_numpy()
+        counts = np.bincount(codes[codes >= 0], minlength=len(self.leaves))
         return [int(count) for count in counts]

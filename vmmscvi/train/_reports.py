@@ -29,9 +29,15 @@ N_REPORTS = 10
 
 
 @contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Leave out what Lightning reports of devices and of a training's end; errors and other warnings stay."""
-    loggers = [logging.getLogger(name) for name in CHATTY]
+def quiet_lightning(*others: str) -> Iterator[None]:
+    """Leave out what Lightning reports of devices and of a training's end; errors and other warnings stay.
+
+    Parameters
+    ----------
+    *others
+        Names of further loggers to keep quiet.
+    """
+    loggers = [logging.getLogger(name) for name in (*CHATTY, *others)]
     levels = [chatty.level for chatty in loggers]
     try:
         for chatty in loggers:

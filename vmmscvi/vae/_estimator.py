@@ -117,7 +117,8 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
         return {name: value for name, value in vars(self).items() if name.endswith("_")}
 
     def _fit(self, X: ArrayLike) -> None:
-        array = validate_data(self, X, dtype=np.float32, ensure_min_samples=2)
+        # contiguous: sums over rows are rounded in the order of memory
+        array = np.ascontiguousarray(validate_data(self, X, dtype=np.float32, ensure_min_samples=2))
         self._check_parameters(len(array))
         self._check_values(array)
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED))

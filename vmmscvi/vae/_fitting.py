@@ -90,7 +90,7 @@ def train_module(
             EarlyStoppingAfterWarmup(patience=options.patience, **criterion),
             RestoreBestEpoch(**criterion),
         ]
-    with seeded(seed), nullcontext() if options.verbose else quiet_lightning():
+    with seeded(seed), nullcontext() if options.verbose else quiet_lightning("vmmscvi"):
         plan = EmpiricalBayesTrainingPlan(
             module,
             lr=options.lr,
