@@ -32,7 +32,8 @@ def score_names(
     n_names = Counter(gene for genes in found.values() for gene in genes)
     scores = pd.DataFrame(
         {
-            name: np.average(evidence[genes], axis=1, weights=[1 / n_names[gene] for gene in genes])
+            # a gene that is not there speaks for nothing, and one that several names share for each a little
+            name: sum(evidence[gene] / n_names[gene] for gene in genes) / len(set(markers[name]))
             for name, genes in found.items()
         },
         index=evidence.index,

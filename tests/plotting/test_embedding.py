@@ -118,7 +118,7 @@ def test_more_cells_have_smaller_points(cells):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"color": "nope"}, "`color` is 'nope'; expected a column of `adata.obs`: .*batch"),
+        ({"color": "nope"}, "`color` is 'nope'; expected a gene or a column of `adata.obs`: .*batch"),
         ({"basis": "nope"}, "`basis` is 'nope'; expected one of `adata.obsm`: .*X_umap"),
     ],
 )

@@ -142,11 +142,11 @@ class MarkersMixin(ClusteringMixin):
     ) -> pd.DataFrame:
         """Name clusters by a dictionary of marker genes.
 
-        The score of a name for a cluster is the mean lower bound (log2) of the fold changes of its marker
-        genes, cluster against the other clusters, as in :meth:`get_markers`. A gene that several names list
-        counts less: it is divided by their number. The best name is given if its score is positive and
-        larger than the second best by ``min_margin``. A type that has no entry is named after the nearest one
-        that has, or is unclear.
+        The score of a name for a cluster is the mean of what its marker genes say: the lower bound (log2) of
+        their fold changes, cluster against the other clusters, as in :meth:`get_markers`, between -1 and 6. A
+        gene that several names list is divided by their number; one that is not in the data counts as zero.
+        The best name is given if its score is positive and larger than the second best by ``min_margin``. A
+        type that has no entry is named after the nearest one that has, or is unclear.
 
         Parameters
         ----------

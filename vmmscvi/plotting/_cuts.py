@@ -13,6 +13,7 @@ from vmmscvi._annotation import CLUSTER
 from vmmscvi.plotting._access import Model, as_anndata, coordinates, stored_colors
 from vmmscvi.plotting._embedding import embedding
 from vmmscvi.plotting._figure import save_figure, styled
+from vmmscvi.plotting._palette import Palette
 from vmmscvi.plotting._panels import MAX_ON_CELLS, PANEL_SIZE
 from vmmscvi.plotting._tree import colors_of_cut
 from vmmscvi.priors import ClusterTree
@@ -29,6 +30,7 @@ def cluster_cuts(
     min_size: int = 1,
     tree: ClusterTree | None = None,
     basis: str = "X_umap",
+    palette: Palette | None = None,
     size: float | None = None,
     save: str | Path | bool | None = None,
 ) -> Figure:
@@ -45,6 +47,9 @@ def cluster_cuts(
         Fewest cells of a cluster, as in :meth:`vmmscvi.priors.ClusterTree.cut`.
     tree
         The tree; by default that of the annotation.
+    palette
+        Colours of the clusters of each panel; by default a union has the colour of its largest cluster, and
+        parts of a cluster are shades of its colour.
     basis, size
         As in :func:`vmmscvi.plotting.embedding`.
     save
@@ -52,7 +57,7 @@ def cluster_cuts(
 
     Returns
     -------
-    The figure. A union has the colour of its largest cluster; parts of a cluster are shades of its colour.
+    The figure.
 
     Raises
     ------
@@ -79,7 +84,7 @@ def cluster_cuts(
             "cut",
             basis=basis,
             ax=ax,
-            palette=colors_of_cut(tree, cut, None, stored),
+            palette=colors_of_cut(tree, cut, palette, stored),
             title=f"{n} clusters" + (" (the model's)" if n == n_own else ""),
             size=size,
             legend_loc="on data" if n <= MAX_ON_CELLS else "none",

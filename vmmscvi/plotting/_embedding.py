@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgba_array
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
+from vmmscvi._annotation import NOVELTY, PROBABILITY
 from vmmscvi.plotting._access import (
     Model,
     as_anndata,
@@ -35,6 +36,9 @@ CROWDED = 15
 
 SMALL_GROUP = 0.08
 """The name of a group whose extent is a smaller share of the panel is written above it, not on it."""
+
+SHARES = (PROBABILITY, NOVELTY)
+"""Columns with values between 0 and 1."""
 
 LETTER_WIDTH = 0.07
 """Inches that a letter takes in a legend, more or less."""
@@ -193,6 +197,9 @@ def _draw_scale(
         c=numbers[~missing],
         s=size,
         cmap=color_map,
+        # shares have one scale in all plots; limits of a few digits would show noise
+        vmin=0.0 if values.name in SHARES else None,
+        vmax=1.0 if values.name in SHARES else None,
         linewidths=0,
         rasterized=True,
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -15,10 +17,9 @@ from scipy import sparse
 from vmmscvi._annotation import CLUSTER
 from vmmscvi._layers import layer_names
 from vmmscvi.plotting._access import Model, as_anndata, categories, display_names
-from vmmscvi.plotting._figure import save_figure, styled
+from vmmscvi.plotting._figure import STYLE, save_figure
 
 
-@styled
 def markers(
     adata: AnnData | Model,
     genes: pd.DataFrame | Mapping[str, Sequence[str]],
@@ -74,15 +75,26 @@ def markers(
     names = display_names(adata, groupby, groups.cat.categories)
     by_group = {names.get(group, group): list(own) for group, own in chosen.items()}
     listed = list(dict.fromkeys(gene for own in by_group.values() for gene in own))
-    common = {"groupby": "cluster", "standard_scale": "var", "cmap": color_map, "show": False} | kwargs
-    if decoded is not None:
-        shown = _of_centers(decoded, listed, list(groups.cat.categories), names)
-        plot = sc.pl.matrixplot(shown, by_group, return_fig=True, colorbar_title="decoded,\nscaled", **common)
-    else:
-        shown = _of_cells(adata, listed, layer)
-        shown.obs["cluster"] = groups.cat.rename_categories(names).array
-        plot = sc.pl.dotplot(shown, by_group, return_fig=True, colorbar_title="mean,\nscaled", **common)
-    plot.make_figure()
+    style = {**STYLE, "figure.constrained_layout.use": False}  # scanpy lays its panels out itself
+    common: dict[str, Any] = {
+        "groupby": "cluster",
+        "standard_scale": "var",
+        "cmap": color_map,
+        "show": False,
+    } | kwargs
+    with plt.rc_context(style):
+        is_interactive = plt.isinteractive()
+        if decoded is not None:
+            shown = _of_centers(decoded, listed, list(groups.cat.categories), names)
+            common["colorbar_title"] = "decoded,\nscaled"
+            plot = sc.pl.matrixplot(shown, by_group, return_fig=True, **common)
+        else:
+            shown = _of_cells(adata, listed, layer)
+            shown.obs["cluster"] = groups.cat.rename_categories(names).array
+            common["colorbar_title"] = "mean,\nscaled"
+            plot = sc.pl.dotplot(shown, by_group, return_fig=True, **common)
+        plot.make_figure()
+    mpl.interactive(is_interactive)  # which the end of the context would forget
     figure: Figure = plot.fig
     save_figure(figure, save, "markers")
     return figure

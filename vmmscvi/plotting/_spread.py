@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 MOST_ROUNDS = 200
+PADDING = 6.0
+"""Pixels between two names side by side."""
 LARGEST_GROUP = 2000
 """Cells of a group that its medoid is sought among."""
 
@@ -89,7 +91,7 @@ class SpreadLabels(Artist):
             label.set_position((float(offset[0]), float(offset[1])))
         boxes = [label.get_window_extent(renderer) for label in self.labels]
         centers = np.array([(box.x0 + box.width / 2, box.y0 + box.height / 2) for box in boxes])
-        sizes = np.array([(box.width, box.height) for box in boxes])
+        sizes = np.array([(box.width + PADDING, box.height) for box in boxes])
         figure: Any = self.labels[0].get_figure()
         points_per_pixel = 72.0 / figure.dpi
         moved = (without_overlap(centers, sizes) - centers) * points_per_pixel
