@@ -218,25 +218,19 @@ def _variable_genes(adata: AnnData, n_top_genes: int, batch_key: str | None) -> 
     """Most variable genes by Seurat v3, as the paper and scvi-tools' tutorials choose them."""
     import scanpy as sc
 
-    from vmmscvi._threads import training_threads_kept
+    from vmmscvi._gene_selection import mask_of_variable_genes
 
     if find_spec("skmisc") is None:
         raise ValueError(
             "`n_top_genes` selects genes as Seurat v3 does, which needs the package scikit-misc: install "
             "vmmscvi[benchmark], or give data whose genes are selected."
         )
-    key = batch_key if batch_key is not None and adata.obs[batch_key].nunique() > 1 else None
-    with training_threads_kept():
-        table = sc.pp.highly_variable_genes(
-            adata,
-            n_top_genes=n_top_genes,
-            flavor="seurat_v3",
-            batch_key=key,
-            inplace=False,
-            check_values=False,
-        )
-    chosen: NDArray[np.bool_] = table["highly_variable"].to_numpy(dtype=bool)
-    return chosen
+    batches = None if batch_key is None else adata.obs[batch_key]
+    if batches is not None and batches.nunique() == 1:
+        batches = None
+    return mask_of_variable_genes(
+        sc.pp.highly_variable_genes, adata.X, batches, n_top_genes, flavor="seurat_v3"
+    )
 
 
 def _totals(adata: Any, axis: int) -> NDArray[np.float64]:

@@ -66,7 +66,9 @@ def write_with_results(source: Path, adata: AnnData, results: Results, destinati
 
 
 def add_results(adata: AnnData, results: Results) -> None:
-    """Put results into an AnnData of the same cells; earlier ones are replaced."""
+    """Put results into an AnnData of the same cells; earlier ones are replaced, names of cells are kept."""
+    if adata.obs.index.name in results.columns():
+        adata.obs.index.name = None
     adata.obsm[EMBEDDING] = results.embedding
     for name, values in results.columns().items():
         adata.obs[name] = values
@@ -75,6 +77,7 @@ def add_results(adata: AnnData, results: Results) -> None:
 
 def _extend(file: h5py.File, results: Results) -> None:
     table = file["obs"]
+    _keep_index(table, set(results.columns()))
     order = [str(name) for name in table.attrs["column-order"]]
     for name, values in results.columns().items():
         write_elem(table, name, values)
@@ -84,6 +87,17 @@ def _extend(file: h5py.File, results: Results) -> None:
         if name not in file:
             write_elem(file, name, {})
         write_elem(file[name], entry, value)
+
+
+def _keep_index(table: h5py.Group, results: set[str]) -> None:
+    """Rename an index that is called like a result, which would be written over the names of the cells."""
+    index = table.attrs["_index"]
+    if index in results:
+        name = "_index"
+        while name in table:
+            name += "_"
+        table.move(index, name)
+        table.attrs["_index"] = name
 
 
 def _encoding(group: h5py.Group) -> tuple[Any, Any]:

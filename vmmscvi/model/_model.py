@@ -12,6 +12,7 @@ from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
 from vmmscvi.model._new_data import NewDataMixin
 from vmmscvi.model._novelty_mixin import NoveltyMixin
 from vmmscvi.model._sampling_mixin import SamplingMixin
+from vmmscvi.model._setup_checks import SetupChecksMixin
 from vmmscvi.model._training_mixin import TrainingMixin
 from vmmscvi.model._tree_mixin import ClusterTreeMixin
 from vmmscvi.model._validation import check_keys
@@ -28,6 +29,7 @@ class SCVI_VMM(
     ImportanceWeightsMixin,
     ConversionMixin,
     NewDataMixin,
+    SetupChecksMixin,
     SCVI,
 ):
     """scVI with the VampPrior Mixture Model: integrates and clusters single-cell counts in one training.

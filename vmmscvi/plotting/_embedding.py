@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import matplotlib.patheffects as path_effects
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from vmmscvi.plotting._access import categories, column, coordinates, is_continuous, stored_colors
 from vmmscvi.plotting._figure import axes_figure, axes_or_new, save_figure, styled
+from vmmscvi.plotting._names import as_text, name_handles
 from vmmscvi.plotting._palette import MISSING_COLOR, Palette, category_colors
 
 LegendLocation: TypeAlias = Literal["right", "bottom", "on data", "none"]
@@ -106,7 +108,7 @@ def embedding(
             _label_groups(ax, points, groups)
         elif legend_loc != "none":
             group_legend(ax, colors, legend_loc, has_missing=bool(groups.isna().any()))
-    ax.set_title(color if title is None and color is not None else title or "")
+    ax.set_title(as_text(color) if title is None and color is not None else title or "")
     bare_axes(ax)
     save_figure(axes_figure(ax), save, f"embedding_{color}" if color else "embedding")
     return ax
@@ -128,22 +130,29 @@ def bare_axes(ax: Axes) -> None:
 
 
 def group_legend(
-    ax: Axes, colors: dict[str, str], legend_loc: Literal["right", "bottom"], has_missing: bool = False
+    ax: Axes,
+    colors: Mapping[str, str],
+    legend_loc: Literal["right", "bottom"],
+    has_missing: bool = False,
+    background: str | None = None,
 ) -> None:
-    """Name groups beside or below an axes."""
-    shown = {**colors, "(none)": MISSING_COLOR} if has_missing else colors
-    handles = [Line2D([], [], marker="o", linestyle="", markersize=5, color=c) for c in shown.values()]
+    """Name groups beside or below an axes; ``background`` first, if it is given, and missing values last."""
+    shown = [
+        *([(background, MISSING_COLOR)] if background is not None else []),
+        *colors.items(),
+        *([("(none)", MISSING_COLOR)] if has_missing else []),
+    ]
+    names = [name for name, _ in shown]
+    handles = [Line2D([], [], marker="o", linestyle="", markersize=5, color=c) for _, c in shown]
     common = {"handletextpad": 0.1, "labelspacing": 0.3, "columnspacing": 0.8, "fontsize": "small"}
     if legend_loc == "right":
         n_columns = 1 + (len(shown) - 1) // LEGEND_ROWS
-        ax.legend(
-            handles, list(shown), loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=n_columns, **common
-        )
+        place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
     else:
-        n_columns = min(len(shown), max(1, int(_width(ax) / (0.25 + LETTER_WIDTH * max(map(len, shown))))))
-        ax.legend(
-            handles, list(shown), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=n_columns, **common
-        )
+        widest = LETTER_WIDTH * max((len(as_text(name)) for name in names), default=0)
+        n_columns = max(1, min(len(shown), int(_width(ax) / (0.25 + widest))))
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
+    name_handles(ax, handles, names, ncols=n_columns, **place, **common)
 
 
 def _width(ax: Axes) -> float:
@@ -200,7 +209,7 @@ def _label_groups(ax: Axes, points: NDArray[np.float64], groups: pd.Series) -> N
         x, y = cells[np.abs(cells - np.median(cells, axis=0)).sum(axis=1).argmin()]
         extent = np.ptp(np.quantile(cells, [0.05, 0.95], axis=0), axis=0).max() / np.ptp(points, axis=0).max()
         text = ax.annotate(
-            name,
+            as_text(name),
             (x, y),
             xytext=(0, 0 if extent > SMALL_GROUP else 8),
             textcoords="offset points",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from scipy.cluster.hierarchy import dendrogram
 
 from vmmscvi.plotting._access import categories, stored_results
 from vmmscvi.plotting._figure import axes_figure, axes_or_new, open_axes, save_figure, styled
+from vmmscvi.plotting._names import as_text
 from vmmscvi.plotting._palette import Palette, category_colors
 from vmmscvi.priors import ClusterTree
 from vmmscvi.priors.cluster_tree import LARGEST_SCALE
@@ -58,7 +61,7 @@ def cluster_tree(
     Raises
     ------
     ValueError
-        If there is no tree in the annotated data, or the level is out of range.
+        If there is no tree in the annotated data, ``tree`` is something else, or the level is out of range.
     """
     if isinstance(tree, AnnData):
         stored = stored_results(tree, "cluster_tree")
@@ -68,16 +71,20 @@ def cluster_tree(
                 "`vmmscvi integrate` wrote, or the result of `get_cluster_tree`."
             )
         tree = ClusterTree.from_dict(stored, categories(tree, key))
-    cut = tree.cut(n_clusters, n_effective)
+    if not isinstance(tree, ClusterTree):
+        advice = "; call its `get_cluster_tree()` first" if hasattr(tree, "get_cluster_tree") else ""
+        raise ValueError(f"`tree` must be a ClusterTree or an AnnData, found {type(tree).__name__}{advice}.")
+    # a leaf need not have cells
+    of_leaves = replace(tree, assignments=pd.Series(pd.Categorical(tree.leaves, categories=tree.leaves)))
+    cut = of_leaves.cut(n_clusters, n_effective)
     colors = category_colors(cut.cat.categories, palette)
-    by_leaf = cut.groupby(tree.assignments, observed=True).first()
     n_cells = tree.assignments.value_counts()
-    labels = [f"{leaf} ({n_cells[leaf]})" for leaf in tree.leaves]
+    labels = [f"{as_text(leaf)} ({n_cells[leaf]})" for leaf in tree.leaves]
     ax = axes_or_new(ax, width=4.5, height=max(1.5, 0.7 + 0.24 * len(labels)))
-    cluster_of_node = [str(by_leaf[leaf]) for leaf in tree.leaves]
+    cluster_of_node: list[str | None] = [str(name) for name in cut]
     for left, right in tree.merges:
         sides = {cluster_of_node[left], cluster_of_node[right]}
-        cluster_of_node.append(sides.pop() if len(sides) == 1 else "")
+        cluster_of_node.append(sides.pop() if len(sides) == 1 else None)
     if len(tree.merges):
         limit = 10 ** np.ceil(np.log10(tree.n_effective.max()) + 0.05)
         linkage = tree.linkage()
@@ -87,7 +94,11 @@ def cluster_tree(
             orientation="left",
             labels=labels,
             ax=ax,
-            link_color_func=lambda node: colors.get(cluster_of_node[node], ABOVE_CLUSTERS),
+            link_color_func=lambda node: (
+                colors.get(cluster_of_node[node] or "", ABOVE_CLUSTERS)
+                if cluster_of_node[node] is not None
+                else ABOVE_CLUSTERS
+            ),
         )
         order = drawn["leaves"]
         decades = np.arange(0, int(np.log10(limit)) + 1)
@@ -100,7 +111,9 @@ def cluster_tree(
     ax.yaxis.tick_right()
     for position, leaf in zip(ax.get_yticks(), order, strict=True):
         # names stay black: a light colour could not be read
-        ax.plot(0, position, "o", color=colors[cluster_of_node[leaf]], markersize=5, clip_on=False, zorder=3)
+        ax.plot(
+            0, position, "o", color=colors[str(cluster_of_node[leaf])], markersize=5, clip_on=False, zorder=3
+        )
     ax.tick_params(axis="y", length=0, labelsize="small")
     ax.set_xlabel("effective cells that tell branches apart")
     open_axes(ax)
