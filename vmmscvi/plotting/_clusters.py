@@ -234,7 +234,16 @@ def _stacked_bars(
         shares = table[name].to_numpy()
         color = colors[str(name)]
         handles.append(
-            ax.barh(positions, shares, left=start, height=0.8, color=color, edgecolor="white", linewidth=0.4)
+            ax.barh(
+                positions,
+                shares,
+                left=start,
+                height=0.8,
+                color=color,
+                edgecolor="white",
+                linewidth=0.4,
+                label=str(name),
+            )
         )
         start += shares
     ax.set_yticks(positions, [as_text(name) for name in table.index])
