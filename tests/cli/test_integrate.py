@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import vmmscvi
-from vmmscvi.cli import _integrate
+from vmmscvi.cli import _h5ad, _integrate
 from vmmscvi.model import SCVI_VMM
 
 ADDED = ("obsm/X_vmm", "obsm/X_umap", "obs/vmm_", "uns/vmmscvi")
@@ -134,6 +134,34 @@ def test_selected_genes_vary_more_between_cells_than_those_left_out(integrate, t
 
 def test_more_genes_than_there_are_means_all(integrate, tmp_path):
     assert integrate("--out", "out.h5ad", "--hvg", 5000).exit_code == 0
+
+
+def test_genes_of_one_name_are_selected_one_by_one(integrate, write_input, tmp_path):
+    def rename(adata):
+        adata.var_names = [adata.var_names[0], *adata.var_names[:-1]]
+
+    assert integrate("--hvg", 20, "--out", "unique.h5ad").exit_code == 0
+    result = integrate("--hvg", 20, "--out", "out.h5ad", source=write_input(rename))
+    assert result.exit_code == 0, result.output
+    unique, found = (anndata.read_h5ad(tmp_path / name) for name in ("unique.h5ad", "out.h5ad"))
+    np.testing.assert_array_equal(found.obsm["X_vmm"], unique.obsm["X_vmm"])
+    assert found.n_vars == 80 and len(found.uns["vmmscvi"]["settings"]["genes"]) == 20
+
+
+@pytest.mark.parametrize("name", ["vmm_cluster", "vmm_cluster_probability", "vmm_leaf"])
+@pytest.mark.parametrize("extended", [True, False])
+def test_names_of_cells_are_kept_whatever_their_column_is_called(
+    integrate, write_input, tmp_path, monkeypatch, name, extended
+):
+    if not extended:
+        monkeypatch.setattr(_h5ad, "CURRENT_TABLE", ("dataframe", "0.3.0"))
+    path = write_input(lambda adata: setattr(adata.obs.index, "name", name))
+    assert integrate("--out", "out.h5ad", source=path).exit_code == 0
+    before, after = anndata.read_h5ad(path), anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert list(after.obs_names) == list(before.obs_names)
+    assert set(after.obs) == {*before.obs, "vmm_cluster", "vmm_cluster_probability", "vmm_leaf"}
+    assert integrate("--out", "again.h5ad", source=tmp_path / "out.h5ad").exit_code == 0
+    assert list(anndata.read_h5ad(tmp_path / "again.h5ad").obs_names) == list(before.obs_names)
 
 
 def test_counts_are_read_from_a_layer(integrate, write_input, tmp_path):

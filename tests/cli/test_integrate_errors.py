@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from vmmscvi.cli import _integrate
+from vmmscvi.cli._words import in_options
 from vmmscvi.model import SCVI_VMM
 from vmmscvi.train import NonFiniteTrainingError
 
@@ -94,6 +95,34 @@ def isolate(adata):
 def test_data_that_cannot_be_used(integrate, write_input, tmp_path, change, words):
     assert_refused(integrate("--out", "out.h5ad", source=write_input(change)), *words)
     assert not (tmp_path / "out.h5ad").exists()
+
+
+@pytest.mark.parametrize("change", [scale, negate, spoil, empty, isolate])
+@pytest.mark.parametrize("layer", [False, True])
+def test_messages_speak_of_options_and_not_of_python(integrate, write_input, change, layer):
+    def in_layer(adata):
+        change(adata)
+        adata.layers["raw"] = adata.X
+
+    result = integrate(*(["--layer", "raw"] if layer else []), source=write_input(in_layer))
+    assert_refused(result)
+    for word in ("adata", "setup_anndata", "batch_key", "gene_likelihood", "SCVI_VMM"):
+        assert word not in result.output
+    if change in (scale, negate):
+        assert "--layer" in result.output
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("`n_components` is 5, at most `max_epochs`", "--n-components is 5, at most --max-epochs"),
+        ("`adata.layers['a b']` has NaN", "layer a b has NaN"),
+        ("`batch_key` 'donor' has", "--batch-key 'donor' has"),
+        ("`other` stays", "`other` stays"),
+    ],
+)
+def test_arguments_are_called_as_the_options(message, expected):
+    assert in_options(message) == expected
 
 
 @pytest.mark.parametrize("change", [negate, spoil])

@@ -52,3 +52,16 @@ def test_the_number_of_training_threads_survives_other_libraries():
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+def test_warnings_that_explain_a_failure_are_shown_with_it(capsys):
+    with quiet_libraries():
+        warnings.warn("Variable names are not unique. To make them unique, call X.", stacklevel=1)
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ZeroDivisionError), quiet_libraries():
+        for _ in range(2):
+            warnings.warn("Variable names are not unique. To make them unique, call X.", stacklevel=1)
+        warnings.warn("The 'val_dataloader' does not have many workers which may be slow.", stacklevel=1)
+        raise ZeroDivisionError
+    expected = "Warning: Variable names are not unique. To make them unique, call X.\n"
+    assert capsys.readouterr().err == expected

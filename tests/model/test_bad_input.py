@@ -251,7 +251,7 @@ def test_an_unknown_batch_called_zero_is_found(
 
 
 def test_new_data_with_other_genes_or_without_the_batch_are_refused(trained: Any, counts: AnnData) -> None:
-    with pytest.raises(ValueError, match="Number of vars"):
+    with pytest.raises(ValueError, match="50 of the model's 100 genes are missing"):
         trained().predict(counts[:, :50].copy())
     new = counts[:10].copy()
     del new.obs["batch"]

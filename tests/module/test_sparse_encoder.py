@@ -305,6 +305,24 @@ def test_counts_are_looked_for_once_in_a_step(
     assert len(found) == 1
 
 
+@pytest.mark.parametrize(("setup", "kwargs"), SETUPS.values(), ids=SETUPS.keys())
+def test_the_dense_matrix_is_never_made(
+    make_model: Make,
+    minibatch: Any,
+    always: None,
+    monkeypatch: pytest.MonkeyPatch,
+    setup: dict[str, Any],
+    kwargs: dict[str, Any],
+) -> None:
+    model = make_model(setup=setup, prior="standard_normal", **kwargs)
+
+    def dense(self: SparseInput) -> Tensor:
+        raise AssertionError("the dense matrix was made")
+
+    monkeypatch.setattr(SparseInput, "dense", dense)
+    model.module(minibatch(model))[2].loss.backward()
+
+
 def test_a_model_can_be_copied_after_use(make_model: Make, minibatch: Any) -> None:
     model = make_model()
     model.module.eval()(minibatch(model), compute_loss=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -47,13 +47,25 @@ def errors_in_one_line() -> Iterator[None]:
 
 
 @contextmanager
-def as_command_error(*kinds: type[Exception], prefix: str = "") -> Iterator[None]:
-    """Turn exceptions of some kinds, by default ``ValueError``, into a :class:`CommandError`."""
+def as_command_error(
+    *kinds: type[Exception], prefix: str = "", rewrite: Callable[[str], str] = str
+) -> Iterator[None]:
+    """Turn exceptions of some kinds, by default ``ValueError``, into a :class:`CommandError`.
+
+    Parameters
+    ----------
+    *kinds
+        Kinds of exceptions.
+    prefix
+        What the message begins with.
+    rewrite
+        Puts the exception's own words into those of the command line.
+    """
     caught = kinds or (ValueError,)
     try:
         yield
     except caught as error:
-        raise CommandError(f"{prefix}{str(error) or type(error).__name__}") from error
+        raise CommandError(f"{prefix}{rewrite(str(error)) or type(error).__name__}") from error
 
 
 @contextmanager

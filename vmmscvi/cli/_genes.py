@@ -10,7 +10,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from vmmscvi._threads import training_threads_kept
+from vmmscvi._gene_selection import mask_of_variable_genes
 
 
 def highly_variable_genes(
@@ -51,11 +51,8 @@ def highly_variable_genes(
         raise ValueError("The counts have negative or missing values; raw counts are expected.")
     if n_genes >= adata.n_vars:
         return np.ones(adata.n_vars, dtype=bool)
-    with training_threads_kept():
-        table = sc.experimental.pp.highly_variable_genes(
-            adata, n_top_genes=n_genes, batch_key=batch_key, layer=layer, check_values=False, inplace=False
-        )
-    chosen: NDArray[np.bool_] = table["highly_variable"].to_numpy(dtype=bool)
+    batches = None if batch_key is None else adata.obs[batch_key]
+    chosen = mask_of_variable_genes(sc.experimental.pp.highly_variable_genes, counts, batches, n_genes)
     n_empty = int(np.sum(_totals(counts[:, chosen]) == 0))
     if n_empty and not np.any(_totals(counts) == 0):
         raise ValueError(

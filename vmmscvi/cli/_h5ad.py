@@ -88,6 +88,8 @@ def write_with_columns(
         destination.unlink()
         for name, values in columns.items():
             adata.obs[name] = values
+        if adata.obs.index.name in columns:  # cells keep their names
+            adata.obs.index.name = None
         adata.uns[UNS][WRITTEN] = np.array(written)
         write_h5ad(destination, adata, convert_strings_to_categoricals=False, compression="gzip")
 
@@ -99,6 +101,7 @@ def _can_be_extended(file: h5py.File) -> bool:
 def _extend(file: h5py.File, results: Annotation, earlier: set[str]) -> None:
     """Put results in the place of ``earlier`` ones, names such as ``"obs/vmm_cluster"``."""
     table = file["obs"]
+    _keep_index(table, set(results.columns))
     for entry in earlier:
         if entry in file:
             del file[entry]
@@ -113,6 +116,7 @@ def _extend(file: h5py.File, results: Annotation, earlier: set[str]) -> None:
 
 
 def _add_columns(table: h5py.Group, columns: Mapping[str, Any]) -> None:
+    _keep_index(table, set(columns))
     order = [str(name) for name in table.attrs["column-order"]]
     for name, values in columns.items():
         write_elem(table, name, values)
@@ -122,6 +126,17 @@ def _add_columns(table: h5py.Group, columns: Mapping[str, Any]) -> None:
 
 def _names(names: list[str]) -> Any:
     return np.array(names, dtype=h5py.string_dtype())
+
+
+def _keep_index(table: h5py.Group, results: set[str]) -> None:
+    """Rename an index that is called like a result, which would be written over the names of the cells."""
+    index = table.attrs["_index"]
+    if index in results:
+        name = "_index"
+        while name in table:
+            name += "_"
+        table.move(index, name)
+        table.attrs["_index"] = name
 
 
 def _encoding(group: h5py.Group) -> tuple[Any, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any
 
 import typer
 
@@ -18,31 +19,41 @@ HARMLESS = (
     r".*number of training batches .* is smaller than the logging interval",
     r".*Graph is not fully connected",  # UMAP: separate clusters
     r".*does not contain unnormalized count data",  # an error of ours follows, which says what to do
-    r"Category .* has fewer than 3 cells",
+    r"Category .* has fewer than 3 cells",  # a warning, or an error, of ours follows if it matters
+    r"`adata\.(X|layers.*)` has (fractional|negative) values",  # an error follows, in the words of options
     r".*n_jobs value .* overridden to 1 by setting random_state",
-    r".*Observation names are not unique",
-    r".*Variable names are not unique",
     r".*`LeafSpec",
     r"Transforming to str index",
 )
 """Starts of warnings that are no concern of someone who runs a command."""
 
+TELLING = (
+    r".*Observation names are not unique",
+    r".*Variable names are not unique",
+)
+"""Starts of warnings that matter only if the command fails: they may say why."""
 
-def _show_in_one_line(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    typer.echo(f"Warning: {' '.join(str(message).split())}", err=True)
+
+def _show(text: str) -> None:
+    typer.echo(f"Warning: {text}", err=True)
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hide reports, deprecations and warnings known to be harmless; other warnings and errors stay."""
+    """Hide reports, deprecations and warnings known to be harmless; other warnings and errors stay.
+
+    Warnings that may explain a failure are shown if there is one.
+    """
     levels = {name: logging.getLogger(name).level for name in CHATTY}
+    kept: dict[str, None] = {}
+
+    def show(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+        text = " ".join(str(message).split())
+        if any(re.match(start, text) for start in TELLING):
+            kept[text] = None
+        else:
+            _show(text)
+
     with warnings.catch_warnings():
         for category in (DeprecationWarning, FutureWarning, PendingDeprecationWarning):
             warnings.simplefilter("ignore", category)
@@ -50,9 +61,13 @@ def quiet_libraries() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=message)
         for name in CHATTY:
             logging.getLogger(name).setLevel(logging.ERROR)
-        warnings.showwarning = _show_in_one_line
+        warnings.showwarning = show
         try:
             yield
+        except BaseException:
+            for text in kept:
+                _show(text)
+            raise
         finally:
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)

@@ -9,6 +9,7 @@ from anndata import AnnData
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from vmmscvi.cli._errors import TRAINING_FAILED, CommandError, as_command_error
+from vmmscvi.cli._words import in_options
 from vmmscvi.model import SCVI_VMM
 from vmmscvi.train import NonFiniteTrainingError
 
@@ -65,7 +66,7 @@ def train_model(
     if n_components is None:
         n_components = default_n_components(adata.n_obs)
     scvi.settings.seed = seed
-    with as_command_error(ValueError, MisconfigurationException):
+    with as_command_error(ValueError, MisconfigurationException, rewrite=in_options):
         SCVI_VMM.setup_anndata(adata, batch_key=batch_key, layer=layer)
         arguments: dict[str, Any] = {"prior": prior, "n_latent": n_latent, "n_components": n_components}
         model = SCVI_VMM(adata, **arguments)
@@ -77,5 +78,5 @@ def train_model(
                 enable_progress_bar=show_progress,
             )
         except NonFiniteTrainingError as error:
-            raise CommandError(str(error), exit_code=TRAINING_FAILED) from error
+            raise CommandError(in_options(str(error)), exit_code=TRAINING_FAILED) from error
     return model

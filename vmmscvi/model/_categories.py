@@ -76,7 +76,7 @@ def check_categories(column: pd.Series, argument: str) -> None:
     if texts and others:
         raise ValueError(
             f"`{argument}`: {column.name!r} mixes text and numbers (for example {texts[0]!r} and "
-            f"{others[0]!r}). Make all of them text: `adata.obs[{column.name!r}].astype(str)`."
+            f"{_plain(others[0])!r}). Make all of them text: `adata.obs[{column.name!r}].astype(str)`."
         )
 
 
@@ -112,9 +112,9 @@ def check_known_categories(
         if str(value) in same_text:
             expected = same_text[str(value)]
             raise ValueError(
-                f"`obs[{known.name!r}]` has values of another type than the training data: {value!r} "
-                f"({_type(value)}), where the model knows {expected!r} ({_type(expected)}). Convert the "
-                f"column with `.astype({_type(expected)})`."
+                f"`obs[{known.name!r}]` has values of another type than the training data: {_plain(value)!r} "
+                f"({_type(value)}), where the model knows {_plain(expected)!r} ({_type(expected)}). Convert "
+                f"the column with `.astype({_type(expected)})`."
             )
     if unknown and not may_be_new:
         what = {"batch_key": "batches", "labels_key": "labels"}.get(known.argument, "categories")
@@ -125,6 +125,10 @@ def check_known_categories(
         )
 
 
+def _plain(value: Any) -> Any:
+    """Return a scalar of NumPy as Python's."""
+    return value.item() if hasattr(value, "item") else value
+
+
 def _type(value: Any) -> str:
-    value = value.item() if hasattr(value, "item") else value
-    return type(value).__name__
+    return type(_plain(value)).__name__

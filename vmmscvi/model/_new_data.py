@@ -18,6 +18,7 @@ from scvi.data import AnnDataManager
 from vmmscvi._upstream import MANAGER_UUID_KEY, SCVI_UUID_KEY, assign_adata_uuid, load_saved_files
 from vmmscvi.model._categories import ARGUMENTS, check_known_categories, registered_columns
 from vmmscvi.model._genes import in_order_of, registered_genes, require_same_genes
+from vmmscvi.model._setup_checks import use_sparse_matrices
 
 
 class NewDataMixin:
@@ -101,6 +102,8 @@ class NewDataMixin:
                 assign_adata_uuid(ordered, overwrite=True)
                 self._reordered_uuid = ordered.uns[SCVI_UUID_KEY]
             adata = ordered
+            if not adata.is_view:
+                use_sparse_matrices(adata, self.registry_.get("setup_args", {}).get("layer"))
         validated: AnnData = super()._validate_anndata(adata, copy_if_view=copy_if_view)  # type: ignore[misc]
         return validated
 

@@ -12,8 +12,11 @@ from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 
 from vmmscvi._layers import layer_names
+from vmmscvi.model._categories import check_categories
 
 ROWS_PER_CHUNK = 8192
+CATEGORICAL = ("batch_key", "labels_key", "categorical_covariate_keys")
+"""Arguments whose columns hold categories."""
 
 
 def check_keys(adata: AnnData, layer: str | None, columns: Mapping[str, str | Sequence[str] | None]) -> None:
@@ -31,7 +34,8 @@ def check_keys(adata: AnnData, layer: str | None, columns: Mapping[str, str | Se
     Raises
     ------
     ValueError
-        If the layer or a column is missing; names the argument and what there is.
+        If the layer or a column is missing, or a value of a category is; names the argument and
+        what there is.
     """
     layers = layer_names(adata)
     if layer is not None and layer not in layers:
@@ -40,6 +44,8 @@ def check_keys(adata: AnnData, layer: str | None, columns: Mapping[str, str | Se
             "or leave `layer` out if the raw counts are in `adata.X`."
         )
     for argument, value in columns.items():
+        if argument.endswith("_keys") and isinstance(value, str):
+            raise ValueError(f"`{argument}` must be a list of columns, found {value!r}: pass [{value!r}].")
         names = [value] if isinstance(value, str) else value or []
         missing = [name for name in names if name not in adata.obs]
         if missing:
@@ -47,6 +53,9 @@ def check_keys(adata: AnnData, layer: str | None, columns: Mapping[str, str | Se
                 f"`{argument}`: {missing[0]!r} is not a column of `adata.obs`, which has "
                 f"{list(adata.obs.columns)[:20]}. Pass the name of a column."
             )
+        if argument in CATEGORICAL and hasattr(adata.obs, "columns"):
+            for name in names:
+                check_categories(adata.obs[name], argument)
 
 
 def check_counts(adata_manager: AnnDataManager, require_counts: bool = True) -> None:

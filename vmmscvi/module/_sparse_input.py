@@ -43,6 +43,15 @@ class SparseInput:
         self.x, self.counts, self.totals = x, counts, totals
         self.is_log1p, self.others = is_log1p, others
 
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the dense matrix."""
+        return torch.Size((len(self.x), self.x.shape[1] + sum(other.shape[1] for other in self.others)))
+
+    def dim(self) -> int:
+        """Return the number of dimensions; scvi-tools asks before every layer."""
+        return 2
+
     def sum(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return sums of the dense matrix; arguments as in :meth:`torch.Tensor.sum`."""
         if args == (1,) and not kwargs and self.totals is not None and not (self.is_log1p or self.others):

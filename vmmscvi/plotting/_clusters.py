@@ -25,6 +25,7 @@ from vmmscvi.plotting._access import (
     stored_results,
 )
 from vmmscvi.plotting._figure import axes_figure, axes_or_new, open_axes, save_figure, styled
+from vmmscvi.plotting._names import as_text, name_handles
 from vmmscvi.plotting._palette import COLORS, Palette, category_colors
 
 CLUSTERS = CLUSTER
@@ -88,7 +89,7 @@ def cluster_weights(
         ax.hlines(values, positions - 0.45, positions + 0.45, color="black", label="weight in the prior")
         ax.legend(fontsize="small", loc="upper right")
         ax.set_ylim(top=1.25 * max(shares.max(), np.nanmax([*values, 0.0])))
-    shown = list(display_names(adata, key, names).values())
+    shown = [as_text(name) for name in display_names(adata, key, names).values()]
     is_long = max(map(len, shown)) > LONGEST_UPRIGHT
     ax.set_xticks(positions, shown, rotation=90 if is_long else 0)
     ax.set_xlim(-0.7, len(names) - 0.3)
@@ -153,11 +154,11 @@ def assignment_confidence(
     table = pd.crosstab(groups, classes, normalize="index").reindex(columns=names, fill_value=0.0)
     sureness = values.groupby(groups, observed=True).mean()
     table = table.loc[sureness.sort_values().index].rename(display_names(adata, groupby, table.index))
-    table.loc[ALL_CELLS] = classes.value_counts(normalize=True).reindex(names)
+    table = _with_all_cells(table, classes.value_counts(normalize=True).reindex(names, fill_value=0.0))
     if palette is None:
         palette = [mpl.colormaps["Blues"](position) for position in np.linspace(0.12, 1.0, len(names))]
-    ax = _stacked_bars(ax, table, category_colors(names, palette), groupby)
-    ax.legend(title="probability", **_BESIDE)
+    ax, handles = _stacked_bars(ax, table, category_colors(names, palette), groupby)
+    name_handles(ax, handles, names, title="probability", **_BESIDE)
     save_figure(axes_figure(ax), save, f"assignment_confidence_{groupby}")
     return ax
 
@@ -204,13 +205,17 @@ def composition(
     adata = as_anndata(adata)
     parts = categories(adata, by, "by")
     groups = categories(adata, groupby, "groupby")
-    table = pd.crosstab(groups, parts, normalize="index").iloc[::-1]
-    names = display_names(adata, groupby, table.index)
-    table.index = pd.Index([names[str(name)] for name in table.index])
-    table.loc[ALL_CELLS] = parts.value_counts(normalize=True)
-    colors = category_colors(parts.cat.categories, palette, stored_colors(adata, by))
-    ax = _stacked_bars(ax, table, colors, groupby)
-    ax.legend(title=by, **_BESIDE)
+    if parts.isna().all() or groups.isna().all():
+        empty = by if parts.isna().all() else groupby
+        raise ValueError(f"`adata.obs[{empty!r}]` has no values; expected one cell with a value or more.")
+    names = list(parts.cat.categories)
+    table = pd.crosstab(groups, parts, normalize="index").reindex(columns=names, fill_value=0.0).iloc[::-1]
+    group_names = display_names(adata, groupby, table.index)
+    table.index = pd.Index([group_names[str(name)] for name in table.index])
+    table = _with_all_cells(table, parts.value_counts(normalize=True).reindex(names, fill_value=0.0))
+    colors = category_colors(names, palette, stored_colors(adata, by))
+    ax, handles = _stacked_bars(ax, table, colors, groupby)
+    name_handles(ax, handles, names, title=as_text(by), **_BESIDE)
     save_figure(axes_figure(ax), save, f"composition_{by}")
     return ax
 
@@ -223,30 +228,47 @@ _BESIDE: dict[str, Any] = {
 }
 
 
-def _stacked_bars(ax: Axes | None, table: pd.DataFrame, colors: dict[str, str], ylabel: str) -> Axes:
-    """Draw horizontal bars from shares, a row of the table each, the last on top and set apart."""
+def _with_all_cells(table: pd.DataFrame, shares: pd.Series) -> pd.DataFrame:
+    """Append a row for all cells; a group may have its name."""
+    values = np.vstack([table.to_numpy(dtype=float), shares.to_numpy(dtype=float)])
+    return pd.DataFrame(values, index=[*map(str, table.index), ALL_CELLS], columns=list(table.columns))
+
+
+def _stacked_bars(
+    ax: Axes | None, table: pd.DataFrame, colors: dict[str, str], ylabel: str
+) -> tuple[Axes, list[Any]]:
+    """Draw horizontal bars from shares, a row of the table each, the last on top and set apart.
+
+    Returns
+    -------
+    The axes, and what stands for each column in a legend.
+    """
     ax = axes_or_new(ax, width=4.5, height=max(1.8, 0.7 + 0.22 * len(table)))
     positions = np.arange(len(table), dtype=float)
     positions[-1] += 0.4
     start = np.zeros(len(table))
+    handles: list[Any] = []
     for name in table.columns:
         shares = table[name].to_numpy()
-        ax.barh(
-            positions,
-            shares,
-            left=start,
-            height=0.8,
-            color=colors[str(name)],
-            edgecolor="white",
-            linewidth=0.4,
-            label=str(name),
+        color = colors[str(name)]
+        handles.append(
+            ax.barh(
+                positions,
+                shares,
+                left=start,
+                height=0.8,
+                color=color,
+                edgecolor="white",
+                linewidth=0.4,
+                label=str(name),
+            )
         )
         start += shares
-    ax.set_yticks(positions, [str(name) for name in table.index])
+    ax.set_yticks(positions, [as_text(name) for name in table.index])
     ax.set_xlim(0, 1)
     ax.set_xlabel("share of cells")
-    ax.set_ylabel(ylabel)
+    ax.set_ylabel(as_text(ylabel))
     ax.spines["left"].set_visible(False)
     open_axes(ax)
     ax.tick_params(axis="y", length=0)
-    return ax
+    return ax, handles

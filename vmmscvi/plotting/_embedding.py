@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import matplotlib.patheffects as path_effects
 import numpy as np
@@ -26,6 +27,7 @@ from vmmscvi.plotting._access import (
     stored_colors,
 )
 from vmmscvi.plotting._figure import axes_figure, axes_or_new, save_figure, styled
+from vmmscvi.plotting._names import as_text, name_handles
 from vmmscvi.plotting._palette import MISSING_COLOR, Palette, category_colors
 from vmmscvi.plotting._spread import SpreadLabels, medoid
 
@@ -127,7 +129,7 @@ def embedding(
         elif legend_loc != "none":
             named = {names[name]: shade for name, shade in colors.items()}
             group_legend(ax, named, legend_loc, has_missing=bool(groups.isna().any()))
-    ax.set_title(color if title is None and color is not None else title or "")
+    ax.set_title(as_text(color) if title is None and color is not None else title or "")
     bare_axes(ax)
     save_figure(axes_figure(ax), save, f"embedding_{color}" if color else "embedding")
     return ax
@@ -149,22 +151,29 @@ def bare_axes(ax: Axes) -> None:
 
 
 def group_legend(
-    ax: Axes, colors: dict[str, str], legend_loc: Literal["right", "bottom"], has_missing: bool = False
+    ax: Axes,
+    colors: Mapping[str, str],
+    legend_loc: Literal["right", "bottom"],
+    has_missing: bool = False,
+    background: str | None = None,
 ) -> None:
-    """Name groups beside or below an axes."""
-    shown = {**colors, "(none)": MISSING_COLOR} if has_missing else colors
-    handles = [Line2D([], [], marker="o", linestyle="", markersize=5, color=c) for c in shown.values()]
+    """Name groups beside or below an axes; ``background`` first, if it is given, and missing values last."""
+    shown = [
+        *([(background, MISSING_COLOR)] if background is not None else []),
+        *colors.items(),
+        *([("(none)", MISSING_COLOR)] if has_missing else []),
+    ]
+    names = [name for name, _ in shown]
+    handles = [Line2D([], [], marker="o", linestyle="", markersize=5, color=c) for _, c in shown]
     common = {"handletextpad": 0.1, "labelspacing": 0.3, "columnspacing": 0.8, "fontsize": "small"}
     if legend_loc == "right":
         n_columns = 1 + (len(shown) - 1) // LEGEND_ROWS
-        ax.legend(
-            handles, list(shown), loc="center left", bbox_to_anchor=(1.0, 0.5), ncols=n_columns, **common
-        )
+        place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
     else:
-        n_columns = min(len(shown), max(1, int(_width(ax) / (0.25 + LETTER_WIDTH * max(map(len, shown))))))
-        ax.legend(
-            handles, list(shown), loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=n_columns, **common
-        )
+        widest = LETTER_WIDTH * max((len(as_text(name)) for name in names), default=0)
+        n_columns = max(1, min(len(shown), int(_width(ax) / (0.25 + widest))))
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0.0)}
+    name_handles(ax, handles, names, ncols=n_columns, **place, **common)
 
 
 def _width(ax: Axes) -> float:
@@ -225,7 +234,7 @@ def _label_groups(ax: Axes, points: NDArray[np.float64], groups: pd.Series, name
         extent = np.ptp(np.quantile(cells, [0.05, 0.95], axis=0), axis=0).max() / np.ptp(points, axis=0).max()
         offsets.append((0.0, 0.0 if extent > SMALL_GROUP else 8.0))
         text = ax.annotate(
-            names[name],
+            as_text(names[name]),
             tuple(medoid(cells)),
             xytext=offsets[-1],
             textcoords="offset points",

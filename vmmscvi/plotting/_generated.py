@@ -81,7 +81,7 @@ def generated_cells(
     size = point_size(len(real) + len(drawn)) if size is None else size
     for points, point_colors in ((real, MISSING_COLOR), (drawn, shades)):
         ax.scatter(points[:, 0], points[:, 1], c=point_colors, s=size, linewidths=0, rasterized=True)
-    group_legend(ax, {"real": MISSING_COLOR, **colors}, "right")
+    group_legend(ax, colors, "right", background="real")
     bare_axes(ax)
     ax.set_xlabel("PC 1")
     ax.set_ylabel("PC 2")

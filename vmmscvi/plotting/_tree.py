@@ -17,6 +17,7 @@ from scipy.cluster.hierarchy import dendrogram
 from vmmscvi._annotation import CLUSTER, LEAF
 from vmmscvi.plotting._access import Model, as_anndata, display_names, stored_colors
 from vmmscvi.plotting._figure import axes_figure, axes_or_new, open_axes, save_figure, styled
+from vmmscvi.plotting._names import as_text
 from vmmscvi.plotting._palette import Palette, category_colors
 from vmmscvi.priors import ClusterTree
 from vmmscvi.priors._tree_joining import LARGEST_SCALE
@@ -75,7 +76,7 @@ def cluster_tree(
     Raises
     ------
     ValueError
-        If there is no tree in the annotated data, or the level is out of range.
+        If there is no tree in the annotated data, ``tree`` is something else, or the level is out of range.
     """
     stored: dict[str, str] = {}
     names: dict[str, str] = {}
@@ -90,15 +91,17 @@ def cluster_tree(
     n_cells = tree.assignments.value_counts()
     parts = Counter(tree.clusters)
     labels = [
-        f"{names.get(leaf, leaf) if parts[cluster] == 1 else _part_name(leaf, names.get(cluster, ''))}"
-        f" ({n_cells[leaf]})"
+        as_text(names.get(leaf, leaf) if parts[cluster] == 1 else _part_name(leaf, names.get(cluster, "")))
+        + f" ({n_cells[leaf]})"
         for leaf, cluster in zip(tree.leaves, tree.clusters, strict=True)
     ]
     ax = axes_or_new(ax, width=4.5 if genes is None else 6.5, height=max(1.5, 0.9 + 0.24 * len(labels)))
-    cluster_of_node = [str(by_leaf.get(leaf, "")) for leaf in tree.leaves]
+    cluster_of_node: list[str | None] = [
+        str(by_leaf[leaf]) if leaf in by_leaf.index else None for leaf in tree.leaves
+    ]
     for left, right in tree.merges:
         sides = {cluster_of_node[left], cluster_of_node[right]}
-        cluster_of_node.append(sides.pop() if len(sides) == 1 else "")
+        cluster_of_node.append(sides.pop() if len(sides) == 1 else None)
     if len(tree.merges):
         limit = 10 ** np.ceil(np.log10(tree.n_effective.max()) + 0.05)
         linkage = tree.linkage()
@@ -108,7 +111,11 @@ def cluster_tree(
             orientation="left",
             labels=labels,
             ax=ax,
-            link_color_func=lambda node: colors.get(cluster_of_node[node], ABOVE_CLUSTERS),
+            link_color_func=lambda node: (
+                colors.get(cluster_of_node[node] or "", ABOVE_CLUSTERS)
+                if cluster_of_node[node] is not None
+                else ABOVE_CLUSTERS
+            ),
         )
         order = drawn["leaves"]
         decades = np.arange(0, int(np.log10(limit)) + 1)
@@ -124,7 +131,8 @@ def cluster_tree(
     ax.yaxis.tick_right()
     for position, leaf in zip(ax.get_yticks(), order, strict=True):
         # names stay black: a light colour could not be read
-        color = colors.get(cluster_of_node[leaf], ABOVE_CLUSTERS)
+        cluster = cluster_of_node[leaf]
+        color = ABOVE_CLUSTERS if cluster is None else colors[cluster]
         ax.plot(0, position, "o", color=color, markersize=5, clip_on=False, zorder=3)
     ax.tick_params(axis="y", length=0, labelsize="small")
     ax.set_xlabel("cells needed to tell groups apart (fewer: more different)")

@@ -108,7 +108,8 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
             if earlier is not None:
                 for name in self._fitted_attributes():
                     delattr(self, name)
-                self.__dict__.update(earlier)
+                for name, value in earlier.items():
+                    setattr(self, name, value)
             raise
         return self
 

@@ -1,0 +1,43 @@
+"""Messages of the library in the words of the command line: options, not arguments of Python."""
+
+from __future__ import annotations
+
+import re
+
+REPLACED: tuple[tuple[str, str], ...] = (
+    (r"with `setup_anndata\(adata, layer=\.\.\.\)`", "with --layer"),
+    (
+        r", or register the layer that holds the raw counts",
+        ", or name the layer of the raw counts by --layer",
+    ),
+    (r"`setup_anndata\(adata, layer=\.\.\.\)`", "--layer"),
+    (
+        r", and `SCVI_VMM\.train` will refuse anything else unless `gene_likelihood='normal'`\. Register",
+        ". Register",
+    ),
+    (
+        r"Try a smaller learning rate \(`lr`\), `plan_kwargs=\{'gradient_clip_val': 10\.0\}`, "
+        r"`gene_likelihood='nb'`, or a check of the data",
+        "Try another --seed, or fewer genes (--hvg), or check the data",
+    ),
+    (r"`adata\.layers\[(['\"])(.+?)\1\]`", r"layer \2"),
+    (r"`adata\.obs\[(['\"])(.+?)\1\]`", r"column \2 of obs"),
+    (r"`adata\.obs`", "obs"),
+    (r"`adata\.X`", "X"),
+    (r"`(batch_key|layer|n_components|n_latent|max_epochs|accelerator|seed)`", r"--\1"),
+)
+"""Patterns and what takes their place, in this order."""
+OPTION = re.compile(r"--[a-z]+(?:_[a-z]+)+")
+
+
+def in_options(message: str) -> str:
+    """Rewrite a message of the library.
+
+    Parameters
+    ----------
+    message
+        What an exception says.
+    """
+    for pattern, words in REPLACED:
+        message = re.sub(pattern, words, message)
+    return OPTION.sub(lambda found: found.group().replace("_", "-"), message)

@@ -1,0 +1,72 @@
+"""Keyword arguments that do not exist, answered with the one that was meant."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+MEANT: dict[str, str] = {
+    "batch": "`batch_key`, the name of a column of `adata.obs`",
+    "batches": "`batch_key`, the name of a column of `adata.obs`",
+    "label": "`labels_key`, the name of a column of `adata.obs`",
+    "labels": "`labels_key`, the name of a column of `adata.obs`",
+    "label_key": "`labels_key`",
+    "covariates": "`categorical_covariate_keys` and `continuous_covariate_keys`, lists of columns",
+    "categorical_covariates": "`categorical_covariate_keys`",
+    "continuous_covariates": "`continuous_covariate_keys`",
+    "size_factors": "`size_factor_key`",
+    "counts": "`layer`, the name of the layer of raw counts",
+    "n_clusters": (
+        "`n_components`, the largest number of clusters, of `SCVI_VMM`; or "
+        "`model.get_cluster_tree().cut(n_clusters=...)` after training"
+    ),
+    "resolution": (
+        "`n_effective`, the granularity, of `train`; or `model.get_cluster_tree().cut(...)` after training"
+    ),
+    "latent_dim": "`n_latent`",
+    "n_epochs": "`max_epochs` of `train`",
+    "epochs": "`max_epochs` of `train`",
+    "likelihood": "`gene_likelihood`",
+}
+"""Names from other tools, and what they are called here."""
+
+
+def keyword_names(*functions: Callable[..., Any]) -> set[str]:
+    """Names of the keyword arguments of functions, without those that gather the rest."""
+    gathering = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    return {
+        name
+        for function in functions
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind not in gathering and name not in ("self", "cls")
+    }
+
+
+def check_keywords(kwargs: Mapping[str, Any], known: Collection[str], where: str) -> None:
+    """Check that keyword arguments exist.
+
+    Parameters
+    ----------
+    kwargs
+        What was given.
+    known
+        Names that exist.
+    where
+        What they are arguments of.
+
+    Raises
+    ------
+    TypeError
+        If one does not exist; names the argument that was probably meant.
+    """
+    for name in kwargs:
+        if name in known:
+            continue
+        meant = MEANT.get(name)
+        if meant is None:
+            similar = get_close_matches(name, known, n=1, cutoff=0.7)
+            meant = f"`{similar[0]}`" if similar else None
+        advice = f"Did you mean {meant}?" if meant else f"It takes {sorted(known)}."
+        raise TypeError(f"`{where}` has no argument `{name}`. {advice}")

@@ -1,0 +1,121 @@
+"""What is checked when data are registered and a model is made, beyond what scvi-tools checks."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from functools import wraps
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+from scvi.model.base import RNASeqMixin
+
+from vmmscvi.model._keywords import check_keywords, keyword_names
+
+ROWS_CHECKED = 256
+TRANSFER_KEYWORDS = {"source_registry", "extend_categories", "allow_missing_labels"}
+"""What scvi-tools passes on to fields when data are registered by the registry of others."""
+NOT_OURS = r".*does not contain unnormalized count data"
+"""scvi-tools' warning, which does not say what it has found."""
+
+
+class SetupChecksMixin:
+    """To be put before scvi-tools' class; nothing here knows of priors."""
+
+    _module_cls: type
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        known = keyword_names(type(self), self._module_cls)
+        check_keywords(kwargs, known, type(self).__name__)
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None:
+        """Register data; see the model's class."""
+        check_keywords(kwargs, keyword_names(cls.setup_anndata) | TRANSFER_KEYWORDS, "setup_anndata")
+        if kwargs.get("source_registry") is None and adata.n_obs < 2:
+            raise ValueError(f"`adata` must have two cells or more to train on, found {adata.n_obs}.")
+        if isinstance(adata, AnnData):
+            use_sparse_matrices(adata, kwargs.get("layer"))
+            _warn_unless_counts(adata, kwargs.get("layer"), cls.__name__)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=NOT_OURS)
+            super().setup_anndata(adata, *args, **kwargs)  # type: ignore[misc]
+
+    @wraps(RNASeqMixin.differential_expression)
+    def differential_expression(self, *args: Any, **kwargs: Any) -> Any:
+        """Compare groups; see :meth:`scvi.model.SCVI.differential_expression`."""
+        inherited = super().differential_expression  # type: ignore[misc]
+        given = inspect.signature(inherited).bind(*args, **kwargs).arguments
+        adata = given.get("adata") if given.get("adata") is not None else self.adata  # type: ignore[attr-defined]
+        groupby = given.get("groupby")
+        if groupby is not None and given.get("idx1") is None and isinstance(adata, AnnData):
+            _check_groups(adata, groupby, {name: given.get(name) for name in ("group1", "group2")})
+        return inherited(*args, **kwargs)
+
+
+def use_sparse_matrices(adata: AnnData, layer: str | None) -> None:
+    """Turn a sparse array into a sparse matrix of the same memory: scvi-tools reads no others.
+
+    Parameters
+    ----------
+    adata
+        Data; changed in place.
+    layer
+        Layer of the counts; ``adata.X`` by default.
+    """
+    matrix = adata.X if layer is None else adata.layers.get(layer)
+    if not isinstance(matrix, sparse.sparray):
+        return
+    make = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}.get(matrix.format, sparse.csr_matrix)
+    if layer is None:
+        adata.X = make(matrix)
+    else:
+        adata.layers[layer] = make(matrix)
+
+
+def _warn_unless_counts(adata: AnnData, layer: str | None, class_name: str) -> None:
+    """Say early, by the first cells, what training will refuse."""
+    matrix = adata.X if layer is None else adata.layers[layer]
+    if matrix is None:
+        return
+    some = matrix[:ROWS_CHECKED]
+    values = some.data if sparse.issparse(some) else np.asarray(some)
+    if not np.issubdtype(values.dtype, np.number):
+        return
+    wrong = values[(values < 0) | (values != np.round(values))].ravel()
+    if not wrong.size:
+        return
+    where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
+    kind = "negative" if (wrong < 0).any() else "fractional"
+    warnings.warn(
+        f"{where} has {kind} values (for example {wrong.min() if kind == 'negative' else wrong[0]:g}), as "
+        "normalised, log-transformed or scaled data have. Raw counts are expected, and "
+        f"`{class_name}.train` will refuse anything else unless `gene_likelihood='normal'`. Register the raw "
+        "counts with `setup_anndata(adata, layer=...)`.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _check_groups(adata: AnnData, groupby: str, groups: dict[str, Any]) -> None:
+    if groupby not in adata.obs:
+        raise ValueError(
+            f"`groupby`: {groupby!r} is not a column of `adata.obs`, which has "
+            f"{list(adata.obs.columns)[:20]}."
+        )
+    known = list(adata.obs[groupby].astype("category").cat.categories)
+    for argument, value in groups.items():
+        names = [value] if isinstance(value, str) or not np.iterable(value) else list(value)
+        for name in names:
+            if name is None or (argument == "group2" and name == "rest") or name in known:
+                continue
+            hint = ""
+            if str(name) in [str(other) for other in known]:
+                hint = f" The groups are {type(known[0]).__name__}, not {type(name).__name__}."
+            raise ValueError(
+                f"`{argument}`: {name!r} is not a group of `adata.obs[{groupby!r}]`, which has {known[:20]}."
+                + hint
+            )
