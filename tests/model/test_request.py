@@ -11,7 +11,8 @@ import pytest
 from scvi.dataloaders import DataSplitter
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.model._request import TrainingDefaults, TrainingFacts, TrainingRequest, count_split
+from vmmscvi.model._request import TrainingRequest
+from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts, count_split
 from vmmscvi.priors import Prior, PriorConfig, PriorState
 
 FOUR = {"strategy": "ddp_find_unused_parameters_true", "devices": 4, "accelerator": "cpu"}

@@ -9,7 +9,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model import PEAKVI
 
 from vmmscvi.model._feature_checks import check_features
-from vmmscvi.model._request import TrainingDefaults
+from vmmscvi.model._training_facts import TrainingDefaults
 from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import PEAKVMMVAE
 from vmmscvi.priors import Inference, PriorName

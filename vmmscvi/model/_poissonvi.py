@@ -10,7 +10,7 @@ from scvi.external import POISSONVI
 from scvi.model import PEAKVI
 
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
-from vmmscvi.model._request import TrainingDefaults
+from vmmscvi.model._training_facts import TrainingDefaults
 from vmmscvi.model._validation import check_counts
 from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import VMMVAE

@@ -8,7 +8,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model import TOTALVI
 
 from vmmscvi.model._feature_checks import check_features
-from vmmscvi.model._request import TrainingDefaults
+from vmmscvi.model._training_facts import TrainingDefaults
 from vmmscvi.model._validation import check_counts
 from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import TOTALVMMVAE

@@ -18,21 +18,15 @@ from scvi.train import TrainRunner
 
 from vmmscvi._upstream import BatchNorm
 from vmmscvi.model._after_training import number_epochs_of_prior, settle
-from vmmscvi.model._request import (
-    StartName,
-    TrainingDefaults,
-    TrainingFacts,
-    TrainingRequest,
-    count_split,
-    sort_arguments,
-)
+from vmmscvi.model._callbacks import callbacks_of
+from vmmscvi.model._request import StartName, TrainingRequest, sort_arguments
+from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts, count_split
 from vmmscvi.model._validation import check_batches, check_covariates, check_n_components, check_start_cells
 from vmmscvi.priors import MixturePrior
 from vmmscvi.starts import FromCells, FromEmbedding, FromLabels, InitialisePrior, Start
-from vmmscvi.train import EmpiricalBayesTrainingPlan, RestoreBestEpoch
-from vmmscvi.train._arguments import early_stopping_of, is_ddp
+from vmmscvi.train import EmpiricalBayesTrainingPlan
 from vmmscvi.train._best_epoch import copied_state
-from vmmscvi.train._reports import LogProgress, ReportStopping, is_interactive, quiet_lightning
+from vmmscvi.train._reports import ReportStopping, quiet_lightning
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +182,7 @@ class TrainingMixin:
     def _run(self, request: TrainingRequest, initialiser: InitialisePrior, where: dict[str, Any]) -> None:
         """Run a training, and leave a model that can be used, however it ends."""
         kwargs = dict(request.trainer_kwargs)
-        best_epoch, callbacks = _callbacks(request, initialiser, kwargs)
+        best_epoch, callbacks = callbacks_of(request, initialiser, kwargs)
         earlier = (self.history_ or {}) if self.is_trained_ else {}
         n_logged = {name: len(table) for name, table in earlier.items()}
         before = copied_state(self.module) if self.is_trained_ else None
@@ -299,26 +293,3 @@ class TrainingMixin:
         trainer: Any = self.trainer  # type: ignore[attr-defined]
         why = "the validation ELBO no longer improves" if stopped_early else "all epochs"
         logger.info("Trained %s epochs in %.0f s (%s): %s.", trainer.current_epoch, seconds, why, what)
-
-
-def _callbacks(
-    request: TrainingRequest, initialiser: InitialisePrior, kwargs: dict[str, Any]
-) -> tuple[RestoreBestEpoch, list[Any]]:
-    """Callbacks of a training; arguments of the Trainer are completed in place."""
-    # scvi-tools counts validations, not epochs
-    n_validations = request.n_warmup_epochs // (kwargs.get("check_val_every_n_epoch") or 1)
-    n_waiting = kwargs.get("early_stopping_warmup_epochs") or 0
-    kwargs["early_stopping_warmup_epochs"] = max(n_waiting, n_validations)
-    best_epoch = RestoreBestEpoch(
-        monitor=kwargs.get("early_stopping_monitor", "elbo_validation"),
-        mode=kwargs.get("early_stopping_mode", "min"),
-    )
-    callbacks = [*(kwargs.pop("callbacks", None) or []), initialiser]
-    if "enable_progress_bar" not in kwargs and not is_interactive():
-        kwargs["enable_progress_bar"] = False
-        callbacks.append(LogProgress())
-    if request.early_stopping:
-        callbacks.append(best_epoch)
-        if is_ddp(kwargs.get("strategy")):
-            callbacks.append(early_stopping_of(kwargs, request.patience))
-    return best_epoch, callbacks

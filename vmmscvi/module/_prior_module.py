@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,8 @@ from torch.distributions import Distribution
 
 from vmmscvi._upstream import MODULE_KEYS
 from vmmscvi.module._encoder_inputs import EncoderInputs, EncoderLayout, InputValues, Scale
-from vmmscvi.module._evaluation_mode import evaluation_mode
+from vmmscvi.module._evaluation_mode import captured_arguments, evaluation_mode
+from vmmscvi.module._generating import GeneratingMixin
 from vmmscvi.module._legacy import convert_state_dict
 from vmmscvi.module._posteriors import as_posterior
 from vmmscvi.priors import (
@@ -26,13 +26,8 @@ from vmmscvi.priors import (
     StandardNormalPrior,
 )
 
-if TYPE_CHECKING:
-    from torch.nn import Module
-else:
-    Module = object  # a mixin: the module that it comes before is one
 
-
-class PriorModuleMixin(Module):
+class PriorModuleMixin(GeneratingMixin):
     """For any module with a continuous ``z``; comes before the module's own class.
 
     The module keeps its networks, likelihood and loss. The prior replaces N(0, I) as a correction of the loss
@@ -91,49 +86,6 @@ class PriorModuleMixin(Module):
             Its other arguments.
         """
         return kl_weight
-
-    def sample_observations(
-        self, inference_outputs: dict[str, Any], generative_outputs: dict[str, Any]
-    ) -> dict[str, Tensor]:
-        """Draw observations from what has been decoded, by name.
-
-        Raises
-        ------
-        ValueError
-            If the module's likelihood is not known here.
-        """
-        raise ValueError(f"{type(self).__name__} cannot sample observations from its prior.")
-
-    @torch.inference_mode()
-    def generate(
-        self, tensors: dict[str, Tensor], z: Tensor, library_size: float | None = None
-    ) -> dict[str, Tensor]:
-        """Decode latent positions into observations; what else the decoder needs is that of given cells.
-
-        Parameters
-        ----------
-        tensors
-            A minibatch of ``n`` cells.
-        z
-            Latent positions, shape ``(n, p)``.
-        library_size
-            Total count that a cell is expected to have, if the module can be told.
-
-        Returns
-        -------
-        Observations by name, see :meth:`sample_observations`.
-
-        Raises
-        ------
-        ValueError
-            If the module cannot be told a library size.
-        """
-        if library_size is not None:
-            raise ValueError(f"`library_size` cannot be chosen for {type(self).__name__}: leave it out.")
-        module: Any = self
-        outputs = {**self.encode_for_prior(tensors), MODULE_KEYS.Z_KEY: z}
-        decoded = module.generative(**module._get_generative_input(tensors, outputs))
-        return self.sample_observations(outputs, decoded)
 
     # -- the prior -------------------------------------------------------------------------------------------
 
@@ -350,22 +302,6 @@ class PriorModuleMixin(Module):
             raise ValueError(f"A {type(prior).__name__} has no components.")
         log_joint = prior.component_log_prob(z, centers, density="expected") + prior.pi_logits
         return log_joint.argmax(dim=-1)
-
-
-@contextmanager
-def captured_arguments(encoders: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[Any, ...]]]:
-    """Catch the positional arguments that encoders are called with, by name."""
-    calls: dict[str, tuple[Any, ...]] = {}
-
-    def catch(name: str) -> Any:
-        return lambda _, arguments: calls.update({name: arguments})
-
-    handles = [encoder.register_forward_pre_hook(catch(name)) for name, encoder in encoders.items()]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _make_room(module: PriorModuleMixin, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
