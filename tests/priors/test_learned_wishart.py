@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from vmmscvi.priors import fit_coarsened_mixture
-from vmmscvi.priors._evidence import Evidence, Statistics, Wishart
+from vmmscvi.priors._evidence import CENTER_CONFIDENCE, Evidence, Statistics, Wishart, merge_gain
 from vmmscvi.priors._learned_wishart import (
     CENTER_CONFIDENCES,
     EXCESS_DEGREES,
@@ -104,6 +104,20 @@ def test_no_confidence_of_centres_is_more_likely_than_the_chosen_one() -> None:
     others = [prior._replace(center_confidence=confidence) for confidence in CENTER_CONFIDENCES]
     assert CENTER_CONFIDENCES[0] < prior.center_confidence < CENTER_CONFIDENCES[-1]
     assert likelihood(prior, z, r) == pytest.approx(max(likelihood(other, z, r) for other in others))
+
+
+def test_where_centres_are_crowded_a_further_cluster_costs_less() -> None:
+    z, r = centres_of_variance(1.0, n_clusters=8)
+    prior = learned(z, r)
+    i, j = torch.triu_indices(8, 8, offset=1)
+
+    def gain_of_merging(confidence: float) -> Tensor:
+        evidence = prior._replace(center_confidence=confidence).evidence(z, N_EFFECTIVE)
+        return merge_gain(evidence.statistics(r), i, j, evidence)
+
+    assert prior.center_confidence > 10 * CENTER_CONFIDENCE
+    saved = gain_of_merging(CENTER_CONFIDENCE) - gain_of_merging(prior.center_confidence)
+    assert float(saved.median()) > 5, "nats"
 
 
 def test_a_single_centre_says_nothing_about_centres(cells: tuple[Tensor, Tensor]) -> None:

@@ -113,7 +113,7 @@ def most_likely_wishart(
     excess_degrees: Sequence[float] = EXCESS_DEGREES,
     center_confidence: float = CENTER_CONFIDENCE,
 ) -> Wishart:
-    r"""Choose size and degrees of freedom of a Wishart prior whose scale matrix is a multiple of the identity.
+    r"""Choose size and degrees of freedom of a Wishart prior with a multiple of the identity as scale matrix.
 
     Parameters
     ----------

@@ -149,9 +149,9 @@ def fit_coarsened_mixture(
         If ``z`` is not a finite matrix, or an argument is not positive.
     """
     z = as_finite_matrix(z)
-    centered = z - z.mean(0)  # the prior expects centres around the origin
     p = z.shape[1]
     learns_wishart = wishart_scale_factor is None
+    centered = z - z.mean(0) if learns_wishart else z  # a given prior is about the origin
     c = 1.0 / (p + 2) if wishart_scale_factor is None else wishart_scale_factor
     if (
         n_components < 1
