@@ -396,7 +396,7 @@ def test_a_linear_map_does_not_matter(overlapping: tuple[np.ndarray, np.ndarray]
     stretched = z @ (np.diag([0.05, 0.3, 1.0, 2.0, 5.0, 0.7]) @ special_ortho_group(6, seed=0).rvs())
     straight, mapped = (fit_coarsened_mixture(x, n_effective=750) for x in (z, stretched))
     assert len(straight.weights) == len(mapped.weights) == 7
-    assert adjusted_rand_score(labels_of(straight), labels_of(mapped)) > 0.998
+    assert adjusted_rand_score(labels_of(straight), labels_of(mapped)) > 0.995
     # a round prior would not have found them
     fixed = fit(stretched, n_effective=750, wishart_scale_factor=0.5)
     assert adjusted_rand_score(labels_of(straight), labels_of(fixed)) < 0.9

@@ -9,11 +9,13 @@ from sklearn.metrics import adjusted_rand_score
 from torch import Tensor
 
 from vmmscvi.priors import fit_coarsened_mixture
-from vmmscvi.priors._evidence import Evidence, Statistics, Wishart
+from vmmscvi.priors._evidence import CENTER_CONFIDENCE, Evidence, Statistics, Wishart, merge_gain
 from vmmscvi.priors._learned_wishart import (
+    CENTER_CONFIDENCES,
     EXCESS_DEGREES,
     PRECISIONS,
     LearnedWishart,
+    most_likely_confidence,
     most_likely_matrix,
     most_likely_wishart,
     smallest_variance_of,
@@ -80,6 +82,58 @@ def test_no_wishart_prior_of_the_grid_is_more_likely_than_the_chosen_one() -> No
     assert chosen.expected_precision == pytest.approx(max(grid, key=of).expected_precision)
 
 
+def centres_of_variance(variance: float, n_clusters: int) -> tuple[Tensor, Tensor]:
+    """Clusters of unit width in ten dimensions, their centres drawn around the origin, and assignments."""
+    rng, labels = np.random.default_rng(0), np.repeat(range(n_clusters), 40)
+    centres = variance**0.5 * rng.normal(size=(n_clusters, 10))
+    z = torch.as_tensor(centres[labels] + rng.normal(size=(len(labels), 10)))
+    return z, torch.nn.functional.one_hot(torch.as_tensor(labels)).double()
+
+
+@pytest.mark.parametrize("variance", [0.5, 2.0, 10.0])
+def test_the_confidence_of_centres_is_one_over_their_variance_in_units_of_clusters(variance: float) -> None:
+    z, r = centres_of_variance(variance, n_clusters=100)
+    evidence = Evidence(z, len(z), Wishart(1.0 / 200, 200.0))
+    found = most_likely_confidence(evidence.statistics(r), evidence.wishart)
+    assert 0.7 < found * variance < 1.5
+
+
+def test_no_confidence_of_centres_is_more_likely_than_the_chosen_one() -> None:
+    z, r = centres_of_variance(3.0, n_clusters=6)
+    prior = learned(z, r)
+    others = [prior._replace(center_confidence=confidence) for confidence in CENTER_CONFIDENCES]
+    assert CENTER_CONFIDENCES[0] < prior.center_confidence < CENTER_CONFIDENCES[-1]
+    assert likelihood(prior, z, r) == pytest.approx(max(likelihood(other, z, r) for other in others))
+
+
+def test_where_centres_are_crowded_a_further_cluster_costs_less() -> None:
+    z, r = centres_of_variance(1.0, n_clusters=8)
+    prior = learned(z, r)
+    i, j = torch.triu_indices(8, 8, offset=1)
+
+    def gain_of_merging(confidence: float) -> Tensor:
+        evidence = prior._replace(center_confidence=confidence).evidence(z, N_EFFECTIVE)
+        return merge_gain(evidence.statistics(r), i, j, evidence)
+
+    assert prior.center_confidence > 10 * CENTER_CONFIDENCE
+    saved = gain_of_merging(CENTER_CONFIDENCE) - gain_of_merging(prior.center_confidence)
+    assert float(saved.median()) > 5, "nats"
+
+
+def test_a_single_centre_says_nothing_about_centres(cells: tuple[Tensor, Tensor]) -> None:
+    z, r = cells
+    assert learned(z - z.mean(0), r.sum(1, keepdim=True)).center_confidence == CENTER_CONFIDENCES[0]
+
+
+@pytest.mark.parametrize("offset", [3.0, -1000.0])
+def test_where_an_embedding_is_does_not_matter(offset: float) -> None:
+    z, _ = centres_of_variance(4.0, n_clusters=5)
+    here, there = (fit_coarsened_mixture(x, n_components=20, n_starts=1) for x in (z, z + offset))
+    assert len(here.weights) == 5
+    torch.testing.assert_close(here.responsibilities, there.responsibilities, rtol=0.0, atol=1e-4)
+    torch.testing.assert_close(there.loc, here.loc + offset, rtol=1e-6, atol=1e-4)
+
+
 def test_no_other_scale_matrix_is_more_likely(cells: tuple[Tensor, Tensor]) -> None:
     z, r = cells
     z = z @ torch.tensor([[3.0, 0.5, 0.0], [0.0, 1.0, 0.2], [0.3, 0.0, 0.1]], dtype=z.dtype)
@@ -88,7 +142,7 @@ def test_no_other_scale_matrix_is_more_likely(cells: tuple[Tensor, Tensor]) -> N
     for size in (0.03, 0.3):
         for _ in range(20):
             step = torch.randn(P, P, generator=generator, dtype=z.dtype) * size
-            other = LearnedWishart(found.whitening @ torch.linalg.matrix_exp(step), found.wishart)
+            other = found._replace(whitening=found.whitening @ torch.linalg.matrix_exp(step))
             assert likelihood(other, z, r) < best
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from vmmscvi.priors.functional import log_diagonal_sum
 
 CENTER_CONFIDENCE = 0.05
-r""":math:`\kappa_0`: how many cells the prior on a centre counts as."""
+r""":math:`\kappa_0`, cells that the prior on a centre counts as: where it is not learned, and at least."""
 TOTAL_CONCENTRATION = 1.0
 """The paper's alpha, where it is not inferred."""
 CONCENTRATION = TOTAL_CONCENTRATION / 100
@@ -69,11 +69,14 @@ class Statistics(NamedTuple):
 class Evidence:
     """Closed forms of the conjugate model for one data set: everything that does not change during a fit."""
 
-    def __init__(self, z: Tensor, n_effective: float, wishart: Wishart) -> None:
+    def __init__(
+        self, z: Tensor, n_effective: float, wishart: Wishart, center_confidence: float = CENTER_CONFIDENCE
+    ) -> None:
         self.z = z
         self.n_obs, self.p = z.shape
         self.power = min(1.0, n_effective / self.n_obs)
         self.wishart = wishart
+        self.center_confidence = center_confidence
         self.scatter = torch.eye(self.p, dtype=z.dtype) / wishart.scale_factor
         self.pairs = torch.triu_indices(self.p, self.p)
 
@@ -109,7 +112,7 @@ class Evidence:
 
     def posterior(self, s: Statistics) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Normal-Wishart posteriors: confidence, centre, degrees of freedom, Cholesky factor of scatter."""
-        confidence = CENTER_CONFIDENCE + s.counts
+        confidence = self.center_confidence + s.counts
         center = s.first / confidence.unsqueeze(-1)
         scatter = self.scatter + s.second - torch.einsum("k,kp,kq->kpq", confidence, center, center)
         return confidence, center, self.wishart.df + s.counts, torch.linalg.cholesky(scatter)
@@ -117,7 +120,8 @@ class Evidence:
     def log_marginal(self, s: Statistics) -> Tensor:
         """Log marginal likelihood of each component's cells, shape ``(K,)``."""
         _, _, _, cholesky = self.posterior(s)
-        return log_marginal(*self.wishart, s.counts, 2.0 * log_diagonal_sum(cholesky), self.p)
+        log_det = 2.0 * log_diagonal_sum(cholesky)
+        return log_marginal(*self.wishart, s.counts, log_det, self.p, self.center_confidence)
 
     def log_assignment(self, counts: Tensor) -> Tensor:
         """Log Dirichlet-multinomial probability of the counts."""
@@ -177,8 +181,15 @@ def merge_gain(s: Statistics, i: Tensor, j: Tensor, evidence: Evidence) -> Tenso
     return together - alone[i] - alone[j]
 
 
-def log_marginal(scale_factor: Tensor | float, df: float, counts: Tensor, log_det: Tensor, p: int) -> Tensor:
-    """Log marginal likelihood of components' cells.
+def log_marginal(
+    scale_factor: Tensor | float,
+    df: float,
+    counts: Tensor,
+    log_det: Tensor,
+    p: int,
+    center_confidence: float = CENTER_CONFIDENCE,
+) -> Tensor:
+    r"""Log marginal likelihood of components' cells.
 
     Parameters
     ----------
@@ -190,6 +201,8 @@ def log_marginal(scale_factor: Tensor | float, df: float, counts: Tensor, log_de
         Log-determinants of the posteriors' scatter matrices, shape ``(..., K)``.
     p
         Dimension.
+    center_confidence
+        :math:`\kappa_0` of the prior on centres.
     """
     scale_factor, prior_df = (torch.as_tensor(value, dtype=counts.dtype) for value in (scale_factor, df))
     posterior_df = prior_df + counts
@@ -200,5 +213,5 @@ def log_marginal(scale_factor: Tensor | float, df: float, counts: Tensor, log_de
         - 0.5 * posterior_df * log_det
         + 0.5
         * p
-        * (math.log(CENTER_CONFIDENCE) - (CENTER_CONFIDENCE + counts).log() - counts * math.log(math.pi))
+        * (math.log(center_confidence) - (center_confidence + counts).log() - counts * math.log(math.pi))
     )

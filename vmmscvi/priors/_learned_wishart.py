@@ -1,7 +1,9 @@
-r"""How wide clusters are, in which directions and how much alike: the Wishart prior that cells make likely.
+r"""Size, shape, likeness and distance of clusters: the Normal-Wishart prior that maximises the likelihood.
 
 A Wishart prior on precisions with any scale matrix has the scale matrix :math:`c I` in other coordinates.
-What is learned is therefore a pair: a linear map of the embedding, its *whitening*, and the prior there.
+What is learned is therefore a linear map of the embedding, its *whitening*, and the prior there. The prior on
+centres has a single parameter, its confidence :math:`\kappa_0`: in every direction centres are
+:math:`\kappa_0^{-1/2}` widths of a cluster from the origin.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ PRECISIONS = 2.0 ** (torch.arange(-8, 25, dtype=torch.float64) / 4)
 """Expected precisions, 1/4 to 64, that the size of the scale matrix is chosen from."""
 EXCESS_DEGREES = tuple(2.0 ** (half / 2) for half in range(23))
 """Degrees of freedom beyond p + 1, 1 to 2048: how many cells the prior on a covariance may count as."""
+CENTER_CONFIDENCES = tuple(CENTER_CONFIDENCE * 2.0**doubling for doubling in range(8))
+"""Confidences of the prior on centres, 0.05 to 6.4: from 4.5 down to 0.4 widths of a cluster."""
 SMALLEST_VARIANCE = 1e-4
 """Share of the mean variance that clusters have in every direction, be it one in which nothing varies."""
 N_ITERATIONS = 4
@@ -25,14 +29,15 @@ N_ITERATIONS = 4
 
 
 class LearnedWishart(NamedTuple):
-    """Coordinates, as the matrix ``(p, p)`` that rows are multiplied with, and the Wishart prior in them."""
+    """Coordinates, as the matrix ``(p, p)`` that rows are multiplied with, and the prior in them."""
 
     whitening: Tensor
     wishart: Wishart
+    center_confidence: float = CENTER_CONFIDENCE
 
     def evidence(self, z: Tensor, n_effective: float) -> Evidence:
         """Return the closed forms for these cells, in these coordinates."""
-        return Evidence(z @ self.whitening, n_effective, self.wishart)
+        return Evidence(z @ self.whitening, n_effective, self.wishart, self.center_confidence)
 
     def log_volume(self) -> Tensor:
         """Log-determinant of the map to these coordinates."""
@@ -47,7 +52,7 @@ class LearnedWishart(NamedTuple):
 
 
 def most_likely_matrix(s: Statistics, whitening: Tensor, smallest_variance: float) -> LearnedWishart:
-    r"""Choose scale matrix and degrees of freedom of the Wishart prior, given what cells the components have.
+    r"""Choose scale matrix, degrees of freedom and confidence in centres, given the components' cells.
 
     Expectation maximisation, the precisions being what is not observed: with :math:`\nu` degrees of freedom
     the scale matrix becomes :math:`\frac{1}{\nu K} \sum_j E[\Lambda_j]`. It is a mean of precisions, every
@@ -65,16 +70,50 @@ def most_likely_matrix(s: Statistics, whitening: Tensor, smallest_variance: floa
         What the whitening takes for the variance of a cluster in every direction at least:
         :func:`smallest_variance_of`.
     """
+    confidence = CENTER_CONFIDENCE
     for _ in range(N_ITERATIONS):
         inner = s.mapped(whitening)
-        _, _, df, cholesky = Evidence(inner.first, 1.0, most_likely_wishart(inner)).posterior(inner)
+        wishart = most_likely_wishart(inner, center_confidence=confidence)
+        confidence = most_likely_confidence(inner, wishart)
+        _, _, df, cholesky = Evidence(inner.first, 1.0, wishart, confidence).posterior(inner)
         precision = (df[:, None, None] * torch.cholesky_inverse(cholesky)).mean(0)
         whitening = _whitening_by(whitening @ precision @ whitening.mT, smallest_variance)
-    return LearnedWishart(whitening, most_likely_wishart(s.mapped(whitening)))
+    wishart = most_likely_wishart(s.mapped(whitening), center_confidence=confidence)
+    return LearnedWishart(whitening, wishart, confidence)
 
 
-def most_likely_wishart(s: Statistics, excess_degrees: Sequence[float] = EXCESS_DEGREES) -> Wishart:
-    """Choose size and degrees of freedom of a Wishart prior whose scale matrix is a multiple of the identity.
+def most_likely_confidence(s: Statistics, wishart: Wishart) -> float:
+    """Return the confidence of the prior on centres that maximises the likelihood, given the Wishart prior.
+
+    A large value expects crowded clusters. One more cluster then costs less: its centre is expected near the
+    others.
+
+    Parameters
+    ----------
+    s
+        Statistics of the components, cells counted by the power of their likelihood.
+    wishart
+        The prior on precisions, in the same coordinates.
+
+    Returns
+    -------
+    One of ``CENTER_CONFIDENCES``; the smallest for a single component, whose centre is the origin anyway.
+    """
+    if len(s.counts) < 2:
+        return CENTER_CONFIDENCES[0]
+
+    def likelihood(confidence: float) -> float:
+        return float(Evidence(s.first, 1.0, wishart, confidence).log_marginal(s).sum())
+
+    return max(CENTER_CONFIDENCES, key=likelihood)
+
+
+def most_likely_wishart(
+    s: Statistics,
+    excess_degrees: Sequence[float] = EXCESS_DEGREES,
+    center_confidence: float = CENTER_CONFIDENCE,
+) -> Wishart:
+    r"""Choose size and degrees of freedom of a Wishart prior with a multiple of the identity as scale matrix.
 
     Parameters
     ----------
@@ -82,9 +121,11 @@ def most_likely_wishart(s: Statistics, excess_degrees: Sequence[float] = EXCESS_
         Statistics of the components, cells counted by the power of their likelihood.
     excess_degrees
         Degrees of freedom beyond ``p + 1`` to choose from.
+    center_confidence
+        :math:`\kappa_0` of the prior on centres.
     """
     p = s.first.shape[1]
-    confidence = CENTER_CONFIDENCE + s.counts
+    confidence = center_confidence + s.counts
     scatter = s.second - torch.einsum("kp,kq->kpq", s.first, s.first) / confidence[:, None, None]
     # whatever multiple of the identity is added, the determinant follows from these
     eigenvalues = torch.linalg.eigvalsh(scatter).clamp_min(0.0)
@@ -92,7 +133,8 @@ def most_likely_wishart(s: Statistics, excess_degrees: Sequence[float] = EXCESS_
     for df in (p + 1.0 + excess for excess in excess_degrees):
         scale_factors = PRECISIONS / df
         log_det = (eigenvalues + scale_factors.reciprocal()[:, None, None]).log().sum(-1)
-        likelihoods.append(log_marginal(scale_factors.unsqueeze(-1), df, s.counts, log_det, p).sum(-1))
+        of_components = log_marginal(scale_factors.unsqueeze(-1), df, s.counts, log_det, p, center_confidence)
+        likelihoods.append(of_components.sum(-1))
     at_degrees, at_precision = divmod(int(torch.stack(likelihoods).argmax()), len(PRECISIONS))
     df = p + 1.0 + excess_degrees[at_degrees]
     return Wishart(float(PRECISIONS[at_precision]) / df, df)

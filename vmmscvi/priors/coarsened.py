@@ -22,13 +22,15 @@ IEEE TPAMI 2000), :math:`F(r) - \omega H(r)`: a mixture that describes a density
 components for one cluster, a mixture of clusters may not. The paper's empirical-Bayes step penalises the
 entropy of the assignments too, as it keeps the responsibilities in the gradient.
 
-How wide clusters are, in which directions, and how much they differ in that, depends on the data: more genes
-and deeper counts make them narrower, and some directions of an embedding may hardly be used. Scale matrix and
-degrees of freedom of the Wishart prior are therefore learned too, those that make the clusters most likely,
-again and again while components are merged. Where clusters are alike, a further one costs little more than
-its centre, and many small ones can be told apart; where they are not, the prior is as vague as the paper's.
-Learned only at the end, the prior comes too late: with a vague one alike neighbours are merged, and their
-union makes it expect wide clusters. A linear map of the embedding changes next to nothing.
+How wide clusters are, in which directions, how much they differ in that, and how far apart they are, depends
+on the data: more genes and deeper counts make clusters narrower, and some directions of an embedding may
+hardly be used. Scale matrix and degrees of freedom of the Wishart prior and the confidence :math:`\kappa_0`
+of the prior on centres are therefore learned too: the values that maximise the likelihood of the clusters,
+updated while components are merged. Where clusters are alike, a further one costs little more than its
+centre, and many small ones can be told apart; where they are not, the prior is as vague as the paper's.
+Where they are crowded, as in embeddings of chromatin accessibility, a further centre costs less. Learned only
+at the end, the prior comes too late: with a vague one alike neighbours are merged, and their union makes it
+expect wide clusters. A linear map of the embedding changes next to nothing.
 """
 
 from __future__ import annotations
@@ -149,6 +151,7 @@ def fit_coarsened_mixture(
     z = as_finite_matrix(z)
     p = z.shape[1]
     learns_wishart = wishart_scale_factor is None
+    centered = z - z.mean(0) if learns_wishart else z  # a given prior is about the origin
     c = 1.0 / (p + 2) if wishart_scale_factor is None else wishart_scale_factor
     if (
         n_components < 1
@@ -170,9 +173,9 @@ def fit_coarsened_mixture(
     n_effective = min(N_EFFECTIVE if n_effective is None else n_effective, len(z))
     prior = LearnedWishart(torch.eye(p, dtype=z.dtype), wishart)
     if learns_wishart:
-        first = _k_means_assignments(z, n_components, seeds[0])
-        prior = LearnedWishart(whitening_of_clusters(z, first), wishart)
-    task = _Task(z, n_effective, n_components, learns_wishart)
+        first = _k_means_assignments(centered, n_components, seeds[0])
+        prior = LearnedWishart(whitening_of_clusters(centered, first), wishart)
+    task = _Task(centered, n_effective, n_components, learns_wishart)
     best: _Answer | None = None
     for start in seeds:
         answer = _search(task, prior if best is None or not learns_wishart else best.prior, start)
@@ -193,7 +196,7 @@ class _Task(NamedTuple):
     learns_wishart: bool
 
     def most_likely_prior(self, r: Tensor, whitening: Tensor) -> LearnedWishart:
-        """Learn the Wishart prior from assignments, in iterations that start from these coordinates."""
+        """Learn the prior from assignments, in iterations that start from these coordinates."""
         any_prior = Wishart.of_paper(1.0, self.z.shape[1])  # statistics do not depend on it
         own = Evidence(self.z, self.n_effective, any_prior).statistics(r)
         return most_likely_matrix(own, whitening, smallest_variance_of(self.z))
