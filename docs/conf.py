@@ -86,7 +86,12 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 
-PUBLIC_ALIASES = {"vmmscvi.SCVI_VMM": "vmmscvi.model.SCVI_VMM", "vmmscvi.pl": "vmmscvi.plotting"}
+MODELS = ("SCVI", "LinearSCVI", "TOTALVI", "PEAKVI", "POISSONVI", "MULTIVI")
+PUBLIC_ALIASES = {
+    **{f"vmmscvi.{name}_VMM": f"vmmscvi.model.{name}_VMM" for name in MODELS},
+    "vmmscvi.with_vmm": "vmmscvi.model.with_vmm",
+    "vmmscvi.pl": "vmmscvi.plotting",
+}
 
 
 def resolve_alias(app: Any, env: Any, node: Any, contnode: Any) -> Any:

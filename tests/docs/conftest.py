@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,23 @@ import scvi
 from anndata import AnnData
 from sklearn.datasets import load_digits
 
-from vmmscvi import SCVI_VMM
+import vmmscvi.data
 from vmmscvi._threads import training_threads_kept
 from vmmscvi.data import simulate_counts
+from vmmscvi.model._training_mixin import TrainingMixin
 from vmmscvi.vae import VAE
 
 N_CELLS = {"counts": 240, "reference": 240, "query": 120}
 N_EPOCHS = 6
 """What is tested is that examples run, not what they find, but for there being several clusters."""
+DISTINCT = {"marker_log_fold_change": 3.0}
+SMALLER: dict[str, dict[str, Any]] = {
+    "simulate_counts": {"n_cells": N_CELLS["counts"]},
+    "simulate_cite": {"n_cells": 240, "n_genes": 80, **DISTINCT},
+    "simulate_peaks": {"n_cells": 240, "n_peaks": 200, **DISTINCT},
+    "simulate_multiome": {"n_cells": 240, "n_genes": 80, "n_peaks": 200, "rna": DISTINCT, "peaks": DISTINCT},
+}
+"""What examples simulate, whatever size they ask for; types are so distinct that few epochs find them."""
 
 
 def shortened(train: Callable[..., None], **settings: Any) -> Callable[..., None]:
@@ -37,9 +46,14 @@ def shortened(train: Callable[..., None], **settings: Any) -> Callable[..., None
     return train_shortly
 
 
-def simulate_counts_of(n: int, /, **kwargs: Any) -> AnnData:
-    """Simulate fewer cells than an example asks for."""
-    return simulate_counts(**{**kwargs, "n_cells": n})
+def with_arguments(simulate: Callable[..., AnnData], **arguments: Any) -> Callable[..., AnnData]:
+    """Simulate with other arguments than an example asks for."""
+
+    @wraps(simulate)
+    def simulate_smaller(**kwargs: Any) -> AnnData:
+        return simulate(**{**kwargs, **arguments})
+
+    return simulate_smaller
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +68,8 @@ def files() -> dict[str, AnnData]:
         adata.obs["cell_type"] = types.where(np.arange(n_cells) % 10 > 0, "unknown")
         if name == "query":
             adata.obs["batch"] = adata.obs["batch"].cat.rename_categories(lambda batch: f"query_{batch}")
-        adata.layers["counts"] = adata.X.copy()
+        adata.layers["counts"] = adata.layers["fragments"] = adata.X.copy()
+        adata.obsm["protein"] = adata[:, :10].to_df()
         adata.obs["chemistry"] = np.random.default_rng(0).choice(["v2", "v3"], n_cells)
         adata.uns.clear()
         adata.varm.clear()
@@ -70,10 +85,13 @@ def folder_with_files(files: dict[str, AnnData], tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     scvi.settings.seed = 0
     few_steps_are_enough = {"batch_size": 32, "lr": 1e-2}
-    monkeypatch.setattr(SCVI_VMM, "train", shortened(SCVI_VMM.train, **few_steps_are_enough))
+    monkeypatch.setattr(TrainingMixin, "train", shortened(TrainingMixin.train, **few_steps_are_enough))
     for model in (scvi.model.SCVI, scvi.model.SCANVI, scvi.external.SOLO):
         monkeypatch.setattr(model, "train", shortened(model.train))
-    monkeypatch.setattr("vmmscvi.data.simulate_counts", partial(simulate_counts_of, N_CELLS["counts"]))
+    for simulator, arguments in SMALLER.items():
+        monkeypatch.setattr(
+            vmmscvi.data, simulator, with_arguments(getattr(vmmscvi.data, simulator), **arguments)
+        )
     # scanpy's, and compiled for half a minute when they are called first
     monkeypatch.setattr(sc.pp, "neighbors", lambda adata, use_rep, transformer: adata.obsm[use_rep])
     monkeypatch.setattr(sc.tl, "umap", lambda adata: adata.obsm.update(X_umap=adata.obsm["X_vmm"][:, :2]))

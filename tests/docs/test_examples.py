@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import anndata
+import numpy as np
 import pytest
+import scvi
 from markdown_it import MarkdownIt
+from mudata import MuData
 
 import vmmscvi
 from vmmscvi import SCVI_VMM
-from vmmscvi.data import simulate_counts
+from vmmscvi.data import simulate_cite, simulate_counts, simulate_multiome, simulate_peaks
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -97,9 +100,20 @@ def test_there_are_examples_in_docstrings() -> None:
 def test_the_examples_of_a_docstring_run(
     example: doctest.DocTest, folder_with_files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vmmscvi.data.simulate_counts", simulate_counts)  # what it returns is documented
+    for simulate in (simulate_counts, simulate_cite, simulate_peaks, simulate_multiome):
+        monkeypatch.setattr(vmmscvi.data, simulate.__name__, simulate)  # what it returns is documented
     adata = anndata.read_h5ad("counts.h5ad")
-    example.globs.update(adata=adata, SCVI_VMM=SCVI_VMM)
+    mdata = MuData({name: anndata.AnnData(adata.X, obs=adata.obs[[]]) for name in ("rna", "atac")})
+    profile = np.asarray(adata.X.mean(axis=0)).ravel()
+    example.globs.update(
+        adata=adata,
+        mdata=mdata,
+        profile=profile / profile.sum(),
+        SCVI_VMM=SCVI_VMM,
+        vmmscvi=vmmscvi,
+        scvi=scvi,
+    )
+    example.globs.setdefault("TOTALVAE", scvi.module.TOTALVAE)
     if not any("model = " in line.source for line in example.examples):
         SCVI_VMM.setup_anndata(adata, batch_key="batch")
         example.globs["model"] = SCVI_VMM(adata)
