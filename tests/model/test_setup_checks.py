@@ -146,6 +146,7 @@ def test_counts_are_registered_without_a_word(adata: AnnData) -> None:
     [
         ({"group1": "type9"}, r"`group1`: 'type9' is not a group of `adata.obs\['cell_type'\]`, .*'type0'"),
         ({"group1": "type0", "group2": "tpye1"}, "`group2`: 'tpye1' is not a group"),
+        ({"group1": "type0", "group2": "rest"}, "'rest' is not a group .* Leave `group2` out"),
         ({"groupby": "celltype", "group1": "type0"}, "`groupby`: 'celltype' is not a column"),
     ],
 )
@@ -167,9 +168,7 @@ def test_known_groups_are_compared(trained: Any) -> None:
     options = {"mode": "change", "silent": True}
     model = trained()
     assert len(model.differential_expression(groupby="cell_type", group1="type0", **options)) == 100
-    whole = model.differential_expression(groupby="cell_type", group1="type0", group2="rest", **options)
-    assert len(whole) == 100
-    assert (
-        len(model.differential_expression(idx1=list(range(100)), idx2=list(range(100, 200)), **options))
-        == 100
-    )
+    several = model.differential_expression(groupby="cell_type", group1=["type0", "type1"], **options)
+    assert len(several) == 200
+    cells = {"idx1": list(range(100)), "idx2": list(range(100, 200))}
+    assert len(model.differential_expression(**cells, **options)) == 100

@@ -112,9 +112,9 @@ def check_known_categories(
         if str(value) in same_text:
             expected = same_text[str(value)]
             raise ValueError(
-                f"`obs[{known.name!r}]` has values of another type than the training data: {_plain(value)!r} "
-                f"({_type(value)}), where the model knows {_plain(expected)!r} ({_type(expected)}). Convert "
-                f"the column with `.astype({_type(expected)})`."
+                f"`obs[{known.name!r}]` has values of another type than the training data: "
+                f"{_plain(value)!r} ({_type(value)}), where the model knows {_plain(expected)!r} "
+                f"({_type(expected)}). Convert the column with `.astype({_type(expected)})`."
             )
     if unknown and not may_be_new:
         what = {"batch_key": "batches", "labels_key": "labels"}.get(known.argument, "categories")

@@ -110,9 +110,9 @@ def _check_groups(adata: AnnData, groupby: str, groups: dict[str, Any]) -> None:
     for argument, value in groups.items():
         names = [value] if isinstance(value, str) or not np.iterable(value) else list(value)
         for name in names:
-            if name is None or (argument == "group2" and name == "rest") or name in known:
+            if name is None or name in known:
                 continue
-            hint = ""
+            hint = " Leave `group2` out to compare with all other cells." if name == "rest" else ""
             if str(name) in [str(other) for other in known]:
                 hint = f" The groups are {type(known[0]).__name__}, not {type(name).__name__}."
             raise ValueError(
