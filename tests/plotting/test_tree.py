@@ -75,5 +75,5 @@ def test_the_annotated_data_alone_are_enough(cells: AnnData) -> None:
 
 
 def test_data_without_a_tree_are_refused(cells: AnnData) -> None:
-    with pytest.raises(ValueError, match="has no `uns):
+    with pytest.raises(ValueError, match="has no `uns"):
         cluster_tree(cells)
