@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.priors import CoarsenedMixture
-from vmmscvi.train import _start
+from vmmscvi.starts import _clusters
 
 State = dict[str, Tensor]
 
@@ -40,7 +40,9 @@ class Watch(Callback):
     @staticmethod
     def copied(module: torch.nn.Module) -> State:
         """Parameters and buffers; the cache of the centres, NaN before it is filled, left out."""
-        return {n: v.clone() for n, v in module.state_dict().items() if not n.startswith("prior.center_")}
+        return {
+            n: v.clone() for n, v in module.state_dict().items() if not n.startswith("latent_prior.center_")
+        }
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx == 0:
@@ -97,11 +99,11 @@ def embedded(counts: AnnData) -> Callable[[str], tuple[SCVI_VMM, Watch]]:
 def found_mixtures(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, CoarsenedMixture]]:
     """Embeddings in which clusters were looked for while the test runs, and what was found."""
     found: list[tuple[Tensor, CoarsenedMixture]] = []
-    fit = _start.fit_coarsened_mixture
+    fit = _clusters.fit_coarsened_mixture
 
-    def recorded(z: Tensor, **kwargs: Any) -> CoarsenedMixture:
-        found.append((z, fit(z, **kwargs)))
+    def recorded(z: Tensor, *args: Any, **kwargs: Any) -> CoarsenedMixture:
+        found.append((z, fit(z, *args, **kwargs)))
         return found[-1][1]
 
-    monkeypatch.setattr(_start, "fit_coarsened_mixture", recorded)
+    monkeypatch.setattr(_clusters, "fit_coarsened_mixture", recorded)
     return found

@@ -46,7 +46,7 @@ def test_an_epoch_of_the_warm_up_is_never_the_best(
     assert scores.argmax() < N_WARMUP
     best = N_WARMUP + int(scores[N_WARMUP:].argmax())
     assert_same(watch.copied(model.module), watch.at_validation[best])
-    assert model.module.latent_prior.is_started
+    assert model.module.latent_prior.is_fitted
 
 
 def test_patience_counts_from_the_start_of_the_prior(make_model: Make, training: Training) -> None:
@@ -95,7 +95,7 @@ def test_save_and_load_keep_the_components_that_were_found(embedded: Any, tmp_pa
     model.save(tmp_path / "model", save_anndata=True)
     loaded = SCVI_VMM.load(tmp_path / "model")
     assert_same(dict(loaded.module.state_dict()), dict(model.module.state_dict()))
-    assert loaded.module.latent_prior.n_components == 4 and loaded.module.latent_prior.is_started
+    assert loaded.module.latent_prior.n_components == 4 and loaded.module.latent_prior.is_fitted
     for method in ("get_cluster_probabilities", "get_cluster_centers"):
         assert_frame_equal(getattr(loaded, method)(), getattr(model, method)(), check_exact=True)
 
@@ -107,7 +107,7 @@ def test_a_training_that_ends_in_its_warm_up_starts_the_prior_then(
     model = make_model(prior=prior, n_components=20)
     model.train(**training, max_steps=20)  # nine minibatches are an epoch
     assert epochs_of(model, "elbo_train") == [0, 1, 2] and "prior_loss" not in model.history
-    assert model.module.latent_prior.is_started
+    assert model.module.latent_prior.is_fitted
     assert len(model.predict()) == 300
     weights = model.get_cluster_weights()
     model.train(**{**training, "max_epochs": 2})

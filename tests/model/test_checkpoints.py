@@ -67,7 +67,7 @@ def assert_same(model: SCVI_VMM, expected: SCVI_VMM) -> None:
     assert model.history.keys() == expected.history.keys()
     for name, table in expected.history.items():
         assert_frame_equal(model.history[name], table, check_exact=True, obj=name)
-    assert model.has_fitted_prior_ and model.is_trained
+    assert model.module.latent_prior.is_fitted and model.is_trained
     assert model.init_params_["non_kwargs"] == expected.init_params_["non_kwargs"]
     assert not model.module.training
 

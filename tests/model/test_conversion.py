@@ -172,7 +172,7 @@ def test_scanvi_starts_from_the_encoder_and_decoder(make_model: Make) -> None:
     ours, theirs = model.module.state_dict(), scanvi.module.state_dict()
     carried = [name for name in theirs if name.startswith(("z_encoder.", "decoder.", "px_r"))]
     assert carried and all(torch.equal(theirs[name], ours[name]) for name in carried)
-    assert not any(name.startswith(("prior.", "pseudo_inputs.")) for name in theirs)
+    assert not any(name.startswith(("latent_prior.", "pseudo_inputs.")) for name in theirs)
     scanvi.train(**{**TRAINING, "max_epochs": 2})
     assert set(scanvi.predict()) <= set(model.adata.obs["cell_type"])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_a_collection_trains_what_its_concatenation_would(
 
 class PseudoInputsAtStart(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.expression = pl_module.module.pseudo_inputs.expression.detach().clone()
+        self.values = pl_module.module.pseudo_inputs["z_encoder"].values.detach().clone()
 
 
 @pytest.mark.parametrize("convert", [sp.csr_matrix, lambda X: X.toarray()], ids=["CSR", "dense"])
@@ -74,7 +75,7 @@ def test_counts_on_disk_train_what_counts_in_memory_would(
         scvi.settings.seed = 0
         model, start = make_model(data, dropout_rate=0.0), PseudoInputsAtStart()
         model.train(**short_training, callbacks=[start])
-        pseudo_inputs.append(start.expression)
+        pseudo_inputs.append(start.values)
         losses.append(model.history["elbo_train"].to_numpy(float))
         models.append(model)
     assert torch.equal(*pseudo_inputs)
@@ -185,15 +186,17 @@ def datamodule(counts: AnnData, tmp_path: Path) -> FromDisk:
     return FromDisk(path)
 
 
-@pytest.mark.parametrize("prior", ["vmm", "gmm", "vampprior", "standard_normal"])
-@pytest.mark.parametrize("start", ["cells", "embedding"])
+@pytest.mark.parametrize(
+    ("prior", "start"),
+    [*product(("vmm", "gmm"), ("cells", "embedding")), ("vampprior", None), ("standard_normal", None)],
+)
 def test_a_data_module_trains_from_disk(
     datamodule: FromDisk,
     short_training: dict[str, Any],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     prior: str,
-    start: str,
+    start: str | None,
 ) -> None:
     training = {**short_training, "start": start, "max_epochs": 4}
     model = SCVI_VMM(registry=datamodule.registry, prior=prior, **SIZES)

@@ -45,9 +45,9 @@ if options.pop("checkpoint", False):
 if options.pop("resume", False):
     options["ckpt_path"] = folder / "run.ckpt"
 if rank == 1:  # components are looked for in the first process
-    from vmmscvi.train._start import StartFromClusters
+    from vmmscvi.starts import FromEmbedding
 
-    StartFromClusters._start_here = None
+    FromEmbedding.initialise = None
 options = {"batch_size": 72, "callbacks": callbacks, **options}
 model.train(accelerator="cpu", enable_progress_bar=False, **options)
 history = {k: v.to_numpy(float).ravel() for k, v in (model.history or {}).items()}

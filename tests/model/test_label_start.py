@@ -1,4 +1,4 @@
-"""A prior that starts from known types: one component for each label, or pseudo-inputs from given cells."""
+"""A training whose prior starts from known types, or from given cells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from anndata import AnnData
 from sklearn.metrics import adjusted_rand_score
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.priors import CoarsenedMixture, VampPriorMixture
 
 Make = Callable[..., SCVI_VMM]
 
@@ -26,62 +25,6 @@ def labelled(adata: AnnData) -> AnnData:
     adata.obs["known_type"] = adata.obs["cell_type"].astype(str)
     adata.obs.iloc[::3, adata.obs.columns.get_loc("known_type")] = "unknown"
     return adata
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[CoarsenedMixture]:
-    """What priors start from while the test runs."""
-    mixtures: list[CoarsenedMixture] = []
-    start_from = VampPriorMixture.start_from
-
-    def watched(self: VampPriorMixture, mixture: CoarsenedMixture, *args: Any) -> None:
-        mixtures.append(mixture)
-        start_from(self, mixture, *args)
-
-    monkeypatch.setattr(VampPriorMixture, "start_from", watched)
-    return mixtures
-
-
-def test_components_are_the_labels_of_the_embedded_training_cells(
-    make_model: Make, labelled: AnnData, quick_training: dict[str, Any], started: list[CoarsenedMixture]
-) -> None:
-    from lightning.pytorch.callbacks import Callback
-
-    class Embedding(Callback):
-        """What the networks make of all cells when the prior starts: nothing else is known to be it."""
-
-        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            if trainer.current_epoch == 0:
-                module = pl_module.module.eval()
-                tensors = next(iter(model._make_data_loader(adata=model.adata, batch_size=300)))
-                with torch.no_grad():
-                    self.z = module.inference(**module._get_inference_input(tensors))["qz"].loc.numpy()
-                module.train()
-
-    model, embedding = make_model(labelled, setup=LABELS), Embedding()
-    model.train(**quick_training, start="labels", unlabeled_category="unknown", callbacks=[embedding])
-    (mixture,) = started
-    types = sorted(set(labelled.obs["cell_type"]))
-    assert model.start_labels_ == types
-    of_train = labelled.obs["known_type"].iloc[model.train_indices]
-    for j, name in enumerate(types):
-        z = embedding.z[model.train_indices][of_train == name]
-        assert float(mixture.weights[j]) == pytest.approx(len(z) / (of_train != "unknown").sum())
-        np.testing.assert_allclose(mixture.loc[j], z.mean(0), atol=1e-4)
-        np.testing.assert_allclose(mixture.covariance[j], np.cov(z.T, bias=True), atol=1e-4)
-
-
-def test_pseudo_cells_start_from_the_labels_mean_cells(
-    make_model: Make, labelled: AnnData, quick_training: dict[str, Any], watch: Any
-) -> None:
-    model = make_model(labelled, setup=LABELS)
-    model.train(**quick_training, start="labels", unlabeled_category="unknown", callbacks=[watch])
-    started = watch.at_start[1]
-    log_expression = torch.nn.functional.softplus(started["pseudo_inputs.expression"]).numpy()
-    train = labelled[np.sort(model.train_indices)]
-    for j, name in enumerate(model.start_labels_):
-        cells = train[train.obs["known_type"] == name].X.toarray()
-        np.testing.assert_allclose(log_expression[j], np.log1p(cells).mean(0), atol=0.011)
 
 
 @pytest.mark.parametrize("prior", ["vmm", "gmm"])
@@ -108,22 +51,9 @@ def test_labels_are_remembered_when_the_model_is_saved(
     loaded = SCVI_VMM.load(tmp_path / "model", adata=labelled)
     assert loaded.start_labels_ == model.start_labels_
     assert loaded.module.latent_prior.n_components == 5
-    loaded.train(**quick_training, start="labels")  # goes on from where it is
+    loaded.train(**quick_training, start="labels", unlabeled_category="unknown")  # anew
+    assert loaded.start_labels_ == sorted(set(labelled.obs["cell_type"]))
     assert list(loaded.history["prior_loss"].index) == [1, 2, 3]
-
-
-def test_rare_labels_are_drawn_as_often_as_common_ones(
-    make_model: Make, labelled: AnnData, quick_training: dict[str, Any], started: Any, monkeypatch: Any
-) -> None:
-    from vmmscvi.model import _label_start
-
-    monkeypatch.setattr(_label_start, "SMALLEST_SAMPLE", 40)
-    monkeypatch.setattr(_label_start, "LARGEST_SAMPLE", 40)
-    model = make_model(labelled, setup=LABELS)
-    model.train(**quick_training, start="labels", unlabeled_category="unknown")
-    assert (started[0].responsibilities.sum(0) == 10).all()
-    counts = labelled.obs["known_type"].iloc[model.train_indices].value_counts()[model.start_labels_]
-    np.testing.assert_allclose(started[0].weights, counts / counts.sum())  # of all of them
 
 
 def test_what_has_no_labels_is_refused(
@@ -134,7 +64,7 @@ def test_what_has_no_labels_is_refused(
         make_model(labelled).train(**start)
     with pytest.raises(ValueError, match="`unlabeled_category` must be one of the labels in 'known_type'"):
         make_model(labelled, setup=LABELS).train(**start, unlabeled_category="none")
-    with pytest.raises(ValueError, match="`start='labels'` needs a Gaussian mixture prior, found VampPrior"):
+    with pytest.raises(ValueError, match=r"\['start'\] would have no effect: the prior is a VampPrior"):
         make_model(labelled, setup=LABELS, prior="vampprior").train(**start)
     labelled.obs["known_type"] = "unknown"
     with pytest.raises(ValueError, match="all cells have the label 'unknown'"):
@@ -158,7 +88,7 @@ def test_pseudo_inputs_start_from_given_cells(
     cells = np.array([7, 3, 250, 12, 99, 100, 200, 1])
     model = make_model()
     model.train(**short_training, start_cells=cells, callbacks=[watch])
-    log_expression = torch.nn.functional.softplus(watch.at_start[0]["pseudo_inputs.expression"])
+    log_expression = torch.nn.functional.softplus(watch.at_start[0]["pseudo_inputs.z_encoder.values"])
     expected = np.log1p(model.adata.X[cells].toarray())
     np.testing.assert_allclose(log_expression, expected, atol=0.011)
 
@@ -169,11 +99,7 @@ def test_pseudo_inputs_start_from_given_cells(
         ({"start_cells": [1, 2]}, r"must have 8 positions of cells, .* found shape \(2,\)"),
         ({"start_cells": np.arange(8) / 2}, r"must have 8 positions of cells, .* of float64"),
         ({"start_cells": np.arange(293, 301)}, "must be positions from 0 to 299"),
-        ({"start_cells": range(8), "start": "embedding"}, "needs `start='cells'`"),
         ({"start_cells": [3, 1, 2, 3, 4, 5, 6, 7]}, "must be different cells"),
-        ({"unlabeled_category": "unknown"}, "`unlabeled_category` needs `start='labels'`, found 'unknown'"),
-        ({"n_effective": 100.0}, r"`start='cells'` has no use for \['n_effective'\]"),
-        ({"n_warmup_epochs": 1}, r"`start='cells'` has no use for \['n_warmup_epochs'\]"),
     ],
 )
 def test_cells_that_pseudo_inputs_cannot_start_from_are_refused(

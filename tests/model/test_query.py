@@ -51,7 +51,7 @@ def clusters_of(model: SCVI_VMM) -> dict[str, Tensor]:
             "covariance": components.covariance_matrix,
             "log_prob": module.latent_prior.log_prob(torch.ones(1, module.n_latent), module.centers()),
         }
-    kept = {n: v for n, v in module.state_dict().items() if n.startswith("prior.")}
+    kept = {n: v for n, v in module.state_dict().items() if n.startswith("latent_prior.")}
     return {n: v.clone() for n, v in {**used, **kept}.items()}
 
 
@@ -75,12 +75,12 @@ def test_clusters_stay_to_the_last_bit_when_a_query_is_mapped(
     assert model.trainer.current_epoch == 2 and "prior_loss" not in model.history
     found = clusters_of(model)
     for name, value in expected.items():
-        if name == "prior._extra_state":
+        if name == "latent_prior._extra_state":
             continue  # says that it is frozen
         assert torch.equal(found[name], value), name
     after = model.module.state_dict()
     changed = {n for n, v in before.items() if v.shape != after[n].shape or not torch.equal(v, after[n])}
-    assert changed and not any(name.startswith(("prior.", "pseudo_inputs.")) for name in changed)
+    assert changed and not any(name.startswith(("latent_prior.", "pseudo_inputs.")) for name in changed)
     assert model.component_names() == names
     clusters = model.predict()
     assert list(clusters.index) == list(query.obs_names) and set(clusters) <= set(names)
@@ -171,9 +171,9 @@ def test_an_unfrozen_query_of_a_mapped_query_trains_the_prior(
     assert mapped.module.prior_parameters() == []
     model = SCVI_VMM.load_query_data(query, mapped, unfrozen=True)
     assert not model.module.latent_prior.is_frozen
-    prior_names = {n for n in trainable if n.startswith(("prior.", "pseudo_inputs."))}
+    prior_names = {n for n in trainable if n.startswith(("latent_prior.", "pseudo_inputs."))}
     found = {n for n, p in model.module.named_parameters() if p.requires_grad}
-    assert {n for n in found if n.startswith(("prior.", "pseudo_inputs."))} == prior_names
+    assert {n for n in found if n.startswith(("latent_prior.", "pseudo_inputs."))} == prior_names
     model.train(**{**TRAINING, "max_epochs": 1})
     assert "prior_loss" in model.history
 
@@ -183,9 +183,12 @@ def test_centres_stay_where_they_were_though_a_query_has_a_new_batch(
 ) -> None:
     reference = make_model()
     reference.train(**TRAINING)
-    expected, known = reference.module.encode_pseudo_inputs().loc, reference.module.pseudo_inputs().batch
+    expected, known = (
+        reference.module.encode_pseudo_inputs().loc,
+        reference.module.pseudo_inputs["z_encoder"]()[1],
+    )
     model = SCVI_VMM.load_query_data(query, reference, unfrozen=True)
-    probabilities = model.module.pseudo_inputs().batch
+    probabilities = model.module.pseudo_inputs["z_encoder"]()[1]
     assert probabilities.shape[1] == 3
     assert probabilities[:, 2].max() < 2e-3
     torch.testing.assert_close(probabilities[:, :2], known, rtol=0, atol=2e-3)

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.model import _start
-from vmmscvi.model._start import StartFromEmbedding
-from vmmscvi.train._start import default_n_warmup_epochs
+from vmmscvi.model._pace import Warmup
+from vmmscvi.priors import PriorState
+from vmmscvi.starts import InitialisePrior
 
 Make = Callable[..., SCVI_VMM]
 Training = dict[str, Any]
@@ -29,11 +29,11 @@ N_WARMUP = 5
 
 
 def networks(state: State) -> State:
-    return {n: v for n, v in state.items() if not n.startswith(("prior.", "pseudo_inputs."))}
+    return {n: v for n, v in state.items() if not n.startswith(("latent_prior.", "pseudo_inputs."))}
 
 
 def of_prior(state: State) -> State:
-    return {n: v for n, v in state.items() if n.startswith(("prior.", "pseudo_inputs."))}
+    return {n: v for n, v in state.items() if n.startswith(("latent_prior.", "pseudo_inputs."))}
 
 
 def assert_same(found: State, expected: State) -> None:
@@ -56,7 +56,7 @@ def test_the_warm_up_is_a_training_under_the_standard_normal(embedded: Any, prio
 
 def test_the_divergence_before_the_start_is_scvis_closed_form(make_model: Make, minibatch: Any) -> None:
     model = make_model()
-    model.module.latent_prior.is_started = False
+    model.module.latent_prior.state = PriorState.WARMING_UP
     outputs, generated, loss = model.module(minibatch(model))
     qz = outputs["qz"]
     standard = Normal(torch.zeros_like(qz.loc), torch.ones_like(qz.scale))
@@ -77,13 +77,15 @@ def test_no_prior_step_is_made_in_the_warm_up(embedded: Any, prior: str) -> None
 
 
 def test_the_warm_up_takes_a_thousand_minibatches_but_five_epochs_at_least_and_half_of_all_at_most() -> None:
-    assert default_n_warmup_epochs(n_train=20_000, batch_size=200, max_epochs=400) == 10
-    assert default_n_warmup_epochs(n_train=20_001, batch_size=200, max_epochs=400) == 10  # of 101 minibatches
-    assert default_n_warmup_epochs(n_train=1_000_000, batch_size=200, max_epochs=400) == 5
-    assert default_n_warmup_epochs(n_train=200, batch_size=200, max_epochs=400) == 200
-    halves = [default_n_warmup_epochs(10_000, 100, n) for n in (0, 1, 2, 3, 19, 20, 21)]
-    assert halves == [0, 0, 1, 1, 9, 10, 10]
-    assert default_n_warmup_epochs(n_train=0, batch_size=200, max_epochs=30) == 15
+    def n_epochs(n_train: int, batch_size: int, max_epochs: int) -> int:
+        return Warmup.default(n_train, batch_size, max_epochs, smallest_batch=1).n_epochs
+
+    assert n_epochs(20_000, 200, 400) == 10
+    assert n_epochs(20_001, 200, 400) == 10  # of 101 minibatches
+    assert n_epochs(1_000_000, 200, 400) == 5
+    assert n_epochs(200, 200, 400) == 200
+    assert [n_epochs(10_000, 100, n) for n in (0, 1, 2, 3, 19, 20, 21)] == [0, 0, 1, 1, 9, 10, 10]
+    assert n_epochs(0, 200, 30) == 15
 
 
 @pytest.mark.parametrize("n_warmup_epochs", [0, 3])
@@ -101,7 +103,7 @@ def test_the_number_of_components_becomes_that_of_the_clusters(embedded: Any, pr
     assert watch.n_components[N_WARMUP:] == [4] * N_WARMUP
     module = model.module
     assert module.latent_prior.n_components == len(module.latent_prior.weights) == 4
-    assert module.pseudo_inputs is None or module.pseudo_inputs.n_components == 4
+    assert module.pseudo_inputs is None or module.pseudo_inputs["z_encoder"].n_components == 4
     assert model.init_params_["non_kwargs"]["n_components"] == 4
     assert model.get_cluster_probabilities().shape == (300, 4)
     weights = model.get_cluster_weights()
@@ -116,21 +118,21 @@ def test_the_start_leaves_networks_statistics_and_modes_alone(embedded: Any, pri
     before, after = watch.at_end[N_WARMUP - 1], watch.at_start[N_WARMUP]
     assert_same(networks(after), networks(before))
     assert watch.all_in_training_mode
-    assert after["prior.pi_logits"].shape != before["prior.pi_logits"].shape
+    assert after["latent_prior.pi_logits"].shape != before["latent_prior.pi_logits"].shape
 
 
 def test_the_start_leaves_random_states_alone(
     make_model: Make, quick_training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states: list[tuple[Tensor, np.ndarray]] = []
-    start = StartFromEmbedding._start
+    start = InitialisePrior._initialise
 
-    def watched(self: StartFromEmbedding, *args: Any) -> None:
+    def watched(self: InitialisePrior, *args: Any) -> None:
         states.append((torch.get_rng_state(), np.random.get_state()[1].copy()))  # noqa: NPY002
         start(self, *args)
         states.append((torch.get_rng_state(), np.random.get_state()[1].copy()))  # noqa: NPY002
 
-    monkeypatch.setattr(StartFromEmbedding, "_start", watched)
+    monkeypatch.setattr(InitialisePrior, "_initialise", watched)
     make_model().train(**quick_training)
     (torch_before, numpy_before), (torch_after, numpy_after) = states
     assert torch.equal(torch_before, torch_after)
@@ -169,7 +171,7 @@ def test_n_effective_decides_what_is_split_and_how_hyper_priors_are_weighed(
         assert model.trainer.lightning_module.hyperprior_n_obs is None  # the prior's own
     assert found[0] < found[1] == 4
     model.train(**training, n_effective=50.0)  # goes on, told anew
-    assert model.trainer.lightning_module.hyperprior_n_obs == 50
+    assert model.module.latent_prior.n_effective == 50 and model.module.latent_prior.n_components == 4
 
 
 def test_started_from_cells_it_is_the_papers_procedure(make_model: Make, quick_training: Training) -> None:
@@ -184,7 +186,7 @@ def test_priors_that_are_fitted_with_the_elbo_need_no_warm_up(
     make_model: Make, quick_training: Training, prior: str
 ) -> None:
     weights = []
-    for start in ("embedding", "cells"):
+    for start in (None, "cells"):
         scvi.settings.seed = 0
         model = make_model(prior=prior)
         model.train(**quick_training, start=start)
@@ -193,44 +195,28 @@ def test_priors_that_are_fitted_with_the_elbo_need_no_warm_up(
     assert_same(*weights)
 
 
-def test_cells_are_sampled_where_there_are_many(
-    make_model: Make, quick_training: Training, found_mixtures: list, monkeypatch: pytest.MonkeyPatch
+def test_a_fitted_prior_is_initialised_anew_where_a_start_is_asked_for(
+    make_model: Make, training: Training
 ) -> None:
-    monkeypatch.setattr(_start, "SMALLEST_SAMPLE", 50)
-    for limit, value, expected in (
-        ("LARGEST_SAMPLE", 100, 100),
-        ("LARGEST_MATRIX", 8000, 80),  # of 100 genes
-        ("LARGEST_MATRIX", 800, 50),
-    ):
-        with monkeypatch.context() as limited:
-            limited.setattr(_start, limit, value)
-            make_model().train(**quick_training)
-        assert len(found_mixtures[-1][0]) == expected
-        assert len(torch.unique(found_mixtures[-1][0], dim=0)) == expected, "a cell was drawn twice"
+    model = make_model(n_components=20)
+    model.train(**training)
+    first = model.module.latent_prior
+    model.train(**{**training, "max_epochs": 2}, start="embedding", n_effective=10.0)
+    again = model.module.latent_prior
+    assert again is not first and again.n_components < first.n_components == 4
+    assert again.n_effective == 10
+    assert list(model.history["prior_loss"].index) == list(range(N_WARMUP, 12)), "no second warm-up"
+    assert model.init_params_["non_kwargs"]["n_components"] == again.n_components
+    assert len(model.get_cluster_weights()) == again.n_components
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"start": "clusters"}, r"`start` must be one of \('embedding', 'cells', .*\), found 'clusters'"),
-        ({"n_effective": 0}, "`n_effective` must be positive, found 0"),
-        ({"n_effective": -5.0}, "`n_effective` must be positive, found -5.0"),
-        ({"n_effective": float("nan")}, "`n_effective` must be positive, found nan"),
-        (
-            {"n_warmup_epochs": -1},
-            r"`n_warmup_epochs` must be at least 0 and less than `max_epochs` \(2\), found -1",
-        ),
-        ({"n_warmup_epochs": 2}, r"`n_warmup_epochs` must be .* less than `max_epochs` \(2\), found 2"),
-        ({"n_warmup_epochs": 400, "max_epochs": None}, r"less than `max_epochs` \(400\), found 400"),
-    ],
-)
-def test_arguments_that_cannot_work_are_refused_before_training(
-    make_model: Make, quick_training: Training, watch: Any, arguments: dict[str, Any], message: str
+def test_what_cannot_work_is_refused_before_training_and_changes_nothing(
+    make_model: Make, quick_training: Training, watch: Any
 ) -> None:
     model = make_model()
     before = watch.copied(model.module)
-    with pytest.raises(ValueError, match=message):
-        model.train(**{**quick_training, **arguments}, callbacks=[watch])
+    with pytest.raises(ValueError, match="`n_effective` must be positive, found 0"):
+        model.train(**quick_training, n_effective=0, callbacks=[watch])
     assert not model.is_trained and model.history is None and not watch.at_start
     assert_same(watch.copied(model.module), before)
 
@@ -238,6 +224,6 @@ def test_arguments_that_cannot_work_are_refused_before_training(
 def test_callbacks_of_the_user_come_before_the_start(make_model: Make, quick_training: Training) -> None:
     class SeesTheWarmUp(Callback):
         def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-            assert not pl_module.module.latent_prior.is_started
+            assert pl_module.module.latent_prior.state is PriorState.WARMING_UP
 
     make_model().train(**quick_training, callbacks=[SeesTheWarmUp()])

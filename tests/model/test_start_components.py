@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -15,11 +15,9 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.callbacks import Callback
 from scvi.dataloaders import AnnDataLoader
 from torch import Tensor
-from vmmscvi.module._pseudo_inputs import SMALLEST_EXPRESSION, SMALLEST_PROBABILITY
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.model import _start
-from vmmscvi.module import PseudoCells
+from vmmscvi.module._encoder_inputs import SMALLEST_PROBABILITY, SMALLEST_VALUE
 
 Make = Callable[..., SCVI_VMM]
 Training = dict[str, Any]
@@ -55,27 +53,35 @@ class KeepStart(Callback):
     module: Any = None
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if pl_module.module.latent_prior.is_started and self.module is None:
+        if pl_module.module.latent_prior.is_fitted and self.module is None:
             self.module = deepcopy(pl_module.module)
 
 
-def covariates_of(cells: PseudoCells, setup: dict[str, Any], encoded: bool) -> Iterator[tuple[str, Tensor]]:
-    """Covariates of pseudo-cells by their columns; what the encoder does not see they do not have."""
-    assert (cells.batch.shape[1] == 2) == (encoded and "batch_key" in setup)
-    assert (cells.continuous is not None) == (encoded and "continuous_covariate_keys" in setup)
-    if not encoded:
-        assert cells.categorical == ()
-        return
-    if "batch_key" in setup:
-        yield "batch", cells.batch
-    yield from zip(setup.get("categorical_covariate_keys", ()), cells.categorical, strict=True)
-    if cells.continuous is not None:
-        yield "stress", cells.continuous
+def encoder_inputs(
+    module: Any, cells: AnnData, options: dict[str, Any]
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What scVI's encoder is given of cells: values, and one-hot categories."""
+    setup = options.get("setup", {"batch_key": "batch"})
+    counts = cells.X.toarray()
+    values, categories = [np.log1p(counts) if options.get("log_variational", True) else counts], []
+    if options.get("encode_covariates", True):
+        values += [cells.obs[[name]].to_numpy() for name in setup.get("continuous_covariate_keys", ())]
+        has_batches = "batch_key" in setup
+        batches = (
+            pd.get_dummies(cells.obs["batch"]).to_numpy(float) if has_batches else np.ones((len(cells), 1))
+        )
+        if options.get("batch_representation") == "embedding":
+            values.append(batches @ module.get_embedding("batch").weight.detach().numpy())
+        else:
+            categories.append(batches)
+        for name in setup.get("categorical_covariate_keys", ()):
+            categories.append(pd.get_dummies(cells.obs[name]).to_numpy(float))
+    return np.hstack(values), categories
 
 
 @pytest.mark.parametrize("prior", ["vmm", "gmm"])
 @pytest.mark.parametrize("options", SETTINGS.values(), ids=SETTINGS.keys())
-def test_components_start_as_the_clusters_and_pseudo_inputs_as_their_mean_cells(
+def test_components_start_as_the_clusters_and_pseudo_inputs_as_their_mean_inputs(
     make_model: Make, quick_training: Training, found_mixtures: list, prior: str, options: dict[str, Any]
 ) -> None:
     model, start = make_model(prior=prior, **options), KeepStart()
@@ -88,29 +94,17 @@ def test_components_start_as_the_clusters_and_pseudo_inputs_as_their_mean_cells(
     else:
         cells = model.adata[np.sort(model.train_indices)]
         shares = (mixture.responsibilities / mixture.responsibilities.sum(0)).numpy().T
-        assert_mean_cells(start.module.pseudo_inputs(), cells, shares, options)
+        values, categories = encoder_inputs(start.module, cells, options)
+        found, *of_categories = (t.detach() for t in start.module.pseudo_inputs["z_encoder"]())
+        np.testing.assert_allclose(found, shares @ values, rtol=1e-3, atol=1.1 * SMALLEST_VALUE)
+        for probabilities, one_hot in zip(of_categories, categories, strict=True):
+            np.testing.assert_allclose(probabilities, shares @ one_hot, atol=2 * SMALLEST_PROBABILITY)
     probabilities = model.get_cluster_probabilities()
     assert probabilities.shape == (300, len(mixture.weights))
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
     assert model.get_cluster_weights().sum() == pytest.approx(1, rel=1e-5)
     assert np.isfinite(model.get_prior_log_density()).all()
     assert np.isfinite(model.sample_prior(10, component="0").X.data).all()
-
-
-def assert_mean_cells(
-    found: PseudoCells, cells: AnnData, shares: np.ndarray, options: dict[str, Any]
-) -> None:
-    """Expression is averaged on the scale of log1p; ``shares`` has a row of weights for each component."""
-    counts = np.expm1(shares @ np.log1p(cells.X.toarray()))
-    np.testing.assert_allclose(found.counts.detach(), counts, rtol=1e-3, atol=2 * SMALLEST_EXPRESSION)
-    setup = options.get("setup", {"batch_key": "batch"})
-    for name, covariate in covariates_of(found, setup, options.get("encode_covariates", True)):
-        values = cells.obs[name].to_numpy()
-        if name != "stress":
-            values = pd.get_dummies(pd.Categorical(values)).to_numpy(dtype=float)
-        expected = shares @ values.reshape(len(values), -1)
-        tolerance = 2 * SMALLEST_PROBABILITY
-        np.testing.assert_allclose(covariate.detach(), expected, atol=tolerance, err_msg=name)
 
 
 def test_the_embedding_is_that_of_the_training_cells_without_noise(
@@ -185,23 +179,15 @@ class InMemory(LightningDataModule):
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("prior", ["vmm", "gmm"])
 def test_a_registry_and_a_data_module_are_enough(
-    make_model: Make,
-    training: Training,
-    found_mixtures: list,
-    monkeypatch: pytest.MonkeyPatch,
-    prior: str,
-    sparse: bool,
+    make_model: Make, training: Training, found_mixtures: list, prior: str, sparse: bool
 ) -> None:
     source = make_model(setup=COVARIATES)
     del training["batch_size"]
     training["max_epochs"] = 4
-    for limit, n_sampled in ((100_000, 270), (100, 128)):  # whole minibatches
-        monkeypatch.setattr(_start, "LARGEST_SAMPLE", limit)
-        monkeypatch.setattr(_start, "SMALLEST_SAMPLE", 50)
-        model = SCVI_VMM(registry=source.adata_manager.registry, prior=prior, n_hidden=16, n_latent=4)
-        model.train(**training, datamodule=InMemory(source, sparse))
-        z, mixture = found_mixtures[-1]
-        assert len(z) == n_sampled
-        assert model.module.latent_prior.n_components == len(mixture.weights)
-        assert list(model.history["prior_loss"].index) == [2, 3]
-        assert float(model.module.latent_prior.weights.detach().sum()) == pytest.approx(1, rel=1e-5)
+    model = SCVI_VMM(registry=source.adata_manager.registry, prior=prior, n_hidden=16, n_latent=4)
+    model.train(**training, datamodule=InMemory(source, sparse))
+    ((z, mixture),) = found_mixtures
+    assert len(z) == 270
+    assert model.module.latent_prior.n_components == len(mixture.weights)
+    assert list(model.history["prior_loss"].index) == [2, 3]
+    assert float(model.module.latent_prior.weights.detach().sum()) == pytest.approx(1, rel=1e-5)

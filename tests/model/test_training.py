@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,6 @@ from pandas.testing import assert_frame_equal, assert_series_equal
 from torch import Tensor
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.model._initialization import InitializePseudoInputs
 
 Make = Callable[..., SCVI_VMM]
 Trained = Callable[..., SCVI_VMM]
@@ -32,10 +30,15 @@ class AtStart(Callback):
         self.train_idx = np.asarray(trainer.datamodule.train_idx)
         self.random_state = torch.get_rng_state()
         inputs = pl_module.module.pseudo_inputs
-        self.cells = None if inputs is None else inputs().counts.detach().numpy()
+        self.inputs = None if inputs is None else inputs["z_encoder"]()[0].detach()
+
+    @property
+    def cells(self) -> np.ndarray:
+        """Counts of the pseudo-inputs."""
+        return np.expm1(self.inputs[:, :100].numpy())
 
     def networks(self) -> dict[str, Tensor]:
-        return {n: v for n, v in self.state.items() if not n.startswith(("prior.", "pseudo_inputs."))}
+        return {n: v for n, v in self.state.items() if not n.startswith(("latent_prior.", "pseudo_inputs."))}
 
     def pseudo_inputs(self) -> dict[str, Tensor]:
         return {n: v for n, v in self.state.items() if n.startswith("pseudo_inputs.")}
@@ -116,34 +119,9 @@ def test_pseudo_inputs_start_with_the_continuous_covariates_of_their_cells(
     start = AtStart()
     model.train(**{**short_training, "max_epochs": 1}, callbacks=[start])
     X = model.adata.X.toarray()
-    for cell, stress in zip(np.round(start.cells), start.state["pseudo_inputs.continuous"], strict=True):
+    for cell, stress in zip(np.round(start.cells), start.inputs[:, 100], strict=True):
         row = int(np.flatnonzero((X == cell).all(axis=1))[0])
         assert float(stress) == pytest.approx(model.adata.obs["stress"].iloc[row], rel=1e-5)
-
-
-def test_other_data_modules_start_pseudo_inputs_from_the_first_training_cells(make_model: Make) -> None:
-    module = make_model().module
-    cells = torch.poisson(torch.full((12, 100), 3.0))
-    loader = [{"X": cells[:5].to_sparse_csr()}, {"X": cells[5:10]}, {"X": cells[10:]}]
-    trainer = SimpleNamespace(datamodule=SimpleNamespace(train_dataloader=lambda: loader))
-    InitializePseudoInputs().on_fit_start(trainer, SimpleNamespace(module=module))  # type: ignore[arg-type]
-    torch.testing.assert_close(module.pseudo_inputs().counts.round(), cells[:8])
-
-
-def test_other_data_modules_with_too_few_cells_are_refused(make_model: Make) -> None:
-    trainer = SimpleNamespace(
-        datamodule=SimpleNamespace(train_dataloader=lambda: [{"X": torch.ones(3, 100)}])
-    )
-    with pytest.raises(ValueError, match="`n_components` is 8, but there are only 3 training cells"):
-        InitializePseudoInputs().on_fit_start(trainer, SimpleNamespace(module=make_model().module))  # type: ignore[arg-type]
-
-
-def test_pseudo_inputs_can_be_given_cells(make_model: Make, short_training: dict[str, Any]) -> None:
-    model, start = make_model(), AtStart()
-    cells = np.arange(10, 18)
-    callbacks = [InitializePseudoInputs(cells), start]
-    model.train(**{**short_training, "max_epochs": 1}, callbacks=callbacks)
-    np.testing.assert_array_equal(np.round(start.cells), model.adata.X.toarray()[cells])
 
 
 @pytest.mark.parametrize("reloaded", [False, True], ids=["at once", "after loading"])
@@ -159,6 +137,7 @@ def test_a_second_training_goes_on_where_the_first_ended(
         model = SCVI_VMM.load(tmp_path / "model", adata=model.adata)
     ended = {n: v.clone() for n, v in model.module.state_dict().items()}
     start = AtStart()
+    del short_training["start"]
     model.train(**{**short_training, "max_epochs": 3}, callbacks=[start])
     assert_same(start.state, ended)
     assert start.training, (
