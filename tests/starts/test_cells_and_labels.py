@@ -84,7 +84,7 @@ def test_too_few_cells_are_refused(make_model: Make) -> None:
 
 
 def from_labels(model: SCVI_VMM, unlabeled: str | None = "unknown") -> FromLabels:
-    return FromLabels.of_registered(model.adata_manager, unlabeled, None, 0)
+    return FromLabels.of_registered(model.adata_manager, unlabeled, None)
 
 
 @pytest.mark.parametrize("prior", ["vmm", "gmm"])
@@ -144,7 +144,7 @@ def test_a_label_without_a_training_cell_is_refused(make_model: Make, labelled: 
 
 def test_labels_of_a_data_module_are_not_known() -> None:
     with pytest.raises(ValueError, match="`start='labels'` needs AnnData"):
-        FromLabels.of_registered(None, None, None, 0)
+        FromLabels.of_registered(None, None, None)
 
 
 # -- when ----------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def trainer_of(model: SCVI_VMM) -> tuple[Any, Any]:
 
 def test_networks_warm_up_only_for_a_prior_that_needs_it(make_model: Make) -> None:
     for start, state in (
-        (FromEmbedding(None, 0), PriorState.WARMING_UP),
+        (FromEmbedding(None), PriorState.WARMING_UP),
         (FromCells(), PriorState.FITTED),
         (None, PriorState.FITTED),
     ):
@@ -175,5 +175,5 @@ def test_a_prior_that_is_not_initialised_keeps_its_state(make_model: Make, state
 
 def test_the_search_begins_with_a_component_for_ten_cells_at_most(make_model: Make) -> None:
     model = make_model(n_components=100)
-    mixture = FromEmbedding(None, 0).find_clusters(model.module, SimpleNamespace(z=torch.randn(29, 4)))
+    mixture = FromEmbedding(None).find_clusters(model.module, SimpleNamespace(z=torch.randn(29, 4)))
     assert 1 <= len(mixture.weights) <= 2

@@ -13,7 +13,7 @@ from anndata import AnnData
 from torch import Tensor
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.starts import FromEmbedding, _sample
+from vmmscvi.starts import FromEmbedding
 from vmmscvi.starts._sample import BATCH_SIZE, dense, n_cells_of, training_sample
 
 
@@ -48,7 +48,7 @@ def test_all_training_cells_are_taken_where_there_are_few(datamodule: Any) -> No
 
 def test_clusters_are_looked_for_in_twenty_thousand_cells_at_most(datamodule: Any) -> None:
     datamodule.train_idx = np.arange(25_000)
-    assert sum(map(n_cells_of, FromEmbedding(None, 0).sample(datamodule))) == 20_000
+    assert sum(map(n_cells_of, FromEmbedding(None).sample(datamodule))) == 20_000
 
 
 def test_cells_can_be_named_and_random_states_are_left_alone(datamodule: Any) -> None:
@@ -73,7 +73,7 @@ class Loader:
 
 @pytest.mark.parametrize(
     ("n_genes", "limit", "expected"),
-    [(2, 2500, 2500), (2, 2450, 2500), (40_000, 3000, 2500), (2, 9000, 5000)],
+    [(2, 2500, 2500), (2, 2450, 2500), (40_000, 3000, 2500), (2, 9000, 5000), (2, 8, 100)],
 )
 def test_of_cells_that_are_read_once_the_first_are_kept(
     n_genes: int, limit: int, expected: int, caplog: pytest.LogCaptureFixture
@@ -85,7 +85,6 @@ def test_of_cells_that_are_read_once_the_first_are_kept(
     assert sum(map(n_cells_of, sample)) == expected == loader.n_read
     np.testing.assert_array_equal(numbers(sample), numbers(sample))
     assert ("shuffle the data" in caplog.text) is (limit < 5000)
-    assert expected >= _sample.SMALLEST_SAMPLE
 
 
 def test_a_data_module_may_draw_its_own_sample() -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from scvi import settings
 from scvi.data import AnnDataManager
 from scvi.dataloaders import DataSplitter
 from scvi.model.base import UnsupervisedTrainingMixin
@@ -252,13 +251,12 @@ class TrainingMixin:
         """Choose how the prior is initialised."""
         if request.start is None:
             return None
-        seed = settings.seed or 0
         has_adata = request.trainer_kwargs.get("datamodule") is None
         if request.start == "labels":
             manager = self.adata_manager if has_adata else None
-            return FromLabels.of_registered(manager, request.unlabeled_category, request.n_effective, seed)
+            return FromLabels.of_registered(manager, request.unlabeled_category, request.n_effective)
         if request.start == "embedding":
-            return FromEmbedding(request.n_effective, seed)
+            return FromEmbedding(request.n_effective)
         prior = self.module.latent_prior
         if prior.uses_pseudo_inputs and isinstance(prior, MixturePrior) and has_adata:
             check_n_components(prior.n_components, facts.n_train or 0)

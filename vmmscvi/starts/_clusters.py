@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from scvi import settings
 from torch import Tensor, nn
 
 from vmmscvi.module._encoder_inputs import MeanInputs
@@ -36,12 +37,12 @@ class FromEmbedding:
         Number of observations that the data count as, ``None`` for the default; see
         :func:`vmmscvi.priors.fit_coarsened_mixture`.
     seed
-        Seed of the search.
+        Seed of the search; by default scvi-tools', which a resumed training has from its checkpoint.
     """
 
     needs_warm_up = True
 
-    def __init__(self, n_effective: float | None, seed: int) -> None:
+    def __init__(self, n_effective: float | None, seed: int | None = None) -> None:
         self.n_effective = n_effective
         self.seed = seed
 
@@ -55,7 +56,8 @@ class FromEmbedding:
     def find_clusters(self, module: Any, embedding: Embedding) -> CoarsenedMixture:
         """Find the clusters of an embedding."""
         n_components = min(module.latent_prior.n_components, max(1, len(embedding.z) // CELLS_PER_COMPONENT))
-        return fit_coarsened_mixture(embedding.z, n_components, self.n_effective, seed=self.seed)
+        seed = settings.seed or 0 if self.seed is None else self.seed
+        return fit_coarsened_mixture(embedding.z, n_components, self.n_effective, seed=seed)
 
     def initialise(self, module: Any, datamodule: Any) -> InitialPrior:
         """Embed training cells, find clusters, and describe them as a prior."""

@@ -24,7 +24,7 @@ class FromLabels(FromEmbedding):
 
     Parameters
     ----------
-    n_effective, seed
+    n_effective
         See :class:`FromEmbedding`.
     names
         Labels that become components, in their order.
@@ -37,12 +37,11 @@ class FromLabels(FromEmbedding):
     def __init__(
         self,
         n_effective: float | None,
-        seed: int,
         names: list[str],
         codes: np.ndarray,
         label_codes: list[int],
     ) -> None:
-        super().__init__(n_effective, seed)
+        super().__init__(n_effective)
         self.names = names
         self._codes = codes
         self._label_codes = label_codes
@@ -55,7 +54,6 @@ class FromLabels(FromEmbedding):
         adata_manager: AnnDataManager | None,
         unlabeled_category: str | None,
         n_effective: float | None,
-        seed: int,
     ) -> FromLabels:
         """Read the labels that were registered with the data.
 
@@ -65,7 +63,7 @@ class FromLabels(FromEmbedding):
             Manager of the training data.
         unlabeled_category
             Label of cells whose type is not known.
-        n_effective, seed
+        n_effective
             As in the constructor.
 
         Raises
@@ -96,7 +94,7 @@ class FromLabels(FromEmbedding):
         label_codes = [i for i, n in enumerate(known) if n != str(unlabeled_category) and i in present]
         if not label_codes:
             raise ValueError(f"`start='labels'`: all cells have the label {unlabeled_category!r}.")
-        return cls(n_effective, seed, [known[i] for i in label_codes], codes, label_codes)
+        return cls(n_effective, [known[i] for i in label_codes], codes, label_codes)
 
     def check(self, datamodule: Any) -> None:
         """Check that every label has training cells."""

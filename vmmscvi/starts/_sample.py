@@ -84,7 +84,7 @@ def _first_cells(loader: Minibatches, n_cells: int) -> Minibatches:
     minibatches: Iterator[dict[str, Any]] = iter(loader)
     first = next(minibatches)
     n_values = sum(tensor.numel() for tensor in first.values() if tensor is not None) // n_cells_of(first)
-    n_cells = max(SMALLEST_SAMPLE, min(n_cells, LARGEST_MATRIX // max(n_values, 1)))
+    n_cells = min(n_cells, max(SMALLEST_SAMPLE, LARGEST_MATRIX // max(n_values, 1)))
     kept, found = [], 0
     for tensors in chain([first], minibatches):
         kept.append(tensors)
