@@ -131,12 +131,14 @@ def test_the_level_of_a_merge_is_where_the_classification_likelihood_changes_its
     assert (together > apart) == (side < 1)
 
 
-def test_a_cut_by_effective_cells_agrees_with_a_fit_of_as_many() -> None:
+@pytest.mark.parametrize("scale", [0.2, 1.0, 4.0])
+def test_a_cut_by_effective_cells_agrees_with_a_fit_of_as_many_under_the_same_prior(scale: float) -> None:
     z = nested()
-    tree = fit_cluster_tree(z, named(BROAD))
-    for n_effective in (100.0, 2000.0):
-        fitted = fit_coarsened_mixture(z, n_effective=n_effective).responsibilities.argmax(1)
-        assert adjusted_rand_score(tree.cut(n_effective=n_effective), fitted) > 0.98
+    tree = fit_cluster_tree(z, named(BROAD), wishart_scale_factor=scale)
+    for n_effective, n_clusters in ((100.0, 3), (500.0, 6), (2000.0, 6)):
+        fit = fit_coarsened_mixture(z, n_effective=n_effective, wishart_scale_factor=scale)
+        assert len(fit.weights) == n_clusters
+        assert adjusted_rand_score(tree.cut(n_effective=n_effective), fit.responsibilities.argmax(1)) > 0.98
 
 
 def test_the_tree_is_a_valid_monotonic_linkage_whose_clusters_are_the_cuts(tree: ClusterTree) -> None:
