@@ -78,6 +78,8 @@ class Annotation:
             adata.obsm[name] = coordinates
         for name, values in self.columns.items():
             adata.obs[name] = values
+        if adata.obs.index.name in self.columns:  # a file cannot hold both; cells keep their names
+            adata.obs.index.name = None
         adata.uns[UNS] = self.stored_uns()
 
 

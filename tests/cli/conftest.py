@@ -81,7 +81,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return invoke
 
 
-QUICK = ("--max-epochs", 2, "--n-components", 10, "--n-latent", 4, "--accelerator", "cpu", "--quiet")
+QUICK = ("--max-epochs", 24, "--n-components", 10, "--n-latent", 4, "--accelerator", "cpu", "--quiet")
 """Options of a training that takes a second."""
 
 

@@ -33,7 +33,7 @@ def test_markers_and_page_are_written_and_the_map_is_kept(integrate, no_umap, tm
     assert set(table["gene"]) - set(out.uns["vmmscvi"]["settings"]["genes"])  # all genes of the file
     page = (tmp_path / "report.html").read_text()
     headings = re.findall("<h2>(.*?)</h2>", page)
-    expected = {"Clusters", "Markers", "Composition", "Training", "Settings", "Versions", "Warnings"}
+    expected = {"Clusters", "Markers", "Composition", "Training", "Settings", "Versions"}
     assert expected <= set(headings)
     assert page.count("data:image/png;base64,") >= 4 and "http" not in page  # nothing is fetched
     assert table["gene"][0] in page

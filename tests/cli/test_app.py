@@ -62,7 +62,7 @@ def test_the_module_can_be_run_where_the_script_is_not_installed():
 def test_priors_of_the_command_line_are_those_of_the_model():
     from typing import get_args
 
-    from vmmscvi.module import PriorName
+    from vmmscvi.priors import PriorName
 
     assert {prior.value for prior in PriorChoice} == set(get_args(PriorName))
 

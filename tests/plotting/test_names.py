@@ -132,10 +132,7 @@ def test_a_leaf_without_cells_is_drawn() -> None:
     assert sorted(texts(pl.cluster_tree(some).get_yticklabels())) == ["0 (40)", "1 (40)", "2 (0)"]
 
 
-def test_a_model_instead_of_its_tree_is_answered_with_the_method() -> None:
-    class Model:
-        def get_cluster_tree(self) -> None: ...
-
-    with pytest.raises(ValueError, match=r"found Model; call its `get_cluster_tree\(\)` first"):
-        pl.cluster_tree(Model())  # type: ignore[arg-type]
+def test_what_is_neither_a_tree_nor_data_nor_a_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="`tree` is a dict; expected an AnnData or a trained model"):
+        pl.cluster_tree({"0": 1})  # type: ignore[arg-type]
     plt.close("all")
