@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from anndata import AnnData
-from torch.nn.functional import one_hot
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.priors._parameters import inverse_softplus
@@ -43,17 +42,17 @@ FLOOR = -100.0
 @torch.no_grad()
 def imitate(model: SCVI_VMM, tensors: dict[str, torch.Tensor]) -> None:
     """Set the parameters of the pseudo-inputs to cells, without the floors that keep a gradient."""
-    pseudo = model.module.pseudo_inputs
-    value = tensors["X"].log1p() if pseudo.space == "log1p" else tensors["X"]
-    pseudo.expression.copy_(torch.where(value > 0, inverse_softplus(value.clamp_min(1e-3)), FLOOR))
-    if pseudo.batch_logits.shape[1] > 1:
-        batch = one_hot(tensors["batch"].long().ravel(), pseudo.batch_logits.shape[1])
-        pseudo.batch_logits.copy_((1 - batch) * FLOOR)
-    codes = tensors.get("extra_categorical_covs")
-    for j, logits in enumerate(pseudo.category_logits):
-        logits.copy_((1 - one_hot(codes[:, j].long(), logits.shape[1])) * FLOOR)
-    if pseudo.continuous is not None:
-        pseudo.continuous.copy_(tensors["extra_continuous_covs"])
+    _, captured = model.module.capture_inputs(tensors)
+    n_genes = tensors["X"].shape[1]
+    for name, pseudo in model.module.pseudo_inputs.items():
+        given, pseudo.n_nonnegative = captured[name], n_genes
+        pseudo.values.copy_(given.values)
+        positive = pseudo._to_softplus(given.values[:, :n_genes])
+        pseudo.values[:, :n_genes] = torch.where(
+            positive > 0, inverse_softplus(positive.clamp_min(1e-3)), FLOOR
+        )
+        for logits, categories in zip(pseudo.category_logits, given.categories, strict=True):
+            logits.copy_((1 - categories) * FLOOR)
 
 
 @pytest.mark.parametrize("options", SEEN.values(), ids=SEEN.keys())
@@ -100,10 +99,10 @@ def test_a_prior_that_starts_from_the_embedding_trains_with_covariates(
     model.train(max_epochs=2, n_warmup_epochs=1, lr=1e-3, accelerator="cpu", enable_progress_bar=False)
     assert np.isfinite(float(model.get_elbo()))
     assert np.isfinite(float(model.get_marginal_ll(indices=list(range(20)), n_mc_samples=3)))
-    cells = model.module.pseudo_inputs()
-    n_batch = model.module.n_batch
-    assert cells.batch.shape[1] == n_batch
+    values, *categories = model.module.pseudo_inputs["z_encoder"]()
     if name == "everything":
+        batches, donors = categories[:2]
+        assert batches.shape[1] == model.module.n_batch
         # mean cells of clusters: they belong to donors as their cells do, not to all alike
-        assert float((cells.categorical[0] - 1 / 3).abs().max()) > 1e-3
-        assert (cells.continuous[:, 1] > 50).all()  # the mean of the cells' totals
+        assert float((donors - 1 / 3).abs().max()) > 1e-3
+        assert (values[:, -1] > 50).all()  # the mean of the cells' totals

@@ -12,6 +12,7 @@ from anndata import AnnData
 from scipy import sparse
 from scvi.model.base import RNASeqMixin
 
+from vmmscvi._layers import layer_names
 from vmmscvi.model._keywords import check_keywords, keyword_names
 
 ROWS_CHECKED = 256
@@ -66,7 +67,7 @@ def use_sparse_matrices(adata: AnnData, layer: str | None) -> None:
     layer
         Layer of the counts; ``adata.X`` by default.
     """
-    matrix = adata.X if layer is None else adata.layers.get(layer)
+    matrix = _matrix(adata, layer)
     if not isinstance(matrix, sparse.sparray):
         return
     make = {"csr": sparse.csr_matrix, "csc": sparse.csc_matrix}.get(matrix.format, sparse.csr_matrix)
@@ -76,9 +77,17 @@ def use_sparse_matrices(adata: AnnData, layer: str | None) -> None:
         adata.layers[layer] = make(matrix)
 
 
+def _matrix(adata: AnnData, layer: str | None) -> Any:
+    """Return the matrix of the counts; ``None`` for a layer that does not exist, or that is read lazily."""
+    if layer is None:
+        return adata.X
+    matrix = adata.layers[layer] if layer in layer_names(adata) else None
+    return matrix if hasattr(matrix, "shape") else None
+
+
 def _warn_unless_counts(adata: AnnData, layer: str | None, class_name: str) -> None:
     """Say early, by the first cells, what training will refuse."""
-    matrix = adata.X if layer is None else adata.layers[layer]
+    matrix = _matrix(adata, layer)
     if matrix is None:
         return
     some = matrix[:ROWS_CHECKED]
