@@ -19,8 +19,11 @@ from modality_data import DataSpec
 from modality_models import MODELS, MissingModelError, cells_of
 from numpy.typing import NDArray
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
-from vmmscvi.benchmark._clusterings import leiden, neighbor_graph
-from vmmscvi.benchmark._schema import LEIDEN_RESOLUTIONS
+
+from vmmscvi._neighbors import leiden, neighbor_graph
+
+LEIDEN_RESOLUTIONS = tuple(round(0.1 * step, 1) for step in range(1, 21))
+"""Resolutions that the best is chosen from."""
 
 logger = logging.getLogger("modalities")
 
@@ -137,7 +140,10 @@ def measure(run: Run, adata: ad.AnnData, out: Path, max_epochs: int | None) -> d
         "elbo": elbo,
         "own": None if own is None else scored(own, labels),
         "leiden": [
-            {"resolution": resolution, **scored(leiden(graph, resolution, run.seed), labels)}
+            {
+                "resolution": resolution,
+                **scored(np.asarray(leiden(graph, run.seed, resolution), dtype=str), labels),
+            }
             for resolution in LEIDEN_RESOLUTIONS
         ],
     }

@@ -201,7 +201,7 @@ def test_other_cells_are_coded_as_those_of_the_model(adata: AnnData, files: list
         with pytest.raises(ValueError, match=f"{column}.*elsewhere"):
             StreamedCounts(path, registry=registry, **SMALL)
     second[:, 1:].write_h5ad(path)
-    with pytest.raises(ValueError, match="`files` have 99 genes"):
+    with pytest.raises(ValueError, match="`files` has 99 genes"):
         StreamedCounts(path, registry=registry, **SMALL)
 
 
