@@ -21,6 +21,7 @@ def test_a_larger_learning_rate_shortens_the_warm_up() -> None:
 
 
 def test_a_warm_up_that_is_cut_short_is_said_and_a_whole_one_is_not() -> None:
-    assert Warmup.default(10_000, 256, 400).notes() == ()
-    (note,) = Warmup.default(10_000, 256, 20).notes()
+    usual = Warmup.default(10_000, 256, 400)
+    assert usual.notes(usual) == ()
+    (note,) = Warmup.default(10_000, 256, 20).notes(usual)
     assert "The warm-up has 400 minibatches; an embedding takes about 1000" in note
