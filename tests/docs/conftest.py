@@ -23,7 +23,7 @@ from vmmscvi.model._training_mixin import TrainingMixin
 from vmmscvi.vae import VAE
 
 N_CELLS = {"counts": 240, "reference": 240, "query": 120}
-N_EPOCHS = 6
+N_EPOCHS = 20
 """What is tested is that examples run, not what they find, but for there being several clusters."""
 DISTINCT = {"marker_log_fold_change": 3.0}
 SMALLER: dict[str, dict[str, Any]] = {

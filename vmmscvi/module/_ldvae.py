@@ -15,7 +15,9 @@ class LDVMMVAE(CountsModuleMixin, PriorArgumentsMixin, LDVAE):
     Parameters
     ----------
     *args, **kwargs
-        Arguments of :class:`scvi.module.LDVAE` and of the prior.
+        Arguments of :class:`scvi.module.LDVAE`.
+    prior, n_components, inference, responsibilities_in_gradient, wishart_scale
+        See :class:`vmmscvi.priors.PriorConfig`.
     """
 
     loss = with_prior(LDVAE.loss)

@@ -32,7 +32,9 @@ class MULTIVMMVAE(PriorArgumentsMixin, MULTIVAE):
     Parameters
     ----------
     *args, **kwargs
-        Arguments of :class:`scvi.module.MULTIVAE` and of the prior.
+        Arguments of :class:`scvi.module.MULTIVAE`.
+    prior, n_components, inference, responsibilities_in_gradient, wishart_scale
+        See :class:`vmmscvi.priors.PriorConfig`.
     """
 
     region_factors: Any

@@ -22,7 +22,9 @@ class TOTALVMMVAE(PriorArgumentsMixin, TOTALVAE):
     Parameters
     ----------
     *args, **kwargs
-        Arguments of :class:`scvi.module.TOTALVAE` and of the prior.
+        Arguments of :class:`scvi.module.TOTALVAE`.
+    prior, n_components, inference, responsibilities_in_gradient, wishart_scale
+        See :class:`vmmscvi.priors.PriorConfig`.
     """
 
     library_log_means: Any

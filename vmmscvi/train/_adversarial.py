@@ -18,10 +18,8 @@ ADVERSARY_LR, ADVERSARY_EPS = 1e-3, 0.01
 
 
 class AdversarialEmpiricalBayesPlan(EmpiricalBayesPlanMixin, AdversarialTrainingPlan):
-    """:class:`scvi.train.AdversarialTrainingPlan` with the two steps of :class:`EmpiricalBayesPlanMixin`.
-
-    On every minibatch the networks learn to fool the classifier, the classifier learns, and then the prior.
-    """
+    # On every minibatch the networks learn to fool the classifier, the classifier learns, and then the prior.
+    __doc__ = EmpiricalBayesPlanMixin.__doc__
 
     def other_optimizers(self) -> list[torch.optim.Optimizer]:
         """Create the optimizer of the classifier, if there is one."""

@@ -278,4 +278,4 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
 
 
 class EmpiricalBayesTrainingPlan(EmpiricalBayesPlanMixin, TrainingPlan):
-    """:class:`scvi.train.TrainingPlan` with the two steps of :class:`EmpiricalBayesPlanMixin`."""
+    __doc__ = EmpiricalBayesPlanMixin.__doc__
