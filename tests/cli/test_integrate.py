@@ -78,7 +78,7 @@ def test_settings_versions_weights_and_history_are_stored(integrate, tmp_path):
     stored = out.uns["vmmscvi"]
     settings = {"source": "cells.h5ad", "batch_key": "batch", "prior": "vmm", "n_latent": 4, "seed": 3}
     assert settings.items() <= stored["settings"].items()
-    assert stored["settings"]["n_components"] == 10 and stored["settings"]["max_epochs"] == 2
+    assert stored["settings"]["n_components"] == 10 and stored["settings"]["max_epochs"] == 24
     assert stored["versions"]["vmmscvi"] == vmmscvi.__version__
     assert {"scvi-tools", "torch", "anndata", "python"} <= set(stored["versions"])
     assert set(stored["weights"]) == set(out.obs["vmm_cluster"].unique())

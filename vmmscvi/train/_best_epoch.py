@@ -91,6 +91,11 @@ class RestoreBestEpoch(Callback):
         self.first_epoch = first_epoch
 
     @property
+    def monitor(self) -> str:
+        """Name of the logged quantity."""
+        return self.best.monitor
+
+    @property
     def best_epoch(self) -> int | None:
         """The epoch whose weights are kept, ``None`` if there is none."""
         return self.best.epoch
