@@ -83,7 +83,7 @@ def test_settings_versions_weights_and_history_are_stored(integrate, tmp_path):
     assert {"scvi-tools", "torch", "anndata", "python"} <= set(stored["versions"])
     assert set(stored["weights"]) == set(out.obs["vmm_cluster"].unique())
     assert all(0 < weight <= 1 for weight in stored["weights"].values())
-    assert stored["n_epochs"] == len(stored["history"]["elbo_validation"]) == 2
+    assert stored["n_epochs"] == len(stored["history"]["elbo_validation"]) == 24
 
 
 def test_the_output_is_beside_the_input_by_default(integrate, tmp_path):
