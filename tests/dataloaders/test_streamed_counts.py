@@ -194,18 +194,14 @@ def test_other_cells_are_coded_as_those_of_the_model(adata: AnnData, files: list
     known = list(registry["field_registries"]["batch"]["state_registry"]["categorical_mapping"])
     expected = known.index(str(second.obs["batch"].iloc[0]))
     assert set(gathered(other.inference_dataloader())["batch"].ravel()) == {expected}
-    for argument, column in {
-        "batch_key": "batch",
-        "labels_key": "cell_type",
-        "categorical_covariate_keys": "donor",
-    }.items():
+    for column in ("batch", "cell_type", "donor"):
         changed = second.copy()
         changed.obs[column] = "elsewhere"
         changed.write_h5ad(path)
         with pytest.raises(ValueError, match=rf"`obs\['{column}'\]` has .* trained with: \['elsewhere'\]"):
             StreamedCounts(path, registry=registry, **SMALL)
     second[:, 1:].write_h5ad(path)
-    with pytest.raises(ValueError, match="`files` have 99 genes"):
+    with pytest.raises(ValueError, match="`files` has 99 genes, but 1 of the model's 100 genes are missing"):
         StreamedCounts(path, registry=registry, **SMALL)
 
 

@@ -241,7 +241,8 @@ def test_a_first_fit_that_fails_is_none(make_vae, blobs, where: str) -> None:
 def test_rows_and_columns_may_be_read_backwards(make_vae, blobs) -> None:
     backwards = np.ascontiguousarray(blobs.x[::-1, ::-1])[::-1, ::-1]
     assert min(backwards.strides) < 0
-    expected, found = make_vae().fit(blobs.x), make_vae().fit(backwards)
+    model = make_vae()
+    expected, found = clone(model).fit(blobs.x), clone(model).fit(backwards)
     for method in ("transform", "predict", "score_samples"):
         np.testing.assert_array_equal(getattr(found, method)(backwards), getattr(expected, method)(blobs.x))
     z = expected.transform(blobs.x)
