@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch.distributions import MultivariateNormal, Normal
 
 from vmmscvi.priors import Centers, CoarsenedMixture, VampPriorMixture
@@ -68,3 +70,40 @@ def test_components_that_were_found_are_as_wide_as_their_cluster(
         optimizer.step()
     variance = started.component_distribution(centers).covariance_matrix[0].diagonal()
     assert variance.tolist() == pytest.approx([expected] * P, rel=0.05)
+
+
+def test_precisions_start_at_the_mode_of_their_posterior() -> None:
+    """A Wishart prior with p + 2 degrees of freedom, and so many effective observations of each cluster."""
+    prior = VampPriorMixture(5, P, wishart_scale=0.7)
+    n, n_clusters = 12.0, 2
+    factor = torch.randn(n_clusters, P, P, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    covariance = factor @ factor.mT + torch.eye(P, dtype=torch.float64)
+    weights = torch.tensor([0.75, 0.25], dtype=torch.float64)
+    mixture = CoarsenedMixture(
+        responsibilities=torch.empty(0, n_clusters, dtype=torch.float64),
+        weights=weights,
+        loc=torch.zeros(n_clusters, P, dtype=torch.float64),
+        covariance=covariance,
+    )
+    prior.start_from(mixture, n, torch.zeros(n_clusters, P))
+    cholesky = prior.precision_cholesky().detach().double().numpy()
+    for j in range(n_clusters):
+
+        def log_posterior(precision: np.ndarray, j: int = j) -> float:
+            """Logarithm of the density of the prior, and the expected log-likelihood."""
+            log_likelihood = np.linalg.slogdet(precision)[1] - np.trace(precision @ covariance[j].numpy())
+            log_prior = stats.wishart.logpdf(precision, df=P + 2, scale=0.7 * np.eye(P))
+            return float(log_prior + 0.5 * n * weights[j] * log_likelihood)
+
+        found = cholesky[j] @ cholesky[j].T
+        best = log_posterior(found)
+        for direction in (found, np.eye(P) * np.trace(found) / P, np.diag(np.diag(found))):
+            assert max(log_posterior(found + step * direction) for step in (-0.02, 0.02)) < best
+
+
+@pytest.mark.parametrize("n_effective", [None, 250.0])
+def test_a_saved_prior_remembers_what_it_started_from_or_that_it_did_not(n_effective: float | None) -> None:
+    saved, loaded = VampPriorMixture(3, P), VampPriorMixture(3, P)
+    saved.n_effective, loaded.n_effective = n_effective, 7.0
+    loaded.load_state_dict(saved.state_dict())
+    assert loaded.n_effective == n_effective

@@ -194,3 +194,12 @@ def test_bad_wishart_scales_are_refused(scale: str | float) -> None:
         ValueError, match="`wishart_scale` must be 'learned', 'half', 'paper', 'reference' or a"
     ):
         wishart_scale_factor(scale, K, P)
+
+
+@pytest.mark.parametrize("p", [2, 10])
+def test_the_scale_of_the_wishart_is_that_of_its_documented_mean(p: int) -> None:
+    """The mean of a Wishart with p + 2 degrees of freedom and scale matrix c I is (p + 2) c I."""
+    expected = {"half": 4.0, "learned": 4.0, "paper": 50 ** (1 / p), "reference": 50 ** (2 / p)}
+    for name, precision in expected.items():
+        assert (p + 2) * wishart_scale_factor(name, 50, p) == pytest.approx(precision)
+    assert wishart_scale_factor(0.3, 50, p) == 0.3

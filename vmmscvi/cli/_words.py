@@ -20,6 +20,7 @@ REPLACED: tuple[tuple[str, str], ...] = (
         r"`gene_likelihood='nb'`, or a check of the data",
         "Try another --seed, or fewer genes (--hvg), or check the data",
     ),
+    (r", for example with `scanpy\.pp\.filter_cells\(.*?\)`, after the selection of genes", " from the file"),
     (r"`adata\.layers\[(['\"])(.+?)\1\]`", r"layer \2"),
     (r"`adata\.obs\[(['\"])(.+?)\1\]`", r"column \2 of obs"),
     (r"`adata\.obs`", "obs"),

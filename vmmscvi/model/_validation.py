@@ -106,7 +106,7 @@ def check_counts(adata_manager: AnnDataManager, require_counts: bool = True) -> 
         names = adata_manager.adata.obs_names[empty_cells[:5]].tolist()
         raise ValueError(
             f"{where} has {len(empty_cells)} cells without any count (for example {names}). Remove them, for "
-            "example with `scanpy.pp.filter_cells`, after the selection of genes."
+            "example with `scanpy.pp.filter_cells(adata, min_counts=1)`, after the selection of genes."
         )
 
 
