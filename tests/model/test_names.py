@@ -86,7 +86,9 @@ def test_names_are_kept_in_files_and_by_queries(model: SCVI_VMM, tmp_path: Path)
     mapped.annotate()
     names = mapped.get_cluster_names()
     assert list(names) == expected
-    assert (query.obs["vmm_cluster_name"].astype(str) == names[query.obs["vmm_cluster"]].to_numpy()).all()
+    assert (
+        query.obs["vmm_cluster_name"].astype(str) == names[query.obs["vmm_cluster"].astype(str)].to_numpy()
+    ).all()
     mapped.rename_clusters(None)
     assert list(mapped.get_cluster_names()) == mapped.component_names()
 

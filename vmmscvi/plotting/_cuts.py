@@ -85,7 +85,7 @@ def cluster_cuts(
             basis=basis,
             ax=ax,
             palette=colors_of_cut(tree, cut, palette, stored),
-            title=f"{n} clusters" + (" (the model's)" if n == n_own else ""),
+            title=f"{n} cluster{'s' if n > 1 else ''}" + (" (the model's)" if n == n_own else ""),
             size=size,
             legend_loc="on data" if n <= MAX_ON_CELLS else "none",
         )
