@@ -52,10 +52,10 @@ def test_a_group_that_two_names_fit_equally_is_unclear(model: SCVI_VMM, markers_
 
 
 def test_a_shared_gene_and_one_that_is_absent_count_less(model: SCVI_VMM, markers_of_types: Any) -> None:
-    own, *_ = markers_of_types(model.adata)["type0"]
-    once = model.name_clusters({"a": [own], "b": ["gene0"]}, groupby="cell_type")
+    (own, *_), (other, *_) = (markers_of_types(model.adata)[kind] for kind in ("type0", "type1"))
+    once = model.name_clusters({"a": [own], "b": [other]}, groupby="cell_type")
     half = pytest.approx(once.loc["type0", "score"] / 2)
-    absent = model.name_clusters({"a": [own, "no gene"], "b": ["gene0"]}, groupby="cell_type")
+    absent = model.name_clusters({"a": [own, "no gene"], "b": [other]}, groupby="cell_type")
     shared = model.name_clusters({"a": [own], "b": [own]}, groupby="cell_type")
     assert absent.loc["type0", "score"] == half and shared.loc["type0", "score"] == half
 
