@@ -115,7 +115,11 @@ def test_clusters_may_share_a_name(model: SCVI_VMM) -> None:
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [({"99": "x"}, "has the clusters"), ({"0": ""}, "expected a name"), ({"0": "1"}, "the number of another cluster")],
+    [
+        ({"99": "x"}, "has the clusters"),
+        ({"0": ""}, "expected a name"),
+        ({"0": "1"}, "the number of another cluster"),
+    ],
 )
 def test_names_that_cannot_be_given_are_errors(model: SCVI_VMM, names: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
