@@ -56,6 +56,8 @@ def rankings(adata: AnnData) -> dict[tuple[str, str], list[str]]:
     logged = AnnData(adata.X.copy(), obs=adata.obs[["vmm_cluster"]], var=adata.var[[]])
     sc.pp.normalize_total(logged)
     sc.pp.log1p(logged)
+    sizes = logged.obs["vmm_cluster"].value_counts()  # scanpy refuses groups of one cell
+    logged = logged[logged.obs["vmm_cluster"].isin(sizes.index[sizes > 1])].copy()
     for method in ("wilcoxon", "t-test"):
         sc.tl.rank_genes_groups(logged, "vmm_cluster", method=method)
         for name in logged.obs["vmm_cluster"].cat.categories:

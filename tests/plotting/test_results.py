@@ -100,7 +100,7 @@ def test_genes_are_written_at_the_split_that_they_drive(annotated):
 
 def test_cuts_are_side_by_side_in_related_colours(annotated):
     figure = cluster_cuts(annotated, [1, 2, 4])
-    assert [ax.get_title() for ax in figure.axes] == ["1 clusters", "2 clusters", "4 clusters"]
+    assert [ax.get_title() for ax in figure.axes] == ["1 cluster", "2 clusters", "4 clusters"]
     assert [len(ax.texts) for ax in figure.axes] == [1, 2, 4]
     assert [ax.get_title() for ax in cluster_cuts(annotated).axes][1] == "3 clusters (the model's)"
     tree = ClusterTree.from_anndata(annotated)

@@ -90,7 +90,9 @@ def run_integrate(options: IntegrateOptions) -> None:
             (options.markers, partial(write_markers, model, adata, options)),
             (options.report, partial(write_report, model, adata, results, options)),
         ):
-            if path is not None:
+            if path is not None and path == options.markers and results.n_clusters < 2:
+                note(f"{path} has not been written: there is one cluster only, nothing to compare it with")
+            elif path is not None:
                 with as_command_error(OSError, ValueError, prefix=f"{path} has not been written: "):
                     write()
                 note(f"wrote {path}")

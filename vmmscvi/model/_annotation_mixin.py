@@ -64,7 +64,7 @@ class AnnotationMixin(ClusterNamesMixin, ClusterTreeMixin, NoveltyMixin):
         ``obs["vmm_cluster"]``            the most probable cluster
         ``obs["vmm_cluster_name"]``       its name, once there are names (:meth:`rename_clusters`)
         ``obs["vmm_cluster_probability"]``  its probability
-        ``obs["vmm_second_cluster"]``     the second most probable cluster
+        ``obs["vmm_second_cluster"]``     the second most probable cluster, if there are two
         ``obs["vmm_entropy"]``            entropy of the probabilities, in nats: 0 is certain
         ``obs["vmm_novelty"]``            share of the reference cells that fit the clusters better
         ``obs["vmm_leaf"]``               the part of the cluster, a leaf of the tree

@@ -18,6 +18,8 @@ from vmmscvi.plotting._panels import MAX_ON_CELLS, PANEL_SIZE
 from vmmscvi.plotting._tree import colors_of_cut
 from vmmscvi.priors import ClusterTree
 
+MOST_PARTS = 2
+"""More parts of a union than these are not all named on the cells."""
 LEVELS = (0.5, 1.0, 2.0)
 """Numbers of clusters that are shown by default, as multiples of the model's own."""
 
@@ -78,16 +80,23 @@ def cluster_cuts(
     )
     for ax, n in zip(axes[0], n_clusters, strict=True):
         cut = tree.cut(n_clusters=n, min_size=min_size)
-        shown.obs["cut"] = cut.array
+        colors = colors_of_cut(tree, cut, palette, stored)
+        shown.obs["cut"] = cut.cat.rename_categories(_short).array
         embedding(
             shown,
             "cut",
             basis=basis,
             ax=ax,
-            palette=colors_of_cut(tree, cut, palette, stored),
-            title=f"{n} clusters" + (" (the model's)" if n == n_own else ""),
+            palette={_short(name): color for name, color in colors.items()},
+            title=f"{n} cluster{'s' if n > 1 else ''}" + (" (the model's)" if n == n_own else ""),
             size=size,
             legend_loc="on data" if n <= MAX_ON_CELLS else "none",
         )
     save_figure(figure, save, "cluster_cuts")
     return figure
+
+
+def _short(name: str) -> str:
+    """Shorten the name of a union of many, of which the first alone is in no other cluster."""
+    parts = name.split("+")
+    return name if len(parts) <= MOST_PARTS else f"{parts[0]}+{len(parts) - 1} more"
