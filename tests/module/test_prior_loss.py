@@ -139,7 +139,8 @@ def test_the_signature_stays_that_of_the_module() -> None:
 
 # -- posteriors in all their forms ---------------------------------------------------------------------------
 
-MEAN, VARIANCE = torch.randn(N, P), torch.rand(N, P) + 0.1
+MEAN = torch.randn(N, P, generator=torch.Generator().manual_seed(0))
+VARIANCE = torch.rand(N, P, generator=torch.Generator().manual_seed(1)) + 0.1
 NORMAL = Normal(MEAN, VARIANCE.sqrt())
 
 
@@ -167,7 +168,11 @@ def test_full_covariances_are_kept() -> None:
     assert as_posterior({"qz": full}) is full
 
 
-@pytest.mark.parametrize("outputs", [{"z": MEAN}, (), (MEAN,), None, {"qz": None}], ids=str)
+@pytest.mark.parametrize(
+    "outputs",
+    [{"z": MEAN}, (), (MEAN,), None, {"qz": None}],
+    ids=["no posterior", "empty", "one tensor", "None", "a posterior that is None"],
+)
 def test_what_has_no_posterior_is_refused(outputs: Any) -> None:
     with pytest.raises(ValueError, match="no posterior of `z`"):
         as_posterior(outputs)

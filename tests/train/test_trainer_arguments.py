@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,7 @@ def test_clipping_by_the_trainers_arguments(make_model: Make, short_training: di
         ({"gradient_clip_val": -1.0}, "`gradient_clip_val` must be positive, found -1.0"),
         ({"gradient_clip_algorithm": "log"}, "`gradient_clip_algorithm` must be 'norm' or 'value'"),
     ],
-    ids=str,
+    ids=lambda value: re.sub(" object at 0x[0-9a-f]+", "", str(value)),
 )
 def test_what_cannot_be_had_is_refused_before_any_work(
     make_model: Make, short_training: dict[str, Any], options: dict[str, Any], message: str
