@@ -12,7 +12,8 @@ import scipy.sparse as sp
 import scvi
 from anndata import AnnData
 
-from vmmscvi import SCVI_VMM
+from vmmscvi import PEAKVI_VMM, SCVI_VMM, TOTALVI_VMM, LinearSCVI_VMM
+from vmmscvi.data import simulate_cite
 
 Make = Callable[..., SCVI_VMM]
 
@@ -43,6 +44,32 @@ def test_an_unknown_argument_of_the_model_names_the_one_that_was_meant(
     with pytest.raises(TypeError, match=r"no argument `zzz`. It takes .*'n_latent'"):
         SCVI_VMM(adata, zzz=10)
     SCVI_VMM(adata, fast_likelihood=False, log_variational=True)  # arguments of the module are known
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("epochs", "max_epochs"), ("resolution", "n_effective"), ("early_stoping", "early_stopping")],
+)
+@pytest.mark.parametrize("model_class", [SCVI_VMM, LinearSCVI_VMM], ids=["SCVI_VMM", "LinearSCVI_VMM"])
+def test_an_unknown_argument_of_training_names_the_one_that_was_meant(
+    adata: AnnData, model_class: Any, name: str, meant: str
+) -> None:
+    model_class.setup_anndata(adata)
+    model = model_class(adata)
+    with pytest.raises(TypeError, match=rf"`train` has no argument `{name}`. Did you mean `{meant}`"):
+        model.train(**{name: 3})
+    assert not model.is_trained
+
+
+@pytest.mark.parametrize("model_class", [PEAKVI_VMM, TOTALVI_VMM], ids=["PEAKVI_VMM", "TOTALVI_VMM"])
+def test_unknown_arguments_are_answered_by_other_models_too(model_class: Any) -> None:
+    adata = simulate_cite(n_cells=60, n_genes=40, seed=0)
+    setup = {"protein_expression_obsm_key": "protein"} if model_class is TOTALVI_VMM else {}
+    with pytest.raises(TypeError, match="`setup_anndata` has no argument `batch`. Did you mean `batch_key`"):
+        model_class.setup_anndata(adata, batch="batch", **setup)
+    model_class.setup_anndata(adata, **setup)
+    with pytest.raises(TypeError, match=f"`{model_class.__name__}` has no argument `n_clusters`. Did you"):
+        model_class(adata, n_clusters=3)
 
 
 @pytest.mark.parametrize("argument", ["categorical_covariate_keys", "continuous_covariate_keys"])

@@ -19,7 +19,7 @@ MEANT: dict[str, str] = {
     "size_factors": "`size_factor_key`",
     "counts": "`layer`, the name of the layer of raw counts",
     "n_clusters": (
-        "`n_components`, the largest number of clusters, of `SCVI_VMM`; or "
+        "`n_components`, the largest number of clusters, of the model; or "
         "`model.get_cluster_tree().cut(n_clusters=...)` after training"
     ),
     "resolution": (
@@ -42,6 +42,20 @@ def keyword_names(*functions: Callable[..., Any]) -> set[str]:
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind not in gathering and name not in ("self", "cls")
     }
+
+
+def known_keywords(method: str, *classes: type) -> set[str]:
+    """Names of the keyword arguments of a method, those of base classes included.
+
+    Parameters
+    ----------
+    method
+        Name of the method.
+    *classes
+        Classes that pass on to their bases what they do not take themselves.
+    """
+    ways = [vars(base)[method] for cls in classes for base in cls.__mro__ if method in vars(base)]
+    return keyword_names(*(getattr(way, "__func__", way) for way in ways if way is not object.__init__))
 
 
 def check_keywords(kwargs: Mapping[str, Any], known: Collection[str], where: str) -> None:

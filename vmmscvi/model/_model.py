@@ -10,7 +10,7 @@ from scvi.model import SCVI
 from vmmscvi.model._conversion_mixin import ConversionMixin
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
 from vmmscvi.model._markers_mixin import MarkersMixin
-from vmmscvi.model._setup_checks import SetupChecksMixin
+from vmmscvi.model._setup_checks import CountChecksMixin
 from vmmscvi.model._validation import check_counts, check_keys
 from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import VMMVAE, PseudoInputSpace
@@ -23,7 +23,7 @@ class SCVI_VMM(
     MarkersMixin,
     ImportanceWeightsMixin,
     ConversionMixin,
-    SetupChecksMixin,
+    CountChecksMixin,
     SCVI,
 ):
     """scVI with the VampPrior Mixture Model: integrates and clusters single-cell counts in one training.

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+from scvi.model.base import UnsupervisedTrainingMixin
+from scvi.train import Trainer
 
 from vmmscvi._upstream import merge_kwargs
+from vmmscvi.model._keywords import known_keywords
 from vmmscvi.model._pace import Warmup, default_pace, number_of_epochs
 from vmmscvi.model._training_facts import TrainingFacts, check_last_minibatch
 from vmmscvi.priors import BayesianMixturePrior
@@ -33,6 +36,19 @@ PLAN_ARGUMENTS = (
     "weight_decay",
 )
 """Arguments of the training plan that some models of scvi-tools take in ``train`` itself."""
+
+
+def keywords_of_training(model_class: type) -> set[str]:
+    """Names of all arguments of ``train``, those of the Trainer included.
+
+    Parameters
+    ----------
+    model_class
+        The model's class.
+    """
+    of_trainer = known_keywords("__init__", Trainer)
+    of_training = known_keywords("train", model_class, UnsupervisedTrainingMixin)
+    return of_training | of_trainer | {*PLAN_ARGUMENTS, "ckpt_path"}
 
 
 def sort_arguments(plan_kwargs: Mapping[str, Any] | None, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from scipy import sparse
 from scvi.model.base import RNASeqMixin
 
 from vmmscvi._layers import layer_names
-from vmmscvi.model._keywords import check_keywords, keyword_names
+from vmmscvi.model._keywords import check_keywords, known_keywords
 
 ROWS_CHECKED = 256
 TRANSFER_KEYWORDS = {"source_registry", "extend_categories", "allow_missing_labels"}
@@ -22,28 +22,24 @@ NOT_OURS = r".*does not contain unnormalized count data"
 """scvi-tools' warning, which does not say what it has found."""
 
 
-class SetupChecksMixin:
-    """To be put before scvi-tools' class; nothing here knows of priors."""
-
-    _module_cls: type
+class ArgumentChecksMixin:
+    """Names of arguments and of groups; to be put before scvi-tools' class, of any model."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        known = keyword_names(type(self), self._module_cls)
-        check_keywords(kwargs, known, type(self).__name__)
+        classes = [type(self), getattr(self, "_module_cls", None)]
+        if None not in classes:  # else nobody knows what the module takes
+            check_keywords(kwargs, known_keywords("__init__", *classes), type(self).__name__)
         super().__init__(*args, **kwargs)
 
     @classmethod
     def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None:
         """Register data; see the model's class."""
-        check_keywords(kwargs, keyword_names(cls.setup_anndata) | TRANSFER_KEYWORDS, "setup_anndata")
+        check_keywords(kwargs, known_keywords("setup_anndata", cls) | TRANSFER_KEYWORDS, "setup_anndata")
         if kwargs.get("source_registry") is None and adata.n_obs < 2:
             raise ValueError(f"`adata` must have two cells or more to train on, found {adata.n_obs}.")
         if isinstance(adata, AnnData):
             use_sparse_matrices(adata, kwargs.get("layer"))
-            _warn_unless_counts(adata, kwargs.get("layer"), cls.__name__)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=NOT_OURS)
-            super().setup_anndata(adata, *args, **kwargs)  # type: ignore[misc]
+        super().setup_anndata(adata, *args, **kwargs)  # type: ignore[misc]
 
     @wraps(RNASeqMixin.differential_expression)
     def differential_expression(self, *args: Any, **kwargs: Any) -> Any:
@@ -55,6 +51,19 @@ class SetupChecksMixin:
         if groupby is not None and given.get("idx1") is None and isinstance(adata, AnnData):
             _check_groups(adata, groupby, {name: given.get(name) for name in ("group1", "group2")})
         return inherited(*args, **kwargs)
+
+
+class CountChecksMixin:
+    """Counts of genes are looked at when they are registered; to be put before scvi-tools' class."""
+
+    @classmethod
+    def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None:
+        """Register data; see the model's class."""
+        if isinstance(adata, AnnData):
+            _warn_unless_counts(adata, kwargs.get("layer"), cls.__name__)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=NOT_OURS)
+            super().setup_anndata(adata, *args, **kwargs)  # type: ignore[misc]
 
 
 def use_sparse_matrices(adata: AnnData, layer: str | None) -> None:

@@ -18,7 +18,8 @@ from scvi.train import TrainRunner
 from vmmscvi._upstream import BatchNorm
 from vmmscvi.model._after_training import number_epochs_of_prior, settle
 from vmmscvi.model._callbacks import callbacks_of
-from vmmscvi.model._request import StartName, TrainingRequest, sort_arguments
+from vmmscvi.model._keywords import check_keywords
+from vmmscvi.model._request import StartName, TrainingRequest, keywords_of_training, sort_arguments
 from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts, count_split
 from vmmscvi.model._validation import check_batches, check_covariates, check_n_components, check_start_cells
 from vmmscvi.priors import MixturePrior
@@ -41,6 +42,8 @@ class TrainingMixin:
     init_params_: dict[str, dict[str, Any]]
     has_trained_networks_: bool = False
     """Whether the networks come from another model, so that they need no warm-up."""
+    max_components_: int | None = None
+    """Number of components before the prior was first initialised, which bounds every later search."""
     start_labels_: list[str] | None = None
     """Labels that components were initialised from, in their order."""
 
@@ -138,6 +141,8 @@ class TrainingMixin:
 
         Raises
         ------
+        TypeError
+            If there is no argument of this name; says which was probably meant.
         ValueError
             If the data are not raw counts, have empty cells, batches of one cell, covariates that are not
             finite, or fewer cells than components; if ``max_epochs``, ``batch_size``, a learning rate or
@@ -150,6 +155,7 @@ class TrainingMixin:
             If a loss becomes NaN or infinite. The best epoch's weights are kept, or else those of an earlier
             training, and the model can be used.
         """
+        check_keywords(kwargs, keywords_of_training(type(self)), "train")
         if kwargs.get("datamodule") is None:
             self._check_trainable()
         plan_kwargs = sort_arguments(plan_kwargs, kwargs)
@@ -251,13 +257,15 @@ class TrainingMixin:
         """Choose how the prior is initialised."""
         if request.start is None:
             return None
+        prior = self.module.latent_prior
+        if not prior.is_fitted:
+            self.max_components_ = getattr(prior, "n_components", None)
         has_adata = request.trainer_kwargs.get("datamodule") is None
         if request.start == "labels":
             manager = self.adata_manager if has_adata else None
             return FromLabels.of_registered(manager, request.unlabeled_category, request.n_effective)
         if request.start == "embedding":
-            return FromEmbedding(request.n_effective)
-        prior = self.module.latent_prior
+            return FromEmbedding(request.n_effective, self.max_components_)
         if prior.uses_pseudo_inputs and isinstance(prior, MixturePrior) and has_adata:
             check_n_components(prior.n_components, facts.n_train or 0)
             check_start_cells(request.start_cells, prior.n_components, facts.n_obs)

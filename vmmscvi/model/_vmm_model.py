@@ -6,11 +6,14 @@ from vmmscvi.model._annotation_mixin import AnnotationMixin
 from vmmscvi.model._new_data import NewDataMixin
 from vmmscvi.model._query_mixin import QueryMixin
 from vmmscvi.model._sampling_mixin import SamplingMixin
+from vmmscvi.model._setup_checks import ArgumentChecksMixin
 from vmmscvi.model._training_mixin import TrainingMixin
 
 
-class VMMModelMixin(TrainingMixin, AnnotationMixin, SamplingMixin, QueryMixin, NewDataMixin):
-    """Training with the prior's own steps, clusters and their tree, novelty, queries, checks of new data.
+class VMMModelMixin(
+    TrainingMixin, AnnotationMixin, SamplingMixin, QueryMixin, NewDataMixin, ArgumentChecksMixin
+):
+    """Training with the prior's own steps, clusters and their tree, novelty, queries, checks of arguments and data.
 
     Comes before the model's class; inherits from none of scvi-tools'.
     """

@@ -36,14 +36,19 @@ class FromEmbedding:
     n_effective
         Number of observations that the data count as, ``None`` for the default; see
         :func:`vmmscvi.priors.fit_coarsened_mixture`.
+    max_components
+        Largest number of clusters; by default as many as the prior has components.
     seed
         Seed of the search; by default scvi-tools', which a resumed training has from its checkpoint.
     """
 
     needs_warm_up = True
 
-    def __init__(self, n_effective: float | None, seed: int | None = None) -> None:
+    def __init__(
+        self, n_effective: float | None, max_components: int | None = None, seed: int | None = None
+    ) -> None:
         self.n_effective = n_effective
+        self.max_components = max_components
         self.seed = seed
 
     def check(self, datamodule: Any) -> None:
@@ -55,7 +60,8 @@ class FromEmbedding:
 
     def find_clusters(self, module: Any, embedding: Embedding) -> CoarsenedMixture:
         """Find the clusters of an embedding."""
-        n_components = min(module.latent_prior.n_components, max(1, len(embedding.z) // CELLS_PER_COMPONENT))
+        bound = self.max_components or module.latent_prior.n_components
+        n_components = min(bound, max(1, len(embedding.z) // CELLS_PER_COMPONENT))
         seed = settings.seed or 0 if self.seed is None else self.seed
         return fit_coarsened_mixture(embedding.z, n_components, self.n_effective, seed=seed)
 

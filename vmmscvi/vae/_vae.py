@@ -253,7 +253,7 @@ class VAE(ArrayEstimator):
             devices=self.devices,
             verbose=self.verbose,
         )
-        start = FromEmbedding(self.n_effective, seed) if from_embedding else FromCells()
+        start = FromEmbedding(self.n_effective, seed=seed) if from_embedding else FromCells()
         return [InitialisePrior(start, n_warmup)], options
 
     def _default(self, value: Any, name: str) -> Any:
