@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numba count the cores: workers share them
+    os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
+
 from collections.abc import Callable
 from typing import Any
 

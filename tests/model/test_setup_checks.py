@@ -65,7 +65,7 @@ def test_an_unknown_argument_of_training_names_the_one_that_was_meant(
 def test_unknown_arguments_are_answered_by_other_models_too(model_class: Any) -> None:
     adata = simulate_cite(n_cells=60, n_genes=40, seed=0)
     setup = {"protein_expression_obsm_key": "protein"} if model_class is TOTALVI_VMM else {}
-    with pytest.raises(TypeError, match="`setup_anndata` has no argument `batch`. Did you mean `batch_key`"):
+    with pytest.raises(TypeError, match=r"`setup_anndata` has no argument `batch`. Did you mean `batch_key`"):
         model_class.setup_anndata(adata, batch="batch", **setup)
     model_class.setup_anndata(adata, **setup)
     with pytest.raises(TypeError, match=f"`{model_class.__name__}` has no argument `n_clusters`. Did you"):

@@ -210,6 +210,14 @@ def test_a_fitted_prior_is_initialised_anew_where_a_start_is_asked_for(
     assert len(model.get_cluster_weights()) == again.n_components
 
 
+def test_a_later_search_may_find_more_clusters_than_the_first(make_model: Make, training: Training) -> None:
+    model = make_model(n_components=20)
+    model.train(**training, n_effective=2.0)
+    few = model.module.latent_prior.n_components
+    model.train(**{**training, "max_epochs": 2}, start="embedding", n_effective=200.0)
+    assert few < model.module.latent_prior.n_components <= model.max_components_ == 20
+
+
 def test_what_cannot_work_is_refused_before_training_and_changes_nothing(
     make_model: Make, quick_training: Training, watch: Any
 ) -> None:

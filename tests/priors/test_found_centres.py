@@ -85,8 +85,8 @@ def test_precisions_start_at_the_mode_of_their_posterior() -> None:
         loc=torch.zeros(n_clusters, P, dtype=torch.float64),
         covariance=covariance,
     )
-    prior.start_from(mixture, n, torch.zeros(n_clusters, P))
-    cholesky = prior.precision_cholesky().detach().double().numpy()
+    started = prior.initialised_from(mixture, n, torch.zeros(n_clusters, P))
+    cholesky = started.precision_cholesky().detach().double().numpy()
     for j in range(n_clusters):
 
         def log_posterior(precision: np.ndarray, j: int = j) -> float:

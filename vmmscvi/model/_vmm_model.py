@@ -13,7 +13,7 @@ from vmmscvi.model._training_mixin import TrainingMixin
 class VMMModelMixin(
     TrainingMixin, AnnotationMixin, SamplingMixin, QueryMixin, NewDataMixin, ArgumentChecksMixin
 ):
-    """Training with the prior's own steps, clusters and their tree, novelty, queries, checks of arguments and data.
+    """Training with the prior's own steps, clusters, tree, novelty, queries; checks of arguments and data.
 
     Comes before the model's class; inherits from none of scvi-tools'.
     """
