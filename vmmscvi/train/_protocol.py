@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from vmmscvi.priors import EmpiricalBayesLoss, Prior
 
 NEEDED = ("latent_prior", "prior_parameters", "latent_sample", "cache_centers", "empirical_bayes_loss")
+"""Names of what :class:`PriorModule` has."""
 
 
-@runtime_checkable
 class PriorModule(Protocol):
     """A module with a prior; :class:`vmmscvi.module.PriorModuleMixin` makes one of scvi-tools' modules."""
 
@@ -43,15 +43,9 @@ def require_prior_module(module: Any) -> None:
     ValueError
         Names what is missing.
     """
-    if not isinstance(module, PriorModule):
-        needed = (
-            "latent_prior",
-            "prior_parameters",
-            "latent_sample",
-            "cache_centers",
-            "empirical_bayes_loss",
-        )
-        missing = [name for name in needed if not hasattr(module, name)]
+    # not by isinstance: since Python 3.12 it overlooks submodules, which a torch module finds by __getattr__
+    missing = [name for name in NEEDED if not hasattr(module, name)]
+    if missing:
         raise ValueError(
             f"`module` must be a PriorModule, found {type(module).__name__} without {missing}: put "
             "`vmmscvi.module.PriorModuleMixin` before its class."
