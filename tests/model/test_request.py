@@ -274,6 +274,7 @@ def test_a_frozen_prior_is_not_initialised_anew(start: str) -> None:
         {"n_train": 9001, "batch_size": 100},
         {"n_train": 3, "batch_size": 2},
         {"n_train": 9, "batch_size": 1},
+        {"n_train": 4 * 256 + 1, **FOUR},  # each of four processes has 257, the last ones of them twice
     ],
     ids=str,
 )

@@ -156,9 +156,10 @@ n_warmup_epochs, start_cells, unlabeled_category, early_stopping, early_stopping
         max_epochs = number_of_epochs(max_epochs, facts.n_obs)
         datamodule = kwargs.get("datamodule")
         n_cells = getattr(datamodule, "batch_size", None) or batch_size
+        processes = n_processes(kwargs, accelerator, devices)
         if datamodule is None:
-            check_last_minibatch(facts, n_cells, kwargs)
-        n_together = min(n_cells * n_processes(kwargs, accelerator, devices), facts.n_obs or sys.maxsize)
+            check_last_minibatch(facts, n_cells, kwargs, processes)
+        n_together = min(n_cells * processes, facts.n_obs or sys.maxsize)
         pace = default_pace(n_together) if lr is None and "lr" not in plan else 1.0
 
         chosen = _choose_start(facts, start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)

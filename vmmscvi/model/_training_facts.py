@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,7 +64,9 @@ class TrainingFacts:
     defaults: TrainingDefaults = TrainingDefaults()
 
 
-def check_last_minibatch(facts: TrainingFacts, batch_size: int, kwargs: Mapping[str, Any]) -> None:
+def check_last_minibatch(
+    facts: TrainingFacts, batch_size: int, kwargs: Mapping[str, Any], n_processes: int = 1
+) -> None:
     """Refuse trainings without a minibatch, and minibatches that batch normalisation cannot take.
 
     Parameters
@@ -74,6 +77,8 @@ def check_last_minibatch(facts: TrainingFacts, batch_size: int, kwargs: Mapping[
         Cells in a minibatch.
     kwargs
         Further arguments of the training.
+    n_processes
+        Number of processes; each has as many training cells as the others.
 
     Raises
     ------
@@ -81,7 +86,7 @@ def check_last_minibatch(facts: TrainingFacts, batch_size: int, kwargs: Mapping[
         Says what to pass instead.
     """
     drops_last = bool((kwargs.get("datasplitter_kwargs") or {}).get("drop_last"))
-    n_train = facts.n_train
+    n_train = facts.n_train and math.ceil(facts.n_train / n_processes)
     if kwargs.get("limit_train_batches") == 0 or (drops_last and n_train and n_train < batch_size):
         raise ValueError(
             f"There is no minibatch to train on: {n_train} training cells, `batch_size={batch_size}`, "
