@@ -56,7 +56,7 @@ def test_cutting_keeps_the_counts_that_are_left():
 
 
 @pytest.mark.skipif(
-    not hasattr(anndata.AnnData, "concatenate"), reason="organize_multiome_anndatas does not work with anndata 0.13"
+    not hasattr(anndata.AnnData, "concatenate"), reason="organize_multiome_anndatas fails with anndata 0.13"
 )
 def test_the_layout_is_that_of_scvi_tools():
     scvi_data = pytest.importorskip("scvi.data")
