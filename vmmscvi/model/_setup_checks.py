@@ -26,9 +26,10 @@ class ArgumentChecksMixin:
     """Names of arguments and of groups; to be put before scvi-tools' class, of any model."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        classes = [type(self), getattr(self, "_module_cls", None)]
-        if None not in classes:  # else nobody knows what the module takes
-            check_keywords(kwargs, known_keywords("__init__", *classes), type(self).__name__)
+        module_class: type | None = getattr(self, "_module_cls", None)
+        if module_class is not None:  # else nobody knows what the module takes
+            known = known_keywords("__init__", type(self), module_class)
+            check_keywords(kwargs, known, type(self).__name__)
         super().__init__(*args, **kwargs)
 
     @classmethod
