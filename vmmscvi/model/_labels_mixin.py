@@ -249,7 +249,7 @@ class LabelsMixin(ClusterNamesMixin):
 
 
 def most_probable(probabilities: pd.DataFrame) -> pd.Series:
-    """Return the name of the column with the largest value in each row, with those that occur as categories."""
+    """Return the column with the largest value in each row; the categories are those that occur."""
     at = probabilities.to_numpy().argmax(1)
     used, codes = np.unique(at, return_inverse=True)
     values = pd.Categorical.from_codes(codes, categories=list(probabilities.columns[used]))

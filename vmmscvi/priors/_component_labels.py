@@ -25,9 +25,7 @@ def right_and_wrong(noise: float, n_labels: int, impossible: float = -math.inf) 
     return math.log1p(-noise), math.log(wrong) if wrong > 0 else impossible
 
 
-def log_probabilities(
-    of_components: Tensor, n_codes: int, noise: float, impossible: float = -math.inf
-) -> Tensor:
+def log_probabilities(of_components: Tensor, n_codes: int, noise: float) -> Tensor:
     """Log-probability of every label given every component.
 
     Parameters
@@ -38,8 +36,6 @@ def log_probabilities(
         Number of codes that a cell may have.
     noise
         Share of wrong labels.
-    impossible
-        What stands for the logarithm of zero.
 
     Returns
     -------
@@ -49,7 +45,8 @@ def log_probabilities(
     codes = torch.arange(n_codes, device=of_components.device).unsqueeze(1)
     own = codes == of_components
     is_label = own.any(1, keepdim=True)
-    table = torch.where(own, *right_and_wrong(noise, int(is_label.sum()), impossible))
+    right, wrong = right_and_wrong(noise, int(is_label.sum()))
+    table = torch.full(own.shape, wrong, dtype=torch.float64, device=own.device).masked_fill(own, right)
     table = table.masked_fill(~is_label, 0.0)
     return torch.cat((table, table.new_zeros(1, len(of_components))))
 
@@ -98,4 +95,4 @@ class ComponentLabels(nn.Module):
 
     def state(self) -> Tensor:
         """Return what is saved: the noise, then the labels."""
-        return torch.cat((torch.tensor([self.noise]).double(), self.of_components.double().cpu()))
+        return torch.cat((torch.tensor([self.noise], dtype=torch.float64), self.of_components.double().cpu()))

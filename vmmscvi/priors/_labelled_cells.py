@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vmmscvi.priors._component_labels import FREE, log_probabilities, right_and_wrong
+from vmmscvi.priors._component_labels import FREE, right_and_wrong
 
 EXPECTED_NOISE = 0.05
 """Share of wrong labels that is expected before the data are seen."""
@@ -111,8 +111,11 @@ class LabelledCells(NamedTuple):
 
     def log_likelihood_of_cells(self, r: Tensor) -> Tensor:
         """Log-probability of every cell's label given each component, shape ``(n, K)``."""
-        table = log_probabilities(self.of_components(r), self.n_labels, self.noise, IMPOSSIBLE)
-        return table.to(r)[self.codes]  # the last row is that of unlabelled cells
+        own = torch.arange(self.n_labels).unsqueeze(1) == self.of_components(r)
+        right, wrong = right_and_wrong(self.noise, self.n_labels, IMPOSSIBLE)
+        table = r.new_full(own.shape, wrong).masked_fill(own, right)
+        table = torch.cat((table, table.new_zeros(1, r.shape[1])))
+        return table[self.codes]  # the last row is that of unlabelled cells
 
     def log_likelihood(self, r: Tensor) -> float:
         """Log-probability of all labels under assignments."""
