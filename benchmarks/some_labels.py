@@ -1,13 +1,14 @@
 """Labels of some cells: the mixture as a classifier, beside scANVI and nearest neighbours on scVI.
 
     python benchmarks/some_labels.py --data cellbench.h5ad --shares 0.01 0.1 0.5 --cases plain left_out wrong
-    python benchmarks/some_labels.py --data pbmc_2src.h5ad --labelled-batches zheng --shares 1.0
+    python benchmarks/some_labels.py --data pbmc_2src.h5ad --labelled-batches 10x_v1_pbmc3k --shares 1.0
 
 ``obs`` has the columns ``batch`` and ``cell_type``. A share of each type's cells keeps its label, one cell at
-least; ``--labelled-batches`` labels cells of these batches only. Cases: ``plain``; ``left_out``, where one type
-has no label; ``wrong``, where 10% of the labels are replaced by others. All methods have their defaults: scANVI is
-``SCANVI.from_scvi_model`` of the scVI that the neighbours are searched in. Accuracies and calibration are those of
-cells without a label, of types that have labels. Every run is a JSON file in ``--out``, and is not repeated.
+least; ``--labelled-batches`` labels cells of these batches only. Cases: ``plain``; ``left_out``, where one
+type has no label; ``wrong``, where 10% of the labels are replaced by others. All methods have their defaults,
+but for ``--epochs`` of scVI and of the mixture; scANVI is ``SCANVI.from_scvi_model`` of the scVI that the
+neighbours are searched in. Accuracies and calibration are those of cells without a label, of types that have
+labels. Every run is a JSON file in ``--out``, and is not repeated.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def doubt_of(probabilities: pd.DataFrame, given: np.ndarray) -> np.ndarray:
     return np.where(columns >= 0, 1.0 - own, 0.0)
 
 
-def run_vmm(adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: float) -> Prediction:
+def run_vmm(
+    adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: float, epochs: int | None
+) -> Prediction:
     """Train ``SCVI_VMM`` with labels in its prior."""
     from vmmscvi import SCVI_VMM
 
@@ -119,7 +122,7 @@ def run_vmm(adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: floa
     model = SCVI_VMM(adata)
     unlabelled = UNKNOWN if (labels.given == UNKNOWN).any() else None
     began = time.process_time()
-    model.train(start="labels", unlabeled_category=unlabelled, **QUIET)
+    model.train(start="labels", unlabeled_category=unlabelled, max_epochs=epochs, **QUIET)
     cpu_s = time.process_time() - began
     probabilities = model.predict_labels(soft=True)
     return Prediction(
@@ -131,14 +134,16 @@ def run_vmm(adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: floa
     )
 
 
-def run_unlabelled(adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: float) -> Prediction:
+def run_unlabelled(
+    adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: float, epochs: int | None
+) -> Prediction:
     """Train ``SCVI_VMM`` without labels; its clusters are named by the given labels, for comparison."""
     from vmmscvi import SCVI_VMM
 
     SCVI_VMM.setup_anndata(adata, batch_key="batch")
     model = SCVI_VMM(adata)
     began = time.process_time()
-    model.train(**QUIET)
+    model.train(max_epochs=epochs, **QUIET)
     cpu_s = time.process_time() - began
     given = pd.get_dummies(pd.Series(labels.given)).drop(columns=UNKNOWN, errors="ignore").to_numpy(float)
     r = model.get_cluster_probabilities().to_numpy()
@@ -151,7 +156,9 @@ def run_unlabelled(adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_
     return Prediction(probabilities, doubt_of(probabilities, labels.given), nothing, clusters, cpu_s)
 
 
-def run_scanvi(adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: float) -> Prediction:
+def run_scanvi(
+    adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: float, epochs: int | None
+) -> Prediction:
     """Train scANVI from the trained scVI."""
     from scvi.model import SCANVI
 
@@ -164,7 +171,9 @@ def run_scanvi(adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: f
     return Prediction(probabilities, doubt_of(probabilities, labels.given), nothing, None, cpu_s)
 
 
-def run_neighbours(adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: float) -> Prediction:
+def run_neighbours(
+    adata: ad.AnnData, labels: Labels, scvi_model: Any, scvi_cpu_s: float, epochs: int | None
+) -> Prediction:
     """Shares of labels among nearest labelled neighbours in scVI's embedding, the cell itself left out."""
     z = scvi_model.get_latent_representation()
     known = np.flatnonzero(labels.labelled)
@@ -190,7 +199,7 @@ METHODS: dict[str, Callable[..., Prediction]] = {
 
 
 def calibration_error(probability: np.ndarray, correct: np.ndarray, n_bins: int = 15) -> float:
-    """Expected calibration error with bins of equal width."""
+    """Return the expected calibration error with bins of equal width."""
     at = np.minimum((probability * n_bins).astype(int), n_bins - 1)
     table = pd.DataFrame({"at": at, "difference": correct - probability})
     return float(table.groupby("at")["difference"].sum().abs().sum() / len(table))
@@ -224,7 +233,7 @@ def score(found: Prediction, labels: Labels) -> dict[str, float]:
     return scores
 
 
-def trained_scvi(adata: ad.AnnData, folder: Path, seed: int) -> tuple[Any, float]:
+def trained_scvi(adata: ad.AnnData, folder: Path, seed: int, epochs: int | None) -> tuple[Any, float]:
     """Train scVI with its defaults, once for each data set and seed; the model and its processor time."""
     import scvi
 
@@ -236,7 +245,7 @@ def trained_scvi(adata: ad.AnnData, folder: Path, seed: int) -> tuple[Any, float
     scvi.settings.seed = seed
     model = SCVI(adata)
     began = time.process_time()
-    model.train(**QUIET)
+    model.train(max_epochs=epochs, **QUIET)
     cpu_s = time.process_time() - began
     model.save(str(folder), overwrite=True)
     cpu_file.write_text(json.dumps(cpu_s))
@@ -246,7 +255,7 @@ def trained_scvi(adata: ad.AnnData, folder: Path, seed: int) -> tuple[Any, float
 def table(out: Path) -> pd.DataFrame:
     """One row for each data set, case, share and method; means over seeds."""
     runs = pd.DataFrame([json.loads(path.read_text()) for path in sorted(out.glob("*.json"))])
-    keys = ["data", "case", "share", "method"]
+    keys = ["data", "cells", "epochs", "labelled", "case", "share", "method"]
     means = runs.drop(columns=["left_out"]).groupby(keys).mean().round(3)
     return means.rename(columns={"seed": "mean seed"}).reset_index()
 
@@ -264,6 +273,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--max-cells", type=int, default=None, help="cells to draw from each data set")
+    parser.add_argument("--epochs", type=int, default=None, help="of scVI and the mixture; default: theirs")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/some_labels"))
     args = parser.parse_args()
@@ -286,21 +296,27 @@ def main() -> None:
             labels = Labels.draw(complete, share, case, args.labelled_batches, str(left_out), seed)
             for method in args.methods:
                 where = "+".join(args.labelled_batches or ["all"])
-                name = f"{path.stem}@{where}@{case}@{share}@{method}@{seed}"
+                name = f"{path.stem}@{complete.n_obs}@{args.epochs}@{where}@{case}@{share}@{method}@{seed}"
                 if (args.out / f"{name}.json").exists():
                     continue
                 adata = complete.copy()
                 adata.obs["given"] = labels.given
-                folder = args.out / "scvi" / f"{path.stem}@{complete.n_obs}@{seed}"
+                folder = args.out / "scvi" / f"{path.stem}@{complete.n_obs}@{args.epochs}@{seed}"
                 scvi_model, scvi_cpu_s = (None, 0.0)
                 if method.startswith("scVI"):
                     folder.parent.mkdir(parents=True, exist_ok=True)
                     # a model with other labels: scVI does not use them
-                    scvi_model, scvi_cpu_s = trained_scvi(adata, folder, seed)
+                    scvi_model, scvi_cpu_s = trained_scvi(adata, folder, seed, args.epochs)
                 scvi.settings.seed = seed
-                found = METHODS[method](adata, labels, scvi_model, scvi_cpu_s)
+                found = METHODS[method](adata, labels, scvi_model, scvi_cpu_s, args.epochs)
                 row: dict[str, Any] = {"data": path.stem, "case": case, "share": share, "method": method}
-                row |= {"seed": seed, "left_out": labels.left_out, **score(found, labels)}
+                row |= {
+                    "seed": seed,
+                    "left_out": labels.left_out,
+                    "labelled": where,
+                    "epochs": args.epochs or 0,
+                }
+                row |= {"cells": complete.n_obs, **score(found, labels)}
                 args.out.mkdir(parents=True, exist_ok=True)
                 (args.out / f"{name}.json").write_text(json.dumps(row))
                 logger.info("%s", row)

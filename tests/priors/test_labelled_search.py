@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from vmmscvi.priors import FREE, LabelledCells, _evidence, fit_coarsened_mixture
+from vmmscvi.priors import FREE, CoarsenedMixture, LabelledCells, _evidence, fit_coarsened_mixture
 from vmmscvi.priors._evidence import Evidence, Wishart
 
 NONE = -1
 
 
-def clusters(n_each: int = 120, centers: tuple[tuple[float, float], ...] = ((0, 0), (8, 0), (0, 8), (8, 8))):
+def clusters(
+    n_each: int = 120, centers: tuple[tuple[float, float], ...] = ((0, 0), (8, 0), (0, 8), (8, 8))
+) -> tuple[Tensor, Tensor]:
     """Round clusters in the plane, and which cluster each cell is of."""
     rng = np.random.default_rng(0)
     of = np.repeat(np.arange(len(centers)), n_each)
@@ -28,23 +30,27 @@ def some(of: Tensor, share: float = 0.5, seed: int = 1) -> Tensor:
     return of.where(is_labelled, NONE)
 
 
-def components_of(mixture, of: Tensor) -> list[set[int]]:
+def search(z: Tensor, labels: LabelledCells | None, **options: float) -> CoarsenedMixture:
+    return fit_coarsened_mixture(z, n_components=20, n_starts=1, labels=labels, **options)
+
+
+def components_of(mixture: CoarsenedMixture, of: Tensor) -> list[set[int]]:
     """Labels of the components that the cells of each cluster are in."""
     at = mixture.component_labels[mixture.responsibilities.argmax(1)]
     return [set(at[of == cluster].tolist()) for cluster in range(int(of.max()) + 1)]
 
 
-def test_without_a_label_the_search_is_the_usual_one_to_the_last_bit() -> None:
+def test_labels_that_tell_nothing_change_nothing() -> None:
     z, of = clusters()
-    assert LabelledCells.of(torch.full_like(of, NONE)) is None
-    usual, found = fit_coarsened_mixture(z), fit_coarsened_mixture(z, labels=None)
-    assert torch.equal(usual.responsibilities, found.responsibilities)
-    assert found.component_labels is None and found.label_noise is None
+    usual, found = search(z, None), search(z, LabelledCells.of(torch.zeros_like(of)))
+    torch.testing.assert_close(found.responsibilities, usual.responsibilities)
+    assert usual.component_labels is None and found.component_labels.tolist() == [0, 0, 0, 0]
+    assert LabelledCells.of(torch.full_like(of, NONE)) is None  # no label at all is the usual search
 
 
 def test_every_cluster_gets_the_label_of_its_cells() -> None:
     z, of = clusters()
-    mixture = fit_coarsened_mixture(z, labels=LabelledCells.of(some(of)))
+    mixture = search(z, LabelledCells.of(some(of)))
     assert components_of(mixture, of) == [{0}, {1}, {2}, {3}]
     assert mixture.label_noise < 0.03
 
@@ -52,24 +58,24 @@ def test_every_cluster_gets_the_label_of_its_cells() -> None:
 def test_a_type_without_labels_stays_free() -> None:
     z, of = clusters()
     codes = some(of).where(of != 3, NONE)
-    assert components_of(fit_coarsened_mixture(z, labels=LabelledCells.of(codes)), of)[3] == {FREE}
+    assert components_of(search(z, LabelledCells.of(codes)), of)[3] == {FREE}
     # nor do two stray labels make it a known type
     codes[torch.nonzero(of == 3)[:2].ravel()] = 0
-    assert components_of(fit_coarsened_mixture(z, labels=LabelledCells.of(codes)), of)[3] == {FREE}
+    assert components_of(search(z, LabelledCells.of(codes)), of)[3] == {FREE}
 
 
 def test_a_type_in_a_batch_without_labels_is_known_from_the_others() -> None:
     z, of = clusters()
     batches = torch.as_tensor(np.random.default_rng(3).random(len(of)) < 0.97).long()
     codes = of.where(batches == 0, NONE)  # three cells in a hundred
-    mixture = fit_coarsened_mixture(z, labels=LabelledCells.of(codes, batches))
+    mixture = search(z, LabelledCells.of(codes, batches))
     assert components_of(mixture, of) == [{0}, {1}, {2}, {3}]
 
 
 def test_a_label_may_have_several_components() -> None:
     z, of = clusters()
     labels = LabelledCells.of(some(of.clamp_max(1)))
-    mixture = fit_coarsened_mixture(z, labels=labels)
+    mixture = search(z, labels)
     assert mixture.component_labels.tolist().count(1) == 3
     assert components_of(mixture, of) == [{0}, {1}, {1}, {1}]
 
@@ -79,7 +85,7 @@ def test_wrong_labels_neither_make_components_nor_move_any(noise: float | None) 
     z, of = clusters()
     wrong = torch.as_tensor(np.random.default_rng(2).random(len(of)) < 0.1)
     codes = some((of + wrong.long()) % 4)
-    mixture = fit_coarsened_mixture(z, labels=LabelledCells.of(codes, noise=noise))
+    mixture = search(z, LabelledCells.of(codes, noise=noise))
     assert sorted(mixture.component_labels.tolist()) == [0, 1, 2, 3]
     assert components_of(mixture, of) == [{0}, {1}, {2}, {3}]
     assert mixture.label_noise == pytest.approx(0.1, abs=0.035)
@@ -88,7 +94,7 @@ def test_wrong_labels_neither_make_components_nor_move_any(noise: float | None) 
 def test_labels_that_are_never_wrong_keep_cells_of_one_place_apart() -> None:
     z, of = clusters()
     codes = torch.arange(len(of)) % 2  # two labels in the same place
-    mixture = fit_coarsened_mixture(z, labels=LabelledCells.of(codes, noise=0.0))
+    mixture = search(z, LabelledCells.of(codes, noise=0.0))
     at = mixture.component_labels[mixture.responsibilities.argmax(1)]
     assert torch.equal(at, codes)
     of_other_label = mixture.responsibilities[:, mixture.component_labels == 0][codes == 1]
@@ -99,7 +105,7 @@ def test_a_label_of_one_cell_among_others_has_a_component_all_the_same() -> None
     z, of = clusters()
     codes = of.clone()
     codes[5] = 4
-    mixture = fit_coarsened_mixture(z, n_effective=100, labels=LabelledCells.of(codes))
+    mixture = search(z, LabelledCells.of(codes), n_effective=100)
     assert set(mixture.component_labels.tolist()) == {0, 1, 2, 3, 4}
     np.testing.assert_allclose(mixture.responsibilities.sum(1), 1.0)
     torch.testing.assert_close(mixture.weights.sum(), torch.tensor(1.0).double())

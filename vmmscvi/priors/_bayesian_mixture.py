@@ -162,16 +162,17 @@ class BayesianMixturePrior(LabelledMixturePrior):
         return prior
 
     def get_extra_state(self) -> Tensor:
-        """Add the number of cells that the data count as, zero where there is none, and labels if any."""
-        n_effective = torch.tensor([self.n_effective or 0.0]).double()
-        labels = () if self.labels is None else (self.labels.state(),)
-        return torch.cat((super().get_extra_state(), n_effective, *labels))
+        """Add the number of cells that the data count as, zero where there is none, and the labels."""
+        n_effective = torch.tensor([self.n_effective or 0.0], dtype=torch.float64)
+        # of one length, with or without labels: scvi-tools pads what is longer in a query than in its reference
+        labels = ComponentLabels.no_state(self.n_components) if self.labels is None else self.labels.state()
+        return torch.cat((super().get_extra_state(), n_effective, labels))
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore what :meth:`get_extra_state` saved."""
+        """Restore what :meth:`get_extra_state` saved; older states have no labels."""
         super().set_extra_state(state)
         self.n_effective = float(state[1]) or None
-        labels = None if len(state) == 2 else ComponentLabels(state[3:], float(state[2]))
+        labels = ComponentLabels.from_state(state[2:])
         self.labels = None if labels is None else labels.to(self.pi_logits.device)
 
     def _round_scatter_root(self, n_components: int, n_latent: int) -> Tensor:

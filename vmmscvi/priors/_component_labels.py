@@ -94,5 +94,18 @@ class ComponentLabels(nn.Module):
         return self.table[codes.view(-1).long().clamp_max(len(self.table) - 1)]
 
     def state(self) -> Tensor:
-        """Return what is saved: the noise, then the labels."""
-        return torch.cat((torch.tensor([self.noise], dtype=torch.float64), self.of_components.double().cpu()))
+        """Return what is saved: the noise, then the labels; shape ``(1 + K,)``."""
+        noise = torch.tensor([self.noise], dtype=torch.float64)
+        return torch.cat((noise, self.of_components.double().cpu()))
+
+    @staticmethod
+    def no_state(n_components: int) -> Tensor:
+        """Return what is saved of a prior without labels."""
+        return torch.full((1 + n_components,), torch.nan, dtype=torch.float64)
+
+    @classmethod
+    def from_state(cls, state: Tensor) -> ComponentLabels | None:
+        """Restore labels, ``None`` if there were none."""
+        if state.isnan().any() or not len(state):
+            return None
+        return cls(state[1:], float(state[0]))
