@@ -164,7 +164,7 @@ class BayesianMixturePrior(LabelledMixturePrior):
     def get_extra_state(self) -> Tensor:
         """Add the number of cells that the data count as, zero where there is none, and the labels."""
         n_effective = torch.tensor([self.n_effective or 0.0], dtype=torch.float64)
-        # of one length, with or without labels: scvi-tools pads what is longer in a query than in its reference
+        # of one length with or without labels: scvi-tools pads a query's tensors to the reference's lengths
         labels = ComponentLabels.no_state(self.n_components) if self.labels is None else self.labels.state()
         return torch.cat((super().get_extra_state(), n_effective, labels))
 
