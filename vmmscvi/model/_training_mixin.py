@@ -20,10 +20,11 @@ from vmmscvi.model._after_training import number_epochs_of_prior, settle
 from vmmscvi.model._callbacks import callbacks_of
 from vmmscvi.model._keywords import check_keywords
 from vmmscvi.model._request import StartName, TrainingRequest, keywords_of_training, sort_arguments
+from vmmscvi.model._starts import start_for
 from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts, count_split
-from vmmscvi.model._validation import check_batches, check_covariates, check_n_components, check_start_cells
+from vmmscvi.model._validation import check_batches, check_covariates
 from vmmscvi.priors import MixturePrior
-from vmmscvi.starts import FromCells, FromEmbedding, FromLabels, InitialisePrior, Start
+from vmmscvi.starts import InitialisePrior, Start
 from vmmscvi.train import EmpiricalBayesTrainingPlan
 from vmmscvi.train._best_epoch import copied_state
 from vmmscvi.train._reports import ReportStopping, quiet_lightning
@@ -186,7 +187,11 @@ class TrainingMixin:
             plan_kwargs=plan_kwargs,
             **kwargs,
         )
-        initialiser = InitialisePrior(self._start(request, facts), request.n_warmup_epochs)
+        if not facts.prior.is_fitted and request.start is not None:
+            self.max_components_ = getattr(facts.prior, "n_components", None)
+        manager = self.adata_manager if request.trainer_kwargs.get("datamodule") is None else None
+        start = start_for(request, facts, manager, self.max_components_)
+        initialiser = InitialisePrior(start, request.n_warmup_epochs)
         for note in request.notes:
             logger.warning(note)
         self._run(request, initialiser, {"accelerator": accelerator, "devices": devices, **split})
@@ -259,32 +264,6 @@ class TrainingMixin:
             has_batch_norm=any(isinstance(layer, BatchNorm) for layer in self.module.modules()),
             defaults=self.training_defaults,
         )
-
-    def _start(self, request: TrainingRequest, facts: TrainingFacts) -> Start | None:
-        """Choose how the prior is initialised."""
-        if request.start is None:
-            return None
-        prior = self.module.latent_prior
-        if not prior.is_fitted:
-            self.max_components_ = getattr(prior, "n_components", None)
-        has_adata = request.trainer_kwargs.get("datamodule") is None
-        if request.start == "labels":
-            manager = self.adata_manager if has_adata else None
-            return FromLabels.of_registered(
-                manager,
-                request.unlabeled_category,
-                request.n_effective,
-                request.label_noise,
-                self.max_components_,
-            )
-        if request.start == "embedding":
-            return FromEmbedding(request.n_effective, self.max_components_)
-        if prior.uses_pseudo_inputs and isinstance(prior, MixturePrior) and has_adata:
-            check_n_components(prior.n_components, facts.n_train or 0)
-            check_start_cells(request.start_cells, prior.n_components, facts.n_obs)
-        elif request.start_cells is not None:
-            raise ValueError("`start_cells` needs AnnData: cells of a data module have no positions.")
-        return FromCells(request.start_cells)
 
     def _check_trainable(self) -> None:
         if getattr(self, "minified_data_type", None) is not None:  # not every model can be minified
