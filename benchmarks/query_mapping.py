@@ -73,7 +73,7 @@ def run_vmm(
     model.train(max_epochs=epochs, start=start, **quiet)
     reference_labels = reference.obs["cell_type"].to_numpy(str)
     majority = pd.Series(reference_labels).groupby(model.predict().to_numpy(str)).agg(lambda x: x.mode()[0])
-    query.obs["cell_type"] = reference_labels[0]  # the model has no use for them, and shall not see them
+    query.obs["cell_type"] = "unknown"  # a new category counts as no label
     mapped = SCVI_VMM.load_query_data(query, model)
     mapped.train(max_epochs=query_epochs, **quiet)
     # a query cell may be given to a cluster that no reference cell is in
@@ -91,7 +91,7 @@ def run_vmm(
 def run_vmm_labels(
     reference: ad.AnnData, query: ad.AnnData, epochs: int, query_epochs: int
 ) -> dict[str, Any]:
-    """Start the VMM from one component for each label of the reference."""
+    """Start the VMM from the labels of the reference."""
     return run_vmm(reference, query, epochs, query_epochs, start="labels")
 
 

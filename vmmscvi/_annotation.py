@@ -20,6 +20,8 @@ SECOND = "vmm_second_cluster"
 ENTROPY = "vmm_entropy"
 NOVELTY = "vmm_novelty"
 LEAF = "vmm_leaf"
+LABEL = "vmm_label"
+LABEL_PROBABILITY = "vmm_label_probability"
 UNS = "vmmscvi"
 WRITTEN = "written"
 """Entry of ``uns["vmmscvi"]`` with the names of what was written, such as ``"obs/vmm_cluster"``."""
@@ -28,6 +30,7 @@ LIBRARIES = ("scvi-tools", "torch", "lightning", "anndata", "scanpy", "numpy")
 ENTRIES = [
     f"obsm/{EMBEDDING}",
     *(f"obs/{name}" for name in (CLUSTER, NAME, PROBABILITY, SECOND, ENTROPY, NOVELTY, LEAF)),
+    *(f"obs/{name}" for name in (LABEL, LABEL_PROBABILITY)),
 ]
 """What an annotation may write."""
 WRITTEN_BEFORE = {f"obsm/{EMBEDDING}", *(f"obs/{name}" for name in (CLUSTER, PROBABILITY, LEAF))}

@@ -209,11 +209,17 @@ def test_arguments_out_of_range_are_refused(arguments: dict[str, Any], message: 
 
 
 CELLS = range(8)
-ANY = {"start_cells": CELLS, "n_effective": 9.0, "n_warmup_epochs": 1, "unlabeled_category": "?"}
+ANY = {
+    "start_cells": CELLS,
+    "n_effective": 9.0,
+    "n_warmup_epochs": 1,
+    "unlabeled_category": "?",
+    "label_noise": 0.1,
+}
 USELESS: list[tuple[dict[str, Any], list[str], str]] = [
     # what each start has no use for
     ({"start": "cells"}, ["n_effective", "n_warmup_epochs", "unlabeled_category"], "`start` is 'cells'"),
-    ({"start": "embedding"}, ["start_cells", "unlabeled_category"], "`start` is 'embedding'"),
+    ({"start": "embedding"}, ["start_cells", "unlabeled_category", "label_noise"], "`start` is 'embedding'"),
     ({"start": "labels"}, ["start_cells"], "`start` is 'labels'"),
     ({"start": "cells", "name": "gmm"}, [*ANY], "`start` is 'cells'"),
     # what each prior has no use for
@@ -243,6 +249,7 @@ def test_what_would_have_no_effect_is_refused(arguments: dict[str, Any], argumen
         ({"start": "embedding"}, "n_warmup_epochs"),
         ({"start": "labels"}, "unlabeled_category"),
         ({"start": "labels"}, "n_effective"),
+        ({"start": "labels"}, "label_noise"),
         ({"start": "cells"}, "start_cells"),
         ({"name": "vampprior"}, "start_cells"),
         ({"state": PriorState.FITTED}, "n_effective"),

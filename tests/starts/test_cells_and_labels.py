@@ -13,8 +13,8 @@ from anndata import AnnData
 from torch import Tensor
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.priors import PriorState
-from vmmscvi.starts import FromCells, FromEmbedding, FromLabels, InitialisePrior, _labels
+from vmmscvi.priors import FREE, PriorState
+from vmmscvi.starts import FromCells, FromEmbedding, FromLabels, InitialisePrior, _clusters
 
 Make = Callable[..., SCVI_VMM]
 LABELS = {"batch_key": "batch", "labels_key": "known_type"}
@@ -83,62 +83,70 @@ def test_too_few_cells_are_refused(make_model: Make) -> None:
 # -- labels --------------------------------------------------------------------------------------------------
 
 
-def from_labels(model: SCVI_VMM, unlabeled: str | None = "unknown") -> FromLabels:
-    return FromLabels.of_registered(model.adata_manager, unlabeled, None)
+def from_labels(model: SCVI_VMM, noise: float | None = None) -> FromLabels:
+    return FromLabels.of_registered(model.adata_manager, "unknown", None, noise)
+
+
+def found_from(model: SCVI_VMM, z: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The prior that is made of labels and a given embedding of the cells."""
+    cells = np.sort(split_of(model).train_idx)
+    embedding = _clusters.Embedding(
+        torch.as_tensor(z[cells]).float(),
+        torch.full((len(cells), 4), 0.01),
+        torch.as_tensor(model.adata.obs["_scvi_labels"].to_numpy()[cells]).long(),
+        torch.as_tensor(model.adata.obs["_scvi_batch"].to_numpy()[cells]).long(),
+    )
+    monkeypatch.setattr(_clusters, "embed", lambda module, sample: embedding)
+    return from_labels(model).initialise(model.module, split_of(model)).prior
+
+
+def embedding_by_type(labelled: AnnData) -> np.ndarray:
+    types = labelled.obs["cell_type"].cat.codes.to_numpy()
+    return np.random.default_rng(0).normal(size=(300, 4)) + 8 * np.eye(4)[types]
 
 
 @pytest.mark.parametrize("prior", ["vmm", "gmm"])
-def test_components_are_the_labels_of_the_embedded_training_cells(
-    make_model: Make, labelled: AnnData, prior: str
+def test_components_have_the_registered_code_of_the_label_of_their_cells(
+    make_model: Make, labelled: AnnData, monkeypatch: pytest.MonkeyPatch, prior: str
 ) -> None:
     model = make_model(labelled, setup=LABELS, prior=prior)
-    start, datamodule = from_labels(model), split_of(model)
-    found, pseudo_inputs = start.initialise(model.module, datamodule)
-    types = sorted(set(labelled.obs["cell_type"]))
-    assert start.names == types and found.n_components == 4 and found.state is PriorState.FITTED
-    z, train = embedding_of(model), datamodule.train_idx
-    of_train = labelled.obs["known_type"].iloc[train]
-    for j, name in enumerate(types):
-        cells = train[of_train == name]
-        assert float(found.weights[j]) == pytest.approx(len(cells) / (of_train != "unknown").sum())
-        if prior == "gmm":
-            np.testing.assert_allclose(found.loc[j].detach(), z[cells].mean(0), atol=1e-4)
-        else:
-            mean = np.log1p(labelled.X[cells].toarray()).mean(0)
-            np.testing.assert_allclose(values_of(pseudo_inputs)[j], mean, atol=ATOL)
+    found = found_from(model, embedding_by_type(labelled), monkeypatch)
+    assert found.state is PriorState.FITTED and found.n_components == 4
+    assert sorted(found.labels.of_components.tolist()) == [0, 1, 2, 3]
+    assert 0 < found.labels.noise < 0.05
+    unknown = list(model.adata_manager.get_state_registry("labels").categorical_mapping).index("unknown")
+    assert (found.label_log_likelihood(torch.tensor([unknown])) == 0).all()
 
 
-def test_covariances_are_those_of_the_labels_cells(make_model: Make, labelled: AnnData) -> None:
-    model = make_model(labelled, setup=LABELS)
-    start, datamodule = from_labels(model), split_of(model)
-    sample = list(start.sample(datamodule))
-    z, train = embedding_of(model), np.sort(datamodule.train_idx)
-    known = train[(labelled.obs["known_type"].iloc[train] != "unknown").to_numpy()]
-    assert sum(len(tensors["X"]) for tensors in sample) == len(known)
-    mixture = start.find_clusters(model.module, SimpleNamespace(z=torch.as_tensor(z[known])))
-    for j, name in enumerate(start.names):
-        cells = z[known[labelled.obs["known_type"].iloc[known] == name]]
-        np.testing.assert_allclose(mixture.covariance[j], np.cov(cells.T, bias=True), atol=1e-4)
-
-
-def test_rare_labels_are_drawn_as_often_as_common_ones(
+def test_a_type_of_unlabelled_cells_is_a_free_component(
     make_model: Make, labelled: AnnData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_labels, "LARGEST_SAMPLE", 40)
+    new = sorted(set(labelled.obs["cell_type"]))[1]
+    labelled.obs.loc[labelled.obs["cell_type"] == new, "known_type"] = "unknown"
     model = make_model(labelled, setup=LABELS)
-    start, datamodule = from_labels(model), split_of(model)
-    drawn = torch.cat([tensors["labels"] for tensors in start.sample(datamodule)]).ravel()
-    assert drawn.unique(return_counts=True)[1].tolist() == [10] * 4
-    weights = start.initialise(model.module, datamodule).prior.weights.detach()
-    counts = labelled.obs["known_type"].iloc[datamodule.train_idx].value_counts()[start.names]
-    np.testing.assert_allclose(weights, counts / counts.sum(), rtol=1e-5)  # of all of them
+    found = found_from(model, embedding_by_type(labelled), monkeypatch)
+    assert sorted(found.labels.of_components.tolist()) == [FREE, 0, 1, 2]
 
 
-def test_a_label_without_a_training_cell_is_refused(make_model: Make, labelled: AnnData) -> None:
+def test_labels_and_batches_of_the_embedded_cells_are_theirs(make_model: Make, labelled: AnnData) -> None:
+    model = make_model(labelled, setup=LABELS)
+    sample = from_labels(model).sample(split_of(model))
+    embedding, cells = _clusters.embed(model.module, sample), np.sort(split_of(model).train_idx)
+    assert embedding.labels is not None and embedding.batches is not None
+    np.testing.assert_array_equal(embedding.labels, labelled.obs["_scvi_labels"].iloc[cells])
+    np.testing.assert_array_equal(embedding.batches, labelled.obs["_scvi_batch"].iloc[cells])
+
+
+def test_labels_of_validation_cells_alone_are_named(
+    make_model: Make, labelled: AnnData, caplog: pytest.LogCaptureFixture
+) -> None:
     labelled.obs.iloc[299, labelled.obs.columns.get_loc("known_type")] = "rare"
     model = make_model(labelled, setup=LABELS)
     datamodule = SimpleNamespace(adata_manager=model.adata_manager, train_idx=np.arange(200))
-    with pytest.raises(ValueError, match="none of the training cells has the label 'rare'"):
+    from_labels(model).check(datamodule)
+    assert "Only validation cells have the labels ['rare']" in caplog.text
+    datamodule.train_idx = np.flatnonzero(labelled.obs["known_type"] == "unknown")
+    with pytest.raises(ValueError, match="none of the training cells has a label"):
         from_labels(model).check(datamodule)
 
 

@@ -19,6 +19,8 @@ from torch import Tensor
 from vmmscvi._annotation import (
     CLUSTER,
     ENTROPY,
+    LABEL,
+    LABEL_PROBABILITY,
     LEAF,
     NAME,
     NOVELTY,
@@ -32,7 +34,7 @@ from vmmscvi._annotation import (
 )
 from vmmscvi.model._clustering_mixin import by_chunks
 from vmmscvi.model._features import with_features_of
-from vmmscvi.model._names_mixin import ClusterNamesMixin
+from vmmscvi.model._labels_mixin import LabelsMixin, most_probable
 from vmmscvi.model._novelty_mixin import NoveltyMixin
 from vmmscvi.model._tree_mixin import ClusterTreeMixin
 from vmmscvi.priors import ClusterTree, MixturePrior
@@ -44,7 +46,7 @@ UNDECIDED = 0.8
 """Cells whose largest probability is smaller are undecided."""
 
 
-class AnnotationMixin(ClusterNamesMixin, ClusterTreeMixin, NoveltyMixin):
+class AnnotationMixin(LabelsMixin, ClusterTreeMixin, NoveltyMixin):
     """Results in the place where scanpy and other tools look for them."""
 
     def annotate(
@@ -68,6 +70,8 @@ class AnnotationMixin(ClusterNamesMixin, ClusterTreeMixin, NoveltyMixin):
         ``obs["vmm_entropy"]``            entropy of the probabilities, in nats: 0 is certain
         ``obs["vmm_novelty"]``            share of the reference cells that fit the clusters better
         ``obs["vmm_leaf"]``               the part of the cluster, a leaf of the tree
+        ``obs["vmm_label"]``              the most probable label or free cluster, with ``start="labels"``
+        ``obs["vmm_label_probability"]``  its probability
         ``uns["vmmscvi"]``                settings, versions, weights, history, the tree, a table of clusters
         ================================  ==================================================================
 
@@ -159,6 +163,10 @@ def annotation_of(
     }
     if isinstance(prior, MixturePrior):
         columns.update(_assignments(z, prior))
+    if getattr(prior, "labels", None) is not None:
+        probabilities = model._label_probabilities(z)
+        columns[LABEL] = most_probable(probabilities).array
+        columns[LABEL_PROBABILITY] = probabilities.max(axis=1).to_numpy(np.float32)
     if model.reference_log_densities_ is not None:
         columns[NOVELTY] = model._share_of_denser(log_density).astype(np.float32)
     if isinstance(prior, MixturePrior):

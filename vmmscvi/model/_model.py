@@ -142,7 +142,7 @@ class SCVI_VMM(
         layer
             Layer of raw counts; ``adata.X`` by default.
         batch_key, labels_key, size_factor_key
-            Columns of ``adata.obs``; labels are not used by the prior.
+            Columns of ``adata.obs``; labels are used by the prior with ``train(start="labels")``.
         categorical_covariate_keys, continuous_covariate_keys
             Lists of columns of ``adata.obs``.
         **kwargs

@@ -85,7 +85,7 @@ class TrainingRequest:
         Numbers of epochs, and of cells.
     start
         How the prior is initialised; ``None`` if it continues, or has nothing to initialise.
-    n_effective, start_cells, unlabeled_category
+    n_effective, start_cells, unlabeled_category, label_noise
         Arguments of the start.
     early_stopping
         Whether to stop early, and to restore the best epoch.
@@ -102,6 +102,7 @@ class TrainingRequest:
     n_effective: float | None
     start_cells: np.ndarray | None
     unlabeled_category: str | None
+    label_noise: float | None
     early_stopping: bool
     patience: int
     plan_kwargs: dict[str, Any]
@@ -124,6 +125,7 @@ class TrainingRequest:
         n_warmup_epochs: int | None = None,
         start_cells: Sequence[int] | np.ndarray | None = None,
         unlabeled_category: str | None = None,
+        label_noise: float | None = None,
         early_stopping: bool | None = None,
         early_stopping_patience: int | None = None,
         plan_kwargs: Mapping[str, Any] | None = None,
@@ -136,7 +138,8 @@ class TrainingRequest:
         facts
             The model and its data.
         max_epochs, accelerator, devices, batch_size, lr, prior_lr_ratio, start, n_effective, \
-n_warmup_epochs, start_cells, unlabeled_category, early_stopping, early_stopping_patience, plan_kwargs, kwargs
+n_warmup_epochs, start_cells, unlabeled_category, label_noise, early_stopping, early_stopping_patience, \
+plan_kwargs, kwargs
             As in :meth:`vmmscvi.SCVI_VMM.train`.
 
         Raises
@@ -162,9 +165,18 @@ n_warmup_epochs, start_cells, unlabeled_category, early_stopping, early_stopping
         n_together = min(n_cells * processes, facts.n_obs or sys.maxsize)
         pace = default_pace(n_together) if lr is None and "lr" not in plan else 1.0
 
-        chosen = _choose_start(facts, start, n_effective, n_warmup_epochs, start_cells, unlabeled_category)
+        of_start = {
+            "n_effective": n_effective,
+            "n_warmup_epochs": n_warmup_epochs,
+            "start_cells": start_cells,
+            "unlabeled_category": unlabeled_category,
+            "label_noise": label_noise,
+        }
+        chosen = _choose_start(facts, start, of_start)
         if n_effective is not None and not n_effective > 0:
             raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
+        if label_noise is not None and not 0 <= label_noise < 1:
+            raise ValueError(f"`label_noise` must be at least 0 and less than 1, found {label_noise}.")
         default = Warmup.default(facts.n_train or 0, n_together, max_epochs, pace)
         notes: tuple[str, ...] = ()
         if chosen not in ("embedding", "labels"):
@@ -195,6 +207,7 @@ n_warmup_epochs, start_cells, unlabeled_category, early_stopping, early_stopping
             n_effective=n_effective,
             start_cells=None if start_cells is None else np.asarray(start_cells),
             unlabeled_category=unlabeled_category,
+            label_noise=label_noise,
             early_stopping=facts.n_validation != 0 if stops is None else stops,
             patience=patience,
             plan_kwargs={
@@ -210,12 +223,7 @@ n_warmup_epochs, start_cells, unlabeled_category, early_stopping, early_stopping
 
 
 def _choose_start(
-    facts: TrainingFacts,
-    start: StartName | None,
-    n_effective: float | None,
-    n_warmup_epochs: int | None,
-    start_cells: Any,
-    unlabeled_category: str | None,
+    facts: TrainingFacts, start: StartName | None, arguments: Mapping[str, Any]
 ) -> StartName | None:
     """Choose how the prior is initialised; refuse what would have no effect.
 
@@ -226,13 +234,7 @@ def _choose_start(
     if start is not None and start not in get_args(StartName):
         raise ValueError(f"`start` must be one of {get_args(StartName)}, found {start!r}.")
     is_mixture = isinstance(prior, BayesianMixturePrior)
-    given = {
-        "n_effective": n_effective,
-        "n_warmup_epochs": n_warmup_epochs,
-        "start_cells": start_cells,
-        "unlabeled_category": unlabeled_category,
-    }
-    given = {argument: value for argument, value in given.items() if value is not None}
+    given = {argument: value for argument, value in arguments.items() if value is not None}
     useful: set[str] = set()
     chosen: StartName | None
     if prior.is_frozen:
@@ -252,7 +254,7 @@ def _choose_start(
         where = f"`start` is {chosen!r}"
         useful = {"n_effective", "n_warmup_epochs"} if chosen != "cells" else set()
         if chosen == "labels":
-            useful.add("unlabeled_category")
+            useful |= {"unlabeled_category", "label_noise"}
         if chosen == "cells" and prior.uses_pseudo_inputs:
             useful.add("start_cells")
     useless = sorted(given.keys() - useful)

@@ -8,6 +8,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model import TOTALVI
 
 from vmmscvi.model._feature_checks import check_features
+from vmmscvi.model._labels_field import LabelsFieldMixin
 from vmmscvi.model._setup_checks import CountChecksMixin
 from vmmscvi.model._training_facts import TrainingDefaults
 from vmmscvi.model._validation import check_counts
@@ -17,7 +18,7 @@ from vmmscvi.priors import Inference, PriorName
 from vmmscvi.train import AdversarialEmpiricalBayesPlan
 
 
-class TOTALVI_VMM(VMMModelMixin, CountChecksMixin, TOTALVI):
+class TOTALVI_VMM(VMMModelMixin, CountChecksMixin, LabelsFieldMixin, TOTALVI):
     """totalVI with the VampPrior Mixture Model: integrates and clusters RNA and surface proteins (CITE-seq).
 
     Everything that :class:`scvi.model.TOTALVI` offers is inherited, missing proteins and the adversarial
@@ -27,7 +28,8 @@ class TOTALVI_VMM(VMMModelMixin, CountChecksMixin, TOTALVI):
     Parameters
     ----------
     adata
-        AnnData or MuData registered with :meth:`setup_anndata` or :meth:`setup_mudata`; raw counts.
+        AnnData or MuData registered with :meth:`setup_anndata`, which takes ``labels_key`` as well, or
+        :meth:`setup_mudata`; raw counts.
     n_latent, gene_dispersion, protein_dispersion, gene_likelihood, empirical_protein_background_prior, \
 override_missing_proteins
         As in :class:`scvi.model.TOTALVI`.

@@ -20,10 +20,11 @@ from vmmscvi.model._after_training import number_epochs_of_prior, settle
 from vmmscvi.model._callbacks import callbacks_of
 from vmmscvi.model._keywords import check_keywords
 from vmmscvi.model._request import StartName, TrainingRequest, keywords_of_training, sort_arguments
+from vmmscvi.model._starts import start_for
 from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts, count_split
-from vmmscvi.model._validation import check_batches, check_covariates, check_n_components, check_start_cells
+from vmmscvi.model._validation import check_batches, check_covariates
 from vmmscvi.priors import MixturePrior
-from vmmscvi.starts import FromCells, FromEmbedding, FromLabels, InitialisePrior, Start
+from vmmscvi.starts import InitialisePrior, Start
 from vmmscvi.train import EmpiricalBayesTrainingPlan
 from vmmscvi.train._best_epoch import copied_state
 from vmmscvi.train._reports import ReportStopping, quiet_lightning
@@ -45,7 +46,7 @@ class TrainingMixin:
     max_components_: int | None = None
     """Number of components before the prior was first initialised, which bounds every later search."""
     start_labels_: list[str] | None = None
-    """Labels that components were initialised from, in their order."""
+    """Label of each component, or the name of a free one, where the prior was initialised from labels."""
 
     training_defaults = TrainingDefaults()
     _data_splitter_cls = DataSplitter
@@ -55,6 +56,8 @@ class TrainingMixin:
     if TYPE_CHECKING:
 
         def _remember_reference(self) -> None: ...
+
+        def _component_labels(self) -> list[str]: ...
 
     def check_data(self) -> None:
         """Check what the model is about to be trained on; models with counts check these too.
@@ -82,6 +85,7 @@ class TrainingMixin:
         n_warmup_epochs: int | None = None,
         start_cells: Sequence[int] | np.ndarray | None = None,
         unlabeled_category: str | None = None,
+        label_noise: float | None = None,
         early_stopping: bool | None = None,
         early_stopping_patience: int | None = None,
         plan_kwargs: dict[str, Any] | None = None,
@@ -109,9 +113,10 @@ class TrainingMixin:
             N(0, I) first; then clusters are found in the embedding, their number included. ``"cells"``: from
             ``n_components`` randomly drawn cells before the first minibatch, as in the paper; how many
             clusters are left then depends on ``prior_lr_ratio``, ``batch_size`` and the length of training.
-            ``"labels"``: after the warm-up from the registered labels, one component for each, which
-            training then moves; ``start_labels_`` tells which is which. A prior that has been fitted
-            continues, unless ``start`` is given: then it is initialised anew.
+            ``"labels"``: as ``"embedding"``, with the registered labels as part of the data. A component
+            has a label or is free, a label may have several, and training keeps labelled cells with their
+            label; see :meth:`predict_labels`. A prior that has been fitted continues, with its labels,
+            unless ``start`` is given: then it is initialised anew.
         n_effective
             Unless ``start="cells"``: effective sample size, the number of cells that the data count as
             against the hyper-priors. What so many cells could not tell apart is not split; a rare type needs
@@ -127,6 +132,8 @@ class TrainingMixin:
             each known type, instead of random ones; implies ``start="cells"``.
         unlabeled_category
             With ``start="labels"``: label of cells whose type is not known.
+        label_noise
+            With ``start="labels"``: share of wrong labels, 0 if all are right; by default it is learned.
         early_stopping
             Whether to stop when the validation ELBO no longer improves, and to restore the best epoch's
             weights; by default where there are validation cells.
@@ -174,12 +181,17 @@ class TrainingMixin:
             n_warmup_epochs=n_warmup_epochs,
             start_cells=start_cells,
             unlabeled_category=unlabeled_category,
+            label_noise=label_noise,
             early_stopping=early_stopping,
             early_stopping_patience=early_stopping_patience,
             plan_kwargs=plan_kwargs,
             **kwargs,
         )
-        initialiser = InitialisePrior(self._start(request, facts), request.n_warmup_epochs)
+        if not facts.prior.is_fitted and request.start is not None:
+            self.max_components_ = getattr(facts.prior, "n_components", None)
+        manager = self.adata_manager if request.trainer_kwargs.get("datamodule") is None else None
+        start = start_for(request, facts, manager, self.max_components_)
+        initialiser = InitialisePrior(start, request.n_warmup_epochs)
         for note in request.notes:
             logger.warning(note)
         self._run(request, initialiser, {"accelerator": accelerator, "devices": devices, **split})
@@ -253,26 +265,6 @@ class TrainingMixin:
             defaults=self.training_defaults,
         )
 
-    def _start(self, request: TrainingRequest, facts: TrainingFacts) -> Start | None:
-        """Choose how the prior is initialised."""
-        if request.start is None:
-            return None
-        prior = self.module.latent_prior
-        if not prior.is_fitted:
-            self.max_components_ = getattr(prior, "n_components", None)
-        has_adata = request.trainer_kwargs.get("datamodule") is None
-        if request.start == "labels":
-            manager = self.adata_manager if has_adata else None
-            return FromLabels.of_registered(manager, request.unlabeled_category, request.n_effective)
-        if request.start == "embedding":
-            return FromEmbedding(request.n_effective, self.max_components_)
-        if prior.uses_pseudo_inputs and isinstance(prior, MixturePrior) and has_adata:
-            check_n_components(prior.n_components, facts.n_train or 0)
-            check_start_cells(request.start_cells, prior.n_components, facts.n_obs)
-        elif request.start_cells is not None:
-            raise ValueError("`start_cells` needs AnnData: cells of a data module have no positions.")
-        return FromCells(request.start_cells)
-
     def _check_trainable(self) -> None:
         if getattr(self, "minified_data_type", None) is not None:  # not every model can be minified
             raise ValueError(
@@ -288,7 +280,8 @@ class TrainingMixin:
             for given in (arguments, *(v for v in arguments.values() if isinstance(v, dict))):
                 if "n_components" in given:
                     given["n_components"] = n_components
-        self.start_labels_ = list(start.names) if isinstance(start, FromLabels) else None
+        has_labels = getattr(self.module.latent_prior, "labels", None) is not None
+        self.start_labels_ = self._component_labels() if has_labels else None
 
     def _report(self, initialiser: InitialisePrior, stopped_early: bool, seconds: float) -> None:
         """Say what was found, in one line."""

@@ -84,7 +84,9 @@ def corrected(
     if prior.state is PriorState.WARMING_UP or isinstance(prior, StandardNormalPrior):
         return stock
     qz, z = module.posterior(inference_outputs), module.latent_sample(inference_outputs)
-    kl = prior.kl_divergence(qz, z, module.centers())
+    labels = module.label_log_likelihood(tensors) if module.training else None  # held-out ones stay unseen
+    known = () if labels is None else (labels,)
+    kl = prior.kl_divergence(qz, z, module.centers(), *known)
     if kl.dim() > 1:
         kl = kl.mean(dim=0)
     difference = kl - StandardNormalPrior(prior.n_latent).kl_divergence(qz, z)

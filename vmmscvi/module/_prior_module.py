@@ -13,6 +13,7 @@ from vmmscvi._upstream import MODULE_KEYS
 from vmmscvi.module._encoder_inputs import EncoderInputs, EncoderLayout, InputValues, Scale
 from vmmscvi.module._evaluation_mode import captured_arguments, evaluation_mode
 from vmmscvi.module._generating import GeneratingMixin
+from vmmscvi.module._labels import LabelsMixin
 from vmmscvi.module._legacy import convert_state_dict
 from vmmscvi.module._posteriors import as_posterior
 from vmmscvi.priors import (
@@ -27,7 +28,7 @@ from vmmscvi.priors import (
 )
 
 
-class PriorModuleMixin(GeneratingMixin):
+class PriorModuleMixin(LabelsMixin, GeneratingMixin):
     """For any module with a continuous ``z``; comes before the module's own class.
 
     The module keeps its networks, likelihood and loss. The prior replaces N(0, I) as a correction of the loss
@@ -284,7 +285,9 @@ class PriorModuleMixin(GeneratingMixin):
                 inference_outputs = self.encode_for_prior(tensors)
         centers = self.centers()
         z = self.latent_sample(inference_outputs).detach()
-        loss = self.latent_prior.empirical_bayes_loss(z, centers, hyperprior_n_obs)
+        loss = self.latent_prior.empirical_bayes_loss(
+            z, centers, hyperprior_n_obs, self.label_log_likelihood(tensors)
+        )
         with torch.no_grad():
             assigned = self.assign(self.posterior(inference_outputs).mean, centers)
         return loss, assigned

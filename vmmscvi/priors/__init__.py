@@ -6,9 +6,12 @@ Knows nothing of cells, genes or encoders.
 from vmmscvi.priors import functional, hyperpriors
 from vmmscvi.priors._base import Centers, Prior, entropy
 from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior, EmpiricalBayesLoss, Inference
+from vmmscvi.priors._component_labels import FREE, ComponentLabels
 from vmmscvi.priors._config import PriorConfig, PriorName
 from vmmscvi.priors._gaussian_mixture import GaussianMixturePrior, VampPriorMixture
 from vmmscvi.priors._generative import generative_model
+from vmmscvi.priors._labelled_cells import LabelledCells
+from vmmscvi.priors._labelled_mixture import LabelledMixturePrior
 from vmmscvi.priors._mixture import MixturePrior
 from vmmscvi.priors._standard_normal import StandardNormalPrior
 from vmmscvi.priors._state import PriorState
@@ -19,14 +22,18 @@ from vmmscvi.priors.cluster_tree import ClusterTree
 from vmmscvi.priors.coarsened import N_EFFECTIVE, CoarsenedMixture, fit_coarsened_mixture
 
 __all__ = [
+    "FREE",
     "N_EFFECTIVE",
     "BayesianMixturePrior",
     "Centers",
     "ClusterTree",
     "CoarsenedMixture",
+    "ComponentLabels",
     "EmpiricalBayesLoss",
     "GaussianMixturePrior",
     "Inference",
+    "LabelledCells",
+    "LabelledMixturePrior",
     "MixturePrior",
     "Prior",
     "PriorConfig",

@@ -14,7 +14,9 @@ from vmmscvi.priors import functional as F
 from vmmscvi.priors import hyperpriors
 from vmmscvi.priors._base import Centers, in_full_precision
 from vmmscvi.priors._closed_form import EmpiricalBayesObjective, Hyperpriors
-from vmmscvi.priors._mixture import ComponentDensity, MixturePrior
+from vmmscvi.priors._component_labels import ComponentLabels
+from vmmscvi.priors._labelled_mixture import LabelledMixturePrior
+from vmmscvi.priors._mixture import ComponentDensity
 from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
 from vmmscvi.priors._state import PriorState
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
@@ -41,7 +43,7 @@ class EmpiricalBayesLoss(NamedTuple):
     hyperprior_nll: Tensor
 
 
-class BayesianMixturePrior(MixturePrior):
+class BayesianMixturePrior(LabelledMixturePrior):
     r"""A mixture of Gaussians with full precisions and the hyper-priors of the paper.
 
     :math:`\alpha \sim InverseGamma(1, 1)`, :math:`\pi|\alpha \sim Dirichlet(\alpha/K, \ldots)`,
@@ -155,16 +157,23 @@ class BayesianMixturePrior(MixturePrior):
         prior.inverse_alpha.load_state_dict(self.inverse_alpha.state_dict())
         prior.state = PriorState.FITTED
         prior.n_effective = n_effective
+        if mixture.component_labels is not None:
+            prior.labels = ComponentLabels(mixture.component_labels, mixture.label_noise or 0.0)
         return prior
 
     def get_extra_state(self) -> Tensor:
-        """Add the number of cells that the data count as, zero where there is none."""
-        return torch.cat((super().get_extra_state(), torch.tensor([self.n_effective or 0.0]).double()))
+        """Add the number of cells that the data count as, zero where there is none, and the labels."""
+        n_effective = torch.tensor([self.n_effective or 0.0], dtype=torch.float64)
+        # of one length with or without labels: scvi-tools pads a query's tensors to the reference's lengths
+        labels = ComponentLabels.no_state(self.n_components) if self.labels is None else self.labels.state()
+        return torch.cat((super().get_extra_state(), n_effective, labels))
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore what :meth:`get_extra_state` saved."""
+        """Restore what :meth:`get_extra_state` saved; older states have no labels."""
         super().set_extra_state(state)
         self.n_effective = float(state[1]) or None
+        labels = ComponentLabels.from_state(state[2:])
+        self.labels = None if labels is None else labels.to(self.pi_logits.device)
 
     def _round_scatter_root(self, n_components: int, n_latent: int) -> Tensor:
         """Return the root of the inverse of ``c I``, the Wishart's scale matrix."""
@@ -232,7 +241,11 @@ class BayesianMixturePrior(MixturePrior):
 
     @in_full_precision
     def empirical_bayes_loss(
-        self, z: Tensor, centers: Centers | None = None, hyperprior_n_obs: float | None = None
+        self,
+        z: Tensor,
+        centers: Centers | None = None,
+        hyperprior_n_obs: float | None = None,
+        label_log_likelihood: Tensor | None = None,
     ) -> EmpiricalBayesLoss:
         r"""Objective of the empirical-Bayes step, to be minimised: the paper's M-step.
 
@@ -247,6 +260,8 @@ class BayesianMixturePrior(MixturePrior):
         hyperprior_n_obs
             Number ``n > 0`` of cells that the hyper-priors are weighed against; by default
             :meth:`weighed_against` ``M``.
+        label_log_likelihood
+            See :meth:`label_log_likelihood`, of the cells of the minibatch; a part of :math:`l_{ij}`.
         """
         n_obs = self.weighed_against(z.shape[0]) if hyperprior_n_obs is None else hyperprior_n_obs
         if not n_obs > 0:
@@ -260,6 +275,7 @@ class BayesianMixturePrior(MixturePrior):
             self.inverse_alpha(),
             None if self.inference == "MLE" else weighed,
             self._differentiates_responsibilities,
+            label_log_likelihood,
         ))  # type: ignore[no-untyped-call]  # fmt: skip
 
     @in_full_precision

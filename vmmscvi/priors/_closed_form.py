@@ -99,10 +99,13 @@ class EmpiricalBayesObjective(torch.autograd.Function):
         inverse_alpha: Tensor,
         hyperpriors: Hyperpriors | None,
         through_responsibilities: bool,
+        label_log_likelihood: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Evaluate objective and gradient; arguments as in :mod:`vmmscvi.priors.functional`."""
         log_weights = torch.log_softmax(pi_logits, dim=-1)
-        nll, gradient = _expected_nll(z, loc, scale, factor, log_weights, through_responsibilities)
+        nll, gradient = _expected_nll(
+            z, loc, scale, factor, log_weights, through_responsibilities, label_log_likelihood
+        )
         hyperprior_nll = nll.new_zeros(())
         if hyperpriors is not None:
             hyperprior_nll, more = _hyperprior_nll(
@@ -134,7 +137,7 @@ class EmpiricalBayesObjective(torch.autograd.Function):
                 "asked for (`create_graph=True`). Compute it from `component_log_prob` and `log_hyperprior`."
             )
         scaled = (None if gradient is None else grad * gradient for gradient in ctx.gradients)
-        return (None, *scaled, None, None)
+        return (None, *scaled, None, None, None)
 
 
 def _expected_nll(
@@ -144,8 +147,12 @@ def _expected_nll(
     factor: Tensor,
     log_weights: Tensor,
     through_responsibilities: bool,
+    label_log_likelihood: Tensor | None = None,
 ) -> tuple[Tensor, _Gradient]:
-    r"""Minus the mean of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`, and its gradient."""
+    r"""Minus the mean of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`, and its gradient.
+
+    With labels, :math:`\log p(y_i | j)` is a part of :math:`l_{ij}`.
+    """
     (n_cells, p), n_components = z.shape, len(loc)
     # one matrix product whitens all cells for all components; cells come last, since sums over a last
     # dimension as short as p take five times as long
@@ -155,7 +162,10 @@ def _expected_nll(
     if scale is not None:  # the centres are uncertain
         by_trace, spread = _spread(scale, factor)
         constant = constant - 0.5 * spread
-    log_joint = F.without_negligible((constant.unsqueeze(-1) - 0.5 * whitened.square().sum(1)).T)
+    log_joint = (constant.unsqueeze(-1) - 0.5 * whitened.square().sum(1)).T
+    if label_log_likelihood is not None:
+        log_joint = log_joint + label_log_likelihood
+    log_joint = F.without_negligible(log_joint)
     responsibilities = torch.softmax(log_joint, dim=-1)
     log_joint = log_joint.masked_fill(responsibilities == 0, 0.0)
     expected = torch.linalg.vecdot(responsibilities, log_joint)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vmmscvi.priors._labelled_cells import LabelledCells
 from vmmscvi.priors.functional import log_diagonal_sum
 
 CENTER_CONFIDENCE = 0.05
@@ -70,13 +71,19 @@ class Evidence:
     """Closed forms of the conjugate model for one data set: everything that does not change during a fit."""
 
     def __init__(
-        self, z: Tensor, n_effective: float, wishart: Wishart, center_confidence: float = CENTER_CONFIDENCE
+        self,
+        z: Tensor,
+        n_effective: float,
+        wishart: Wishart,
+        center_confidence: float = CENTER_CONFIDENCE,
+        labels: LabelledCells | None = None,
     ) -> None:
         self.z = z
         self.n_obs, self.p = z.shape
         self.power = min(1.0, n_effective / self.n_obs)
         self.wishart = wishart
         self.center_confidence = center_confidence
+        self.labels = labels
         self.scatter = torch.eye(self.p, dtype=z.dtype) / wishart.scale_factor
         self.pairs = torch.triu_indices(self.p, self.p)
 
@@ -134,8 +141,16 @@ class Evidence:
         """Coarsened entropy of the assignments to each component, shape ``(K,)``."""
         return -self.power * torch.xlogy(r, r).sum(0)
 
-    def assign(self, s: Statistics) -> Tensor:
-        """Responsibilities that maximise the free energy given posteriors of the components."""
+    def assign(self, s: Statistics, log_likelihood_of_labels: Tensor | None = None) -> Tensor:
+        """Responsibilities that maximise the free energy given posteriors of the components.
+
+        Parameters
+        ----------
+        s
+            Statistics of the components.
+        log_likelihood_of_labels
+            Log-probability of every cell's label given each component, shape ``(n, K)``.
+        """
         confidence, center, df, cholesky = self.posterior(s)
         precision = df[:, None, None] * torch.cholesky_inverse(cholesky)
         pull = (precision @ center.unsqueeze(-1)).squeeze(-1)
@@ -148,7 +163,10 @@ class Evidence:
         parameters = torch.cat((constant.unsqueeze(1), pull, curvature), dim=1).mT.contiguous()
         r = self.z.new_empty(self.n_obs, len(df))
         for rows in self.blocks():
-            torch.softmax(self.features(rows) @ parameters, dim=-1, out=r[rows])
+            scores = self.features(rows) @ parameters
+            if log_likelihood_of_labels is not None:
+                scores += log_likelihood_of_labels[rows]
+            torch.softmax(scores, dim=-1, out=r[rows])
         return r
 
     def sweep(self, r: Tensor, n_sweeps: int) -> Tensor:
@@ -156,16 +174,18 @@ class Evidence:
         s = self.statistics(r)
         alive = s.alive()
         while n_sweeps > 0 or not alive.all():
-            r = self.assign(Statistics(*(statistic[alive] for statistic in s)))
+            of_labels = None if self.labels is None else self.labels.log_likelihood_of_cells(r[:, alive])
+            r = self.assign(Statistics(*(statistic[alive] for statistic in s)), of_labels)
             s = self.statistics(r)
             alive = s.alive()
             n_sweeps -= 1
         return r
 
     def classification_likelihood(self, r: Tensor) -> float:
-        """Log joint probability of cells and assignments, parameters integrated out."""
+        """Log joint probability of cells, their labels and assignments, parameters integrated out."""
         s = self.statistics(r)
-        return float(self.log_marginal(s).sum() + self.log_assignment(s.counts))
+        of_labels = 0.0 if self.labels is None else self.power * self.labels.log_likelihood(r)
+        return float(self.log_marginal(s).sum() + self.log_assignment(s.counts)) + of_labels
 
     def free_energy(self, r: Tensor) -> float:
         """Lower bound of the coarsened log marginal likelihood that these assignments reach."""

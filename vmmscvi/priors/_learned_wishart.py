@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vmmscvi.priors._evidence import CENTER_CONFIDENCE, Evidence, Statistics, Wishart, log_marginal
+from vmmscvi.priors._labelled_cells import LabelledCells
 
 PRECISIONS = 2.0 ** (torch.arange(-8, 25, dtype=torch.float64) / 4)
 """Expected precisions, 1/4 to 64, that the size of the scale matrix is chosen from."""
@@ -35,9 +36,9 @@ class LearnedWishart(NamedTuple):
     wishart: Wishart
     center_confidence: float = CENTER_CONFIDENCE
 
-    def evidence(self, z: Tensor, n_effective: float) -> Evidence:
-        """Return the closed forms for these cells, in these coordinates."""
-        return Evidence(z @ self.whitening, n_effective, self.wishart, self.center_confidence)
+    def evidence(self, z: Tensor, n_effective: float, labels: LabelledCells | None = None) -> Evidence:
+        """Return the closed forms for these cells and labels, in these coordinates."""
+        return Evidence(z @ self.whitening, n_effective, self.wishart, self.center_confidence, labels)
 
     def log_volume(self) -> Tensor:
         """Log-determinant of the map to these coordinates."""

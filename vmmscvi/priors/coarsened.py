@@ -45,6 +45,8 @@ from torch import Tensor
 
 from vmmscvi.priors._embeddings import as_finite_matrix
 from vmmscvi.priors._evidence import Evidence, Wishart, merge_gain
+from vmmscvi.priors._found_mixture import CoarsenedMixture
+from vmmscvi.priors._labelled_cells import LabelledCells
 from vmmscvi.priors._learned_wishart import (
     LearnedWishart,
     most_likely_matrix,
@@ -61,49 +63,6 @@ FEWEST_CELLS = 2
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
 
 
-class CoarsenedMixture(NamedTuple):
-    """A fitted mixture; components are sorted by weight, the heaviest first.
-
-    Attributes
-    ----------
-    responsibilities
-        Soft assignments, shape ``(n_obs, K)``.
-    weights
-        Shares of the components, shape ``(K,)``.
-    loc
-        Means of the components' cells, shape ``(K, p)``.
-    covariance
-        Covariances of the components' cells, shape ``(K, p, p)``.
-    free_energy
-        :math:`F(r)` in the coordinates of the embedding, to compare fits to the same data.
-    expected_covariance
-        What the Wishart prior, given or learned, expects of the covariance of a cluster, the inverse of its
-        mean, shape ``(p, p)``.
-    wishart_df
-        Degrees of freedom of the Wishart prior: how much alike the covariances are.
-    n_effective
-        Number of cells that the data counted as.
-
-    The last four are NaN and ``None`` where components were not searched for but given, as by labels.
-    """
-
-    responsibilities: Tensor
-    weights: Tensor
-    loc: Tensor
-    covariance: Tensor
-    free_energy: float = math.nan
-    expected_covariance: Tensor | None = None
-    wishart_df: float | None = None
-    n_effective: float | None = None
-
-    @property
-    def covariance_within(self) -> Tensor:
-        """What a cluster's covariance is expected to be: the prior's opinion, or else the clusters' mean."""
-        if self.expected_covariance is not None:
-            return self.expected_covariance
-        return (self.weights[:, None, None] * self.covariance).sum(0)
-
-
 def fit_coarsened_mixture(
     z: Tensor | np.ndarray,
     n_components: int = 60,
@@ -112,11 +71,13 @@ def fit_coarsened_mixture(
     seed: int = 0,
     n_starts: int = 4,
     wishart_df: float | None = None,
+    labels: LabelledCells | None = None,
 ) -> CoarsenedMixture:
     """Fit a mixture of Gaussians to an embedding, and find how many components it takes.
 
     The search starts from k-means with many components and alternates coordinate ascent with the best merge,
     while merging raises the integrated classification likelihood; the Wishart prior is learned on the way.
+    Labels of cells are part of the data: see :mod:`vmmscvi.priors._labelled_cells`.
 
     Parameters
     ----------
@@ -137,6 +98,8 @@ def fit_coarsened_mixture(
         likelihood is returned. One search may end in a merge too few or too many.
     wishart_df
         With ``wishart_scale_factor``: degrees of freedom, more than ``p - 1``; ``p + 2`` by default.
+    labels
+        Labels of some cells. Every label gets a component or more; others stay free.
 
     Returns
     -------
@@ -175,7 +138,7 @@ def fit_coarsened_mixture(
     if learns_wishart:
         first = _k_means_assignments(centered, n_components, seeds[0])
         prior = LearnedWishart(whitening_of_clusters(centered, first), wishart)
-    task = _Task(centered, n_effective, n_components, learns_wishart)
+    task = _Task(centered, n_effective, n_components, learns_wishart, labels)
     best: _Answer | None = None
     for start in seeds:
         answer = _search(task, prior if best is None or not learns_wishart else best.prior, start)
@@ -194,6 +157,19 @@ class _Task(NamedTuple):
     n_effective: float
     n_components: int
     learns_wishart: bool
+    labels: LabelledCells | None
+
+    def evidence(self, prior: LearnedWishart, r: Tensor | None = None) -> Evidence:
+        """Return closed forms; the share of wrong labels is learned from assignments, if there are any."""
+        labels = self.labels
+        if labels is not None and r is not None:
+            labels = labels.with_noise_of(r)
+        return prior.evidence(self.z, self.n_effective, labels)
+
+    def first_assignments(self, z: Tensor, seed: int) -> Tensor:
+        """Assign cells to the components that a search begins with, in any coordinates."""
+        r = _k_means_assignments(z, self.n_components, seed)
+        return r if self.labels is None else _one_hot(self.labels.split(r.argmax(1)))
 
     def most_likely_prior(self, r: Tensor, whitening: Tensor) -> LearnedWishart:
         """Learn the prior from assignments, in iterations that start from these coordinates."""
@@ -230,7 +206,9 @@ class _Answer(NamedTuple):
 
     def mixture(self, z: Tensor) -> CoarsenedMixture:
         """Describe it in the coordinates of the embedding, the heaviest component first."""
-        r = self.r[:, self.r.sum(0).argsort(descending=True)]
+        labels = self.evidence.labels
+        r = self.r if labels is None else labels.completed(self.r)
+        r = r[:, r.sum(0).argsort(descending=True)]
         counts = r.sum(0)
         loc = (r.mT @ z) / counts.unsqueeze(-1)
         s = Evidence(z, self.evidence.n_obs, self.prior.wishart).statistics(r)
@@ -243,18 +221,20 @@ class _Answer(NamedTuple):
             expected_covariance=self.prior.expected_covariance(),
             wishart_df=self.prior.wishart.df,
             n_effective=self.n_effective,
+            component_labels=None if labels is None else labels.of_components(r),
+            label_noise=None if labels is None else labels.noise,
         )
 
 
 def _search(task: _Task, prior: LearnedWishart, seed: int) -> _Answer:
     """Merge components, best pair first, until no merge pays; the Wishart prior is learned on the way."""
-    evidence = prior.evidence(task.z, task.n_effective)
-    r = evidence.sweep(_k_means_assignments(evidence.z, task.n_components, seed), SWEEPS_AT_START)
+    evidence = task.evidence(prior)
+    r = evidence.sweep(task.first_assignments(evidence.z, seed), SWEEPS_AT_START)
     learned_again_at = float(task.most_to_learn_from)
     while True:
         if task.learns_wishart and r.shape[1] <= learned_again_at:
             prior = task.most_likely_prior(r, prior.whitening)
-            evidence = prior.evidence(task.z, task.n_effective)
+            evidence = task.evidence(prior, r)
             learned_again_at = LEARNED_AGAIN * r.shape[1]
         merged = _best_merge(evidence, r)
         if merged is not None:
@@ -264,7 +244,7 @@ def _search(task: _Task, prior: LearnedWishart, seed: int) -> _Answer:
         if not task.learns_wishart:
             break
         prior = task.most_likely_prior(r, prior.whitening)
-        evidence = prior.evidence(task.z, task.n_effective)
+        evidence = task.evidence(prior, r)
         r = evidence.sweep(r, SWEEPS_AT_START)
         learned_again_at = LEARNED_AGAIN * r.shape[1]
         if _best_merge(evidence, r) is None:
@@ -277,13 +257,17 @@ def _one_cluster(task: _Task, prior: LearnedWishart) -> _Answer:
     r = task.z.new_ones(len(task.z), 1)
     if task.learns_wishart:
         prior = task.most_likely_prior(r, whitening_of_clusters(task.z, r))
-    return _Answer(task.n_effective, prior.evidence(task.z, task.n_effective), prior, r)
+    return _Answer(task.n_effective, task.evidence(prior, r), prior, r)
 
 
 def _k_means_assignments(z: Tensor, n_components: int, seed: int) -> Tensor:
     n_distinct = len(torch.unique(z, dim=0))
     k_means = KMeans(min(n_components, n_distinct), n_init=1, random_state=seed).fit_predict(z.numpy())
-    return torch.nn.functional.one_hot(torch.as_tensor(k_means).long()).double()
+    return _one_hot(torch.as_tensor(k_means).long())
+
+
+def _one_hot(clusters: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(clusters).double()
 
 
 def _best_merge(evidence: Evidence, r: Tensor) -> Tensor | None:
@@ -292,7 +276,10 @@ def _best_merge(evidence: Evidence, r: Tensor) -> Tensor | None:
     if n_components < 2:
         return None
     i, j = torch.triu_indices(n_components, n_components, offset=1)
-    gain, at = merge_gain(evidence.statistics(r), i, j, evidence).max(0)
+    gains = merge_gain(evidence.statistics(r), i, j, evidence)
+    if evidence.labels is not None:
+        gains += evidence.power * evidence.labels.merge_gain(r, i, j)
+    gain, at = gains.max(0)
     if gain <= 0:
         return None
     merged = r.clone()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
-from scvi import settings
+from scvi import REGISTRY_KEYS, settings
 from torch import Tensor, nn
 
 from vmmscvi.module._encoder_inputs import MeanInputs
-from vmmscvi.priors import N_EFFECTIVE, CoarsenedMixture, fit_coarsened_mixture
+from vmmscvi.priors import N_EFFECTIVE, CoarsenedMixture, LabelledCells, fit_coarsened_mixture
 from vmmscvi.starts._protocol import InitialPrior
 from vmmscvi.starts._sample import Minibatches, dense, n_cells_of, training_sample
 
@@ -18,10 +18,15 @@ CELLS_PER_COMPONENT = 10
 
 
 class Embedding(NamedTuple):
-    """Means and variances of posteriors, shape ``(n, p)``, on the CPU."""
+    """Means and variances of posteriors, shape ``(n, p)``, on the CPU.
+
+    Registered codes of the cells' labels and batches, shape ``(n,)``, where the data have them.
+    """
 
     z: Tensor
     variance: Tensor
+    labels: Tensor | None = None
+    batches: Tensor | None = None
 
 
 class FromEmbedding:
@@ -60,10 +65,15 @@ class FromEmbedding:
 
     def find_clusters(self, module: Any, embedding: Embedding) -> CoarsenedMixture:
         """Find the clusters of an embedding."""
+        return self._search(module, embedding)
+
+    def _search(
+        self, module: Any, embedding: Embedding, labels: LabelledCells | None = None
+    ) -> CoarsenedMixture:
         bound = self.max_components or module.latent_prior.n_components
         n_components = min(bound, max(1, len(embedding.z) // CELLS_PER_COMPONENT))
         seed = settings.seed or 0 if self.seed is None else self.seed
-        return fit_coarsened_mixture(embedding.z, n_components, self.n_effective, seed=seed)
+        return fit_coarsened_mixture(embedding.z, n_components, self.n_effective, seed=seed, labels=labels)
 
     def initialise(self, module: Any, datamodule: Any) -> InitialPrior:
         """Embed training cells, find clusters, and describe them as a prior."""
@@ -79,12 +89,17 @@ class FromEmbedding:
 def embed(module: Any, sample: Minibatches) -> Embedding:
     """Encode minibatches in evaluation mode."""
     means, variances = [], []
+    codes: dict[str, list[Tensor]] = {REGISTRY_KEYS.LABELS_KEY: [], REGISTRY_KEYS.BATCH_KEY: []}
     for tensors in sample:
         with torch.no_grad():
             qz = module.posterior(module.encode_for_prior(on_device(tensors, module)))
         means.append(qz.mean.float().cpu())
         variances.append(qz.variance.float().cpu())
-    return Embedding(torch.cat(means), torch.cat(variances))
+        for name, of_cells in codes.items():
+            if tensors.get(name) is not None:
+                of_cells.append(tensors[name].view(-1).long().cpu())
+    labels, batches = (torch.cat(of_cells) if of_cells else None for of_cells in codes.values())
+    return Embedding(torch.cat(means), torch.cat(variances), labels, batches)
 
 
 def mean_inputs(module: Any, sample: Minibatches, shares: Tensor) -> nn.ModuleDict | None:

@@ -1,52 +1,54 @@
-"""A prior from known cell types: one component for each label."""
+"""A prior from clusters of the embedding and the labels that some cells have."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS, settings
+from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from torch.nn.functional import one_hot
+from torch import Tensor
 
-from vmmscvi.priors import CoarsenedMixture
+from vmmscvi.priors import FREE, CoarsenedMixture, LabelledCells
 from vmmscvi.starts._clusters import Embedding, FromEmbedding
-from vmmscvi.starts._sample import LARGEST_SAMPLE, Minibatches, cells_at
+
+logger = logging.getLogger(__name__)
 
 
 class FromLabels(FromEmbedding):
-    """Initialise a prior with one component for each label.
+    """Initialise a prior from clusters of the embedding, whose components have labels or are free.
 
-    Labelled training cells give each component its weight, covariance and mean input. At most 20,000 of them
-    are embedded, the same number of each label where there are enough. Unlabelled cells take part in the
-    training, not in the start.
+    The search is that of :class:`FromEmbedding`, with the labels as part of the data: a label may have
+    several components, its sub-types; a cluster with hardly any labelled cell stays free, as a new type.
 
     Parameters
     ----------
-    n_effective
+    n_effective, max_components, seed
         See :class:`FromEmbedding`.
     names
-        Labels that become components, in their order.
-    codes
-        Code of the label of every cell, as registered; that of label ``names[j]`` is ``label_codes[j]``.
+        Names of the labels that cells have.
     label_codes
-        Codes of ``names``.
+        Their codes, as registered.
+    noise
+        Share of wrong labels; ``None`` to learn it.
     """
 
     def __init__(
         self,
         n_effective: float | None,
         names: list[str],
-        codes: np.ndarray,
         label_codes: list[int],
+        noise: float | None = None,
+        max_components: int | None = None,
+        seed: int | None = None,
     ) -> None:
-        super().__init__(n_effective)
+        super().__init__(n_effective, max_components, seed)
         self.names = names
-        self._codes = codes
-        self._label_codes = label_codes
-        self._labels = np.empty(0, dtype=int)
-        self._n_cells: list[int] = []
+        self.noise = noise
+        self._label_codes = np.asarray(label_codes, dtype=int)
+        self._codes_of_cells = np.empty(0, dtype=int)
 
     @classmethod
     def of_registered(
@@ -54,6 +56,8 @@ class FromLabels(FromEmbedding):
         adata_manager: AnnDataManager | None,
         unlabeled_category: str | None,
         n_effective: float | None,
+        noise: float | None = None,
+        max_components: int | None = None,
     ) -> FromLabels:
         """Read the labels that were registered with the data.
 
@@ -63,7 +67,7 @@ class FromLabels(FromEmbedding):
             Manager of the training data.
         unlabeled_category
             Label of cells whose type is not known.
-        n_effective
+        n_effective, noise, max_components
             As in the constructor.
 
         Raises
@@ -94,45 +98,46 @@ class FromLabels(FromEmbedding):
         label_codes = [i for i, n in enumerate(known) if n != str(unlabeled_category) and i in present]
         if not label_codes:
             raise ValueError(f"`start='labels'`: all cells have the label {unlabeled_category!r}.")
-        return cls(n_effective, [known[i] for i in label_codes], codes, label_codes)
+        start = cls(n_effective, [known[i] for i in label_codes], label_codes, noise, max_components)
+        start._codes_of_cells = codes
+        return start
 
     def check(self, datamodule: Any) -> None:
-        """Check that every label has training cells."""
-        of_label = zip(self.names, self._of_label(datamodule), strict=True)
-        missing = [name for name, cells in of_label if not len(cells)]
-        if missing:
+        """Warn of labels that no training cell has: nothing can be learned of them.
+
+        Raises
+        ------
+        ValueError
+            If no training cell has a label.
+        """
+        present = np.unique(self._codes_of_cells[np.asarray(datamodule.train_idx)])
+        pairs = zip(self.names, self._label_codes, strict=True)
+        missing = [name for name, code in pairs if code not in present]
+        if len(missing) == len(self.names):
             raise ValueError(
-                f"`start='labels'`: none of the training cells has the label {missing[0]!r}. Give such cells "
-                "the unlabelled category, or train on more of the cells (`train_size`)."
+                "`start='labels'`: none of the training cells has a label. Train on more of the cells "
+                "(`train_size`), or leave `start` out."
+            )
+        if missing:
+            logger.warning(
+                f"Only validation cells have the labels {missing[:20]}: they are not learned. Train on more "
+                "of the cells (`train_size`)."
             )
 
-    def _of_label(self, datamodule: Any) -> list[np.ndarray]:
-        """Training cells of every label."""
-        train = np.asarray(datamodule.train_idx)
-        return [train[self._codes[train] == code] for code in self._label_codes]
-
-    def sample(self, datamodule: Any) -> Minibatches:
-        """Labelled training cells, evenly over the labels."""
-        of_label = self._of_label(datamodule)
-        rng = np.random.default_rng(settings.seed or 0)
-        share = max(1, LARGEST_SAMPLE // len(self.names))
-        drawn = [c if len(c) <= share else rng.choice(c, share, replace=False) for c in of_label]
-        labels, indices = np.repeat(np.arange(len(drawn)), [len(c) for c in drawn]), np.concatenate(drawn)
-        order = np.argsort(indices)  # files are read in their order, whatever is asked for
-        self._labels, self._n_cells = labels[order], [len(cells) for cells in of_label]
-        return cells_at(datamodule.adata_manager, indices[order])
-
     def find_clusters(self, module: Any, embedding: Embedding) -> CoarsenedMixture:
-        """Take the labels for clusters: their shares, means and covariances."""
-        z = embedding.z.double()
-        r = one_hot(torch.as_tensor(self._labels), len(self.names)).double()
-        counts, n_cells = r.sum(0), torch.tensor(self._n_cells, dtype=torch.float64)
-        loc = (r.mT @ z) / counts.unsqueeze(-1)
-        centered = z - loc[torch.as_tensor(self._labels)]
-        scatter = torch.einsum("nk,np,nq->kpq", r, centered, centered)
-        return CoarsenedMixture(
-            responsibilities=r,
-            weights=n_cells / n_cells.sum(),
-            loc=loc,
-            covariance=scatter / counts[:, None, None],
-        )
+        """Find the clusters of an embedding, and which of them have which label."""
+        assert embedding.labels is not None
+        codes = np.full(int(max(self._label_codes.max(), embedding.labels.max())) + 1, FREE)
+        present = np.intersect1d(self._label_codes, embedding.labels.numpy())
+        codes[present] = np.arange(len(present))
+        of_cells = torch.as_tensor(codes)[embedding.labels]
+        labels = LabelledCells.of(of_cells, embedding.batches, self.noise)
+        mixture = self._search(module, embedding, labels)
+        if mixture.component_labels is None:
+            return mixture
+        return mixture._replace(component_labels=_registered(mixture.component_labels, present))
+
+
+def _registered(labels: Tensor, codes: np.ndarray) -> Tensor:
+    """Replace the numbers of labels by their codes; ``FREE``, -1, is the index of the last entry."""
+    return torch.as_tensor(np.append(codes, FREE))[labels]

@@ -1,0 +1,256 @@
+"""The mixture as a classifier: labels of cells, how well calibrated they are, which given ones are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from numpy.typing import NDArray
+from scvi import REGISTRY_KEYS
+from torch import Tensor
+
+from vmmscvi._annotation import LABEL
+from vmmscvi.model._clustering_mixin import by_chunks
+from vmmscvi.model._names_mixin import ClusterNamesMixin
+from vmmscvi.priors import FREE, ComponentLabels, MixturePrior
+from vmmscvi.priors import functional as F
+
+NEW = "new"
+"""What the names of free components begin with, unless they have been given others."""
+
+
+@dataclass(frozen=True)
+class LabelCalibration:
+    """How probabilities of labels agree with the labels of held-out cells.
+
+    Attributes
+    ----------
+    n_cells
+        Number of labelled validation cells.
+    accuracy
+        Share of them whose most probable label is their own.
+    mean_probability
+        Mean probability of the most probable label.
+    expected_error
+        Expected calibration error: mean difference of probability and accuracy over bins, weighted by cells.
+    bins
+        For each bin its number of cells, their mean probability and their accuracy.
+    """
+
+    n_cells: int
+    accuracy: float
+    mean_probability: float
+    expected_error: float
+    bins: pd.DataFrame
+
+    @classmethod
+    def of(cls, probability: NDArray[Any], correct: NDArray[Any], n_bins: int = 15) -> LabelCalibration:
+        """Compare probabilities of the most probable labels with whether these are correct.
+
+        Parameters
+        ----------
+        probability, correct
+            Shape ``(n,)``.
+        n_bins
+            Number of bins of equal width.
+        """
+        edges = np.linspace(0, 1, n_bins + 1)
+        at = np.digitize(probability, edges[1:-1], right=True)
+        table = pd.DataFrame({"bin": at, "probability": probability, "accuracy": np.asarray(correct, float)})
+        by_bin = table.groupby("bin")
+        bins = by_bin.mean()
+        bins.insert(0, "n_cells", by_bin.size())
+        bins.index = pd.IntervalIndex.from_arrays(edges[bins.index], edges[bins.index + 1], name="bin")
+        difference = (bins["probability"] - bins["accuracy"]).abs()
+        return cls(
+            len(table),
+            float(table["accuracy"].mean()),
+            float(table["probability"].mean()),
+            float((difference * bins["n_cells"]).sum() / len(table)),
+            bins,
+        )
+
+
+class LabelsMixin(ClusterNamesMixin):
+    """Labels of cells by the labels of the components that they are in; see ``train(start="labels")``."""
+
+    registry_: dict[str, Any]
+    validation_indices: NDArray[np.int64] | None
+
+    def predict_labels(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        soft: bool = False,
+        dataloader: Iterable[dict[str, Tensor]] | None = None,
+    ) -> pd.Series | pd.DataFrame:
+        """Predict the label of every cell, or that it is of a new type.
+
+        The probability of a label is the sum of its components' responsibilities at the posterior mean. A
+        cell's own label is not used for its prediction. Each free component, a possible new type, is called
+        ``"new 3"`` by its number, or by the name that :meth:`rename_clusters` has given it.
+
+        Parameters
+        ----------
+        adata, indices, batch_size, dataloader
+            As in :meth:`get_cluster_probabilities`.
+        soft
+            Whether to return probabilities.
+
+        Returns
+        -------
+        Categorical Series, index ``obs_names``. With ``soft=True`` a DataFrame with a column for each label
+        and each free component, whose rows sum to one.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has not been trained.
+        ValueError
+            If the prior was not initialised from labels.
+
+        Examples
+        --------
+        >>> SCVI_VMM.setup_anndata(adata, batch_key="batch", labels_key="known")
+        >>> model = SCVI_VMM(adata)
+        >>> model.train(start="labels", unlabeled_category="unknown")
+        >>> adata.obs["predicted"] = model.predict_labels()
+        """
+        self._labels_of_prior()
+        z = self._latent_tensor(adata, indices, batch_size, dataloader)
+        names = self._obs_names(adata, indices, dataloader, len(z))
+        probabilities = self._label_probabilities(z).set_index(names)
+        return probabilities if soft else most_probable(probabilities)
+
+    def get_label_disagreement(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> pd.Series:
+        """Probability that the label that a cell was given is wrong.
+
+        Parameters
+        ----------
+        adata, indices, batch_size
+            Registered cells, as in :meth:`get_cluster_probabilities`.
+
+        Returns
+        -------
+        Series, index ``obs_names``; NaN for cells without a label, or with one that no component has.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has not been trained.
+        ValueError
+            If the prior was not initialised from labels, or the model was told that none is wrong.
+        """
+        labels = self._labels_of_prior()
+        if labels.noise == 0:
+            raise ValueError("`label_noise=0` says that no label is wrong: train with another or without it.")
+        prior: Any = self._mixture_prior()
+        z = self._latent_tensor(adata, indices, batch_size)
+        codes = self._given_codes(adata, indices)
+        known = np.isin(codes, labels.of_components.cpu().numpy())
+
+        def wrong(chunk: Tensor) -> Tensor:
+            own = chunk[:, -1].long()
+            log_prob = prior.component_log_prob(chunk[:, :-1].to(z), density="expected") + labels(own)
+            is_other = own.unsqueeze(1) != labels.of_components
+            return (F.responsibilities(log_prob, prior.pi_logits) * is_other).sum(1)
+
+        with torch.inference_mode():
+            pairs = torch.cat((z.double(), torch.as_tensor(codes, device=z.device).unsqueeze(1)), dim=1)
+            found = by_chunks(pairs, prior, wrong).numpy()
+        names = self._obs_names(adata, indices)
+        return pd.Series(np.where(known, found, np.nan), index=names, name="label_disagreement")
+
+    def get_label_calibration(self, n_bins: int = 15) -> LabelCalibration:
+        """Compare probabilities with the labels of validation cells, which training has not seen.
+
+        Parameters
+        ----------
+        n_bins
+            Number of bins of equal width.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has not been trained.
+        ValueError
+            If the prior was not initialised from labels, or no validation cell has one of them.
+        """
+        labels = self._labels_of_prior()
+        cells = np.asarray([] if self.validation_indices is None else self.validation_indices, dtype=int)
+        codes = self._given_codes(None, cells)
+        has_label = np.isin(codes, labels.of_components.cpu().numpy())
+        if not has_label.any():
+            raise ValueError(
+                f"None of the {len(cells)} validation cells has a label that a component has: train with "
+                "more of them (`validation_size`)."
+            )
+        probabilities = self.predict_labels(indices=cells[has_label], soft=True)
+        given = np.array(self._names_of_codes())[codes[has_label]]
+        correct = probabilities.idxmax(axis=1).to_numpy(str) == given
+        return LabelCalibration.of(probabilities.max(axis=1).to_numpy(float), correct, n_bins)
+
+    # -- helpers ---------------------------------------------------------------------------------------------
+
+    def _labels_of_prior(self) -> ComponentLabels:
+        labels = getattr(self._mixture_prior(), "labels", None)
+        if labels is None:
+            raise ValueError(
+                "The prior has no labels: register them with `setup_anndata(..., labels_key=...)` and train "
+                "with `start='labels'`."
+            )
+        found: ComponentLabels = labels
+        return found
+
+    def _names_of_codes(self) -> list[str]:
+        state = self.registry_["field_registries"][REGISTRY_KEYS.LABELS_KEY]["state_registry"]
+        return [str(name) for name in state["categorical_mapping"]]
+
+    def _component_labels(self) -> list[str]:
+        """Label of each component, or the name of a free one."""
+        names, given = self._names_of_codes(), self.cluster_names_ or {}
+        codes: list[int] = self.module.latent_prior.labels.of_components.tolist()
+        return [
+            given.get(str(i), f"{NEW} {i}") if code == FREE else names[code] for i, code in enumerate(codes)
+        ]
+
+    def _label_probabilities(self, z: Tensor) -> pd.DataFrame:
+        """Sum responsibilities over components of the same name; labels come first, as registered."""
+        prior: MixturePrior = self._mixture_prior()
+        codes = self._labels_of_prior().of_components.tolist()
+        of_components = self._component_labels()
+        order = sorted(range(len(codes)), key=lambda i: (codes[i] == FREE, codes[i]))
+        columns = list(dict.fromkeys(of_components[i] for i in order))
+        at = torch.tensor([columns.index(name) for name in of_components], device=z.device)
+
+        def summed(chunk: Tensor) -> Tensor:
+            r = prior.responsibilities(chunk)
+            return r.new_zeros(len(r), len(columns)).index_add_(1, at, r)
+
+        with torch.inference_mode():
+            return pd.DataFrame(by_chunks(z, prior, summed).numpy(), columns=columns)
+
+    def _given_codes(self, adata: AnnData | None, indices: Sequence[int] | None) -> NDArray[np.int64]:
+        adata = self._validate_anndata(adata)  # type: ignore[attr-defined]
+        manager = self.get_anndata_manager(adata, required=True)  # type: ignore[attr-defined]
+        codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel().astype(np.int64)
+        return codes if indices is None else codes[np.asarray(indices)]
+
+
+def most_probable(probabilities: pd.DataFrame) -> pd.Series:
+    """Return the column with the largest value in each row; the categories are those that occur."""
+    at = probabilities.to_numpy().argmax(1)
+    used, codes = np.unique(at, return_inverse=True)
+    values = pd.Categorical.from_codes(codes, categories=list(probabilities.columns[used]))
+    return pd.Series(values, index=probabilities.index, name=LABEL)

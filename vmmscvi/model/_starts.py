@@ -1,0 +1,56 @@
+"""How the prior of a training is initialised: a request becomes a start."""
+
+from __future__ import annotations
+
+from scvi.data import AnnDataManager
+
+from vmmscvi.model._request import TrainingRequest
+from vmmscvi.model._training_facts import TrainingFacts
+from vmmscvi.model._validation import check_n_components, check_start_cells
+from vmmscvi.priors import MixturePrior
+from vmmscvi.starts import FromCells, FromEmbedding, FromLabels, Start
+
+
+def start_for(
+    request: TrainingRequest,
+    facts: TrainingFacts,
+    adata_manager: AnnDataManager | None,
+    max_components: int | None,
+) -> Start | None:
+    """Make the start that a request names, ``None`` if the prior is not to be initialised.
+
+    Parameters
+    ----------
+    request
+        The training.
+    facts
+        The model and its data.
+    adata_manager
+        Manager of the training data, ``None`` if a data module holds them.
+    max_components
+        Largest number of components that a search may find.
+
+    Raises
+    ------
+    ValueError
+        If the data are not what the start needs.
+    """
+    if request.start is None:
+        return None
+    if request.start == "labels":
+        return FromLabels.of_registered(
+            adata_manager,
+            request.unlabeled_category,
+            request.n_effective,
+            request.label_noise,
+            max_components,
+        )
+    if request.start == "embedding":
+        return FromEmbedding(request.n_effective, max_components)
+    prior = facts.prior
+    if prior.uses_pseudo_inputs and isinstance(prior, MixturePrior) and adata_manager is not None:
+        check_n_components(prior.n_components, facts.n_train or 0)
+        check_start_cells(request.start_cells, prior.n_components, facts.n_obs)
+    elif request.start_cells is not None:
+        raise ValueError("`start_cells` needs AnnData: cells of a data module have no positions.")
+    return FromCells(request.start_cells)

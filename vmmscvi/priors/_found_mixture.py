@@ -1,0 +1,57 @@
+"""What a search for the components of an embedding returns."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class CoarsenedMixture(NamedTuple):
+    """A fitted mixture; components are sorted by weight, the heaviest first.
+
+    Attributes
+    ----------
+    responsibilities
+        Soft assignments, shape ``(n_obs, K)``.
+    weights
+        Shares of the components, shape ``(K,)``.
+    loc
+        Means of the components' cells, shape ``(K, p)``.
+    covariance
+        Covariances of the components' cells, shape ``(K, p, p)``.
+    free_energy
+        :math:`F(r)` in the coordinates of the embedding, to compare fits to the same data.
+    expected_covariance
+        What the Wishart prior, given or learned, expects of the covariance of a cluster, the inverse of its
+        mean, shape ``(p, p)``.
+    wishart_df
+        Degrees of freedom of the Wishart prior: how much alike the covariances are.
+    n_effective
+        Number of cells that the data counted as.
+    component_labels
+        Label of each component, -1 for none, shape ``(K,)``; ``None`` if no cell was labelled.
+    label_noise
+        Share of wrong labels, given or learned.
+
+    What comes after the covariance is NaN and ``None`` where components were not searched for but given.
+    """
+
+    responsibilities: Tensor
+    weights: Tensor
+    loc: Tensor
+    covariance: Tensor
+    free_energy: float = math.nan
+    expected_covariance: Tensor | None = None
+    wishart_df: float | None = None
+    n_effective: float | None = None
+    component_labels: Tensor | None = None
+    label_noise: float | None = None
+
+    @property
+    def covariance_within(self) -> Tensor:
+        """What a cluster's covariance is expected to be: the prior's opinion, or else the clusters' mean."""
+        if self.expected_covariance is not None:
+            return self.expected_covariance
+        return (self.weights[:, None, None] * self.covariance).sum(0)
