@@ -144,6 +144,7 @@ CASES = {
             "use_batch_norm": "none",
             "use_layer_norm": "both",
             "encode_covariates": False,
+            "encode_shares": False,
             "extra_encoder_kwargs": {"activation_fn": torch.nn.LeakyReLU},
             "extra_decoder_kwargs": {"activation_fn": torch.nn.LeakyReLU},
         },

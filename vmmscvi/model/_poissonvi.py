@@ -13,7 +13,7 @@ from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
 from vmmscvi.model._training_facts import TrainingDefaults
 from vmmscvi.model._validation import check_counts
 from vmmscvi.model._vmm_model import VMMModelMixin
-from vmmscvi.module import VMMVAE
+from vmmscvi.module import POISSONVMMVAE
 from vmmscvi.priors import Inference, PriorName
 
 
@@ -22,7 +22,8 @@ class POISSONVI_VMM(VMMModelMixin, ImportanceWeightsMixin, POISSONVI):
 
     Everything that :class:`scvi.external.POISSONVI` offers is inherited. The networks are those of
     :class:`vmmscvi.SCVI_VMM`: 128 hidden units and ten latent dimensions however many peaks there are, and
-    batch instead of layer normalisation.
+    batch instead of layer normalisation; the encoder is given each peak's share of a cell's log-counts
+    (see :class:`vmmscvi.module.POISSONVMMVAE`), so that depth is no direction of the embedding.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class POISSONVI_VMM(VMMModelMixin, ImportanceWeightsMixin, POISSONVI):
     prior, n_components, inference
         As in :class:`vmmscvi.SCVI_VMM`.
     **model_kwargs
-        Further arguments of :class:`vmmscvi.module.VMMVAE`.
+        Further arguments of :class:`vmmscvi.module.POISSONVMMVAE`.
 
     Examples
     --------
@@ -50,7 +51,7 @@ class POISSONVI_VMM(VMMModelMixin, ImportanceWeightsMixin, POISSONVI):
     Martens et al., Nature Methods 21 (2024). Stirn & Knowles, arXiv 2402.04412.
     """
 
-    _module_cls = VMMVAE
+    _module_cls = POISSONVMMVAE
 
     training_defaults = TrainingDefaults(batch_size=128)
 
@@ -86,7 +87,6 @@ class POISSONVI_VMM(VMMModelMixin, ImportanceWeightsMixin, POISSONVI):
             n_latent=n_latent,
             n_layers=n_layers,
             dropout_rate=dropout_rate,
-            gene_likelihood="poisson",
             use_size_factor_key=REGISTRY_KEYS.SIZE_FACTOR_KEY in self.adata_manager.data_registry,
             use_batch_norm=use_batch_norm,
             use_layer_norm=use_layer_norm,

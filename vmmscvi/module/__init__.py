@@ -4,6 +4,7 @@ from vmmscvi.module._encoder_inputs import EncoderInputs, EncoderLayout, InputVa
 from vmmscvi.module._ldvae import LDVMMVAE
 from vmmscvi.module._multivae import MULTIVMMVAE
 from vmmscvi.module._peakvae import PEAKVMMVAE
+from vmmscvi.module._poissonvae import POISSONVMMVAE
 from vmmscvi.module._prior_arguments import PriorArgumentsMixin
 from vmmscvi.module._prior_loss import with_prior
 from vmmscvi.module._prior_module import PriorModuleMixin
@@ -14,6 +15,7 @@ __all__ = [
     "LDVMMVAE",
     "MULTIVMMVAE",
     "PEAKVMMVAE",
+    "POISSONVMMVAE",
     "TOTALVMMVAE",
     "VMMVAE",
     "EncoderInputs",

@@ -30,7 +30,8 @@ updated while components are merged. Where clusters are alike, a further one cos
 centre, and many small ones can be told apart; where they are not, the prior is as vague as the paper's.
 Where they are crowded, as in embeddings of chromatin accessibility, a further centre costs less. Learned only
 at the end, the prior comes too late: with a vague one alike neighbours are merged, and their union makes it
-expect wide clusters. A linear map of the embedding changes next to nothing.
+expect wide clusters. A linear map of the embedding changes next to nothing. Where cells lie on rays, by how
+deeply they were sequenced, distance from the centre counts less (:mod:`vmmscvi.priors._radial`).
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from vmmscvi.priors._learned_wishart import (
     smallest_variance_of,
     whitening_of_clusters,
 )
+from vmmscvi.priors._radial import RadialCoordinates, radial_coordinates
 
 N_EFFECTIVE = 500.0
 """Number of cells that the data count as by default."""
@@ -134,30 +136,35 @@ def fit_coarsened_mixture(
     wishart = Wishart.of_paper(c, p) if wishart_df is None else Wishart(c, wishart_df)
     seeds = np.random.default_rng(seed).integers(2**31, size=n_starts).tolist()
     n_effective = min(N_EFFECTIVE if n_effective is None else n_effective, len(z))
-    prior = LearnedWishart(torch.eye(p, dtype=z.dtype), wishart)
-    if learns_wishart:
-        first = _k_means_assignments(centered, n_components, seeds[0])
-        prior = LearnedWishart(whitening_of_clusters(centered, first), wishart)
-    task = _Task(centered, n_effective, n_components, learns_wishart, labels)
-    best: _Answer | None = None
-    for start in seeds:
-        answer = _search(task, prior if best is None or not learns_wishart else best.prior, start)
-        if best is None or answer.classification_likelihood() > best.classification_likelihood():
-            best = answer
-    one = _one_cluster(task, prior)
-    if best is None or one.classification_likelihood() > best.classification_likelihood():
-        best = one
-    return best.mixture(z)
+    candidates = radial_coordinates(centered) if learns_wishart else [RadialCoordinates(centered)]
+    tasks = [_Task(each, n_effective, n_components, wishart, learns_wishart, labels) for each in candidates]
+    best = max((_search(task, task.first_prior(seeds[0]), seeds[0]) for task in tasks), key=_likelihood)
+    for start in seeds[1:]:
+        best = max(best, _search(best.task, best.prior, start), key=_likelihood)
+    return max(best, _one_cluster(tasks[0]), key=_likelihood).mixture(z)
 
 
 class _Task(NamedTuple):
     """What is fitted to; see :func:`fit_coarsened_mixture`."""
 
-    z: Tensor
+    coordinates: RadialCoordinates
     n_effective: float
     n_components: int
+    wishart: Wishart
     learns_wishart: bool
     labels: LabelledCells | None
+
+    @property
+    def z(self) -> Tensor:
+        """Cells in these coordinates, shape ``(n, p)``."""
+        return self.coordinates.z
+
+    def first_prior(self, seed: int) -> LearnedWishart:
+        """Return what a search begins with: the given prior, or coordinates that k-means suggests."""
+        if self.learns_wishart:
+            first = _k_means_assignments(self.z, self.n_components, seed)
+            return LearnedWishart(whitening_of_clusters(self.z, first), self.wishart)
+        return LearnedWishart(torch.eye(self.z.shape[1], dtype=self.z.dtype), self.wishart)
 
     def evidence(self, prior: LearnedWishart, r: Tensor | None = None) -> Evidence:
         """Return closed forms; the share of wrong labels is learned from assignments, if there are any."""
@@ -186,7 +193,7 @@ class _Task(NamedTuple):
 class _Answer(NamedTuple):
     """What one search has found, in coordinates of its own."""
 
-    n_effective: float
+    task: _Task
     evidence: Evidence
     prior: LearnedWishart
     r: Tensor
@@ -197,8 +204,9 @@ class _Answer(NamedTuple):
         return self.r.shape[1]
 
     def log_volume(self) -> float:
-        """Log-determinant of the map to these coordinates, for all cells."""
-        return float(self.evidence.power * self.evidence.n_obs * self.prior.log_volume())
+        """Logarithm of the volume element of the map to these coordinates, for all cells."""
+        log_volume = self.prior.log_volume() + self.task.coordinates.log_volume
+        return float(self.evidence.power * self.evidence.n_obs * log_volume)
 
     def classification_likelihood(self) -> float:
         """Classification likelihood in the coordinates of the embedding."""
@@ -218,9 +226,9 @@ class _Answer(NamedTuple):
             loc=loc,
             covariance=s.second / counts[:, None, None] - loc.unsqueeze(-1) * loc.unsqueeze(-2),
             free_energy=self.evidence.free_energy(self.r) + self.log_volume(),
-            expected_covariance=self.prior.expected_covariance(),
+            expected_covariance=self.prior.expected_covariance() * self.task.coordinates.mean_square,
             wishart_df=self.prior.wishart.df,
-            n_effective=self.n_effective,
+            n_effective=self.task.n_effective,
             component_labels=None if labels is None else labels.of_components(r),
             label_noise=None if labels is None else labels.noise,
         )
@@ -249,15 +257,19 @@ def _search(task: _Task, prior: LearnedWishart, seed: int) -> _Answer:
         learned_again_at = LEARNED_AGAIN * r.shape[1]
         if _best_merge(evidence, r) is None:
             break
-    return _Answer(task.n_effective, evidence, prior, r)
+    return _Answer(task, evidence, prior, r)
 
 
-def _one_cluster(task: _Task, prior: LearnedWishart) -> _Answer:
+def _likelihood(answer: _Answer) -> float:
+    return answer.classification_likelihood()
+
+
+def _one_cluster(task: _Task) -> _Answer:
     """Return what any clusters have to be more likely than; of few cells too much would else be learned."""
     r = task.z.new_ones(len(task.z), 1)
-    if task.learns_wishart:
-        prior = task.most_likely_prior(r, whitening_of_clusters(task.z, r))
-    return _Answer(task.n_effective, task.evidence(prior, r), prior, r)
+    whitening = whitening_of_clusters(task.z, r)
+    prior = task.most_likely_prior(r, whitening) if task.learns_wishart else task.first_prior(0)
+    return _Answer(task, task.evidence(prior, r), prior, r)
 
 
 def _k_means_assignments(z: Tensor, n_components: int, seed: int) -> Tensor:

@@ -1,0 +1,52 @@
+"""PoissonVI's module with an interchangeable prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vmmscvi.module._vmmvae import VMMVAE
+
+MEAN_INPUT = 0.05
+"""Mean over peaks of what the encoder is given, about that of log-counts of scATAC."""
+SMALLEST_MEAN = 1e-8
+"""Stands for the mean of a cell without fragments."""
+
+
+class POISSONVMMVAE(VMMVAE):
+    """:class:`vmmscvi.module.VMMVAE` of fragment counts: the encoder does not see how many a cell has.
+
+    Log-counts of scATAC are nearly zeros and ones, so that a cell with many fragments has larger inputs in
+    every direction, and depth becomes the strongest direction of the embedding. The decoder has no use for
+    it: it is given the cell's total.
+
+    Parameters
+    ----------
+    n_input
+        Number of peaks.
+    encode_shares
+        Whether the encoder's inputs are divided by their mean over peaks. ``False`` for those of
+        :class:`scvi.module.VAE`.
+    **kwargs
+        Further arguments of :class:`vmmscvi.module.VMMVAE`, but ``gene_likelihood``.
+    """
+
+    def __init__(self, n_input: int, *, encode_shares: bool = True, **kwargs: Any) -> None:
+        super().__init__(n_input, gene_likelihood="poisson", **kwargs)
+        if encode_shares:
+            self.z_encoder.register_forward_pre_hook(_shares_of(n_input))
+
+
+def _shares_of(n_features: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+    """Make a hook that scales the first columns of an encoder's input; covariates follow them."""
+
+    def scale(encoder: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        values: Tensor = arguments[0]
+        features, others = values[..., :n_features], values[..., n_features:]
+        means = features.mean(-1, keepdim=True).clamp(min=SMALLEST_MEAN)
+        return torch.cat((features / means * MEAN_INPUT, others), dim=-1), *arguments[1:]
+
+    return scale
