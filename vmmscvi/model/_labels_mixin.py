@@ -117,7 +117,7 @@ class LabelsMixin(ClusterNamesMixin):
 
         Examples
         --------
-        >>> SCVI_VMM.setup_anndata(adata, batch_key="batch", labels_key="known")
+        >>> SCVI_VMM.setup_anndata(adata, batch_key="batch", labels_key="cell_type")
         >>> model = SCVI_VMM(adata)
         >>> model.train(start="labels", unlabeled_category="unknown")
         >>> adata.obs["predicted"] = model.predict_labels()
@@ -189,14 +189,14 @@ class LabelsMixin(ClusterNamesMixin):
         """
         labels = self._labels_of_prior()
         cells = np.asarray([] if self.validation_indices is None else self.validation_indices, dtype=int)
-        codes = self._given_codes(None, cells)
+        codes = self._given_codes(None, cells.tolist())
         has_label = np.isin(codes, labels.of_components.cpu().numpy())
         if not has_label.any():
             raise ValueError(
                 f"None of the {len(cells)} validation cells has a label that a component has: train with "
                 "more of them (`validation_size`)."
             )
-        probabilities = self.predict_labels(indices=cells[has_label], soft=True)
+        probabilities = self.predict_labels(indices=cells[has_label].tolist(), soft=True)
         given = np.array(self._names_of_codes())[codes[has_label]]
         correct = probabilities.idxmax(axis=1).to_numpy(str) == given
         return LabelCalibration.of(probabilities.max(axis=1).to_numpy(float), correct, n_bins)
@@ -245,7 +245,7 @@ class LabelsMixin(ClusterNamesMixin):
         adata = self._validate_anndata(adata)  # type: ignore[attr-defined]
         manager = self.get_anndata_manager(adata, required=True)  # type: ignore[attr-defined]
         codes = np.asarray(manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel().astype(np.int64)
-        return codes if indices is None else codes[np.asarray(indices)]
+        return codes if indices is None else codes[np.asarray(indices, dtype=int)]
 
 
 def most_probable(probabilities: pd.DataFrame) -> pd.Series:

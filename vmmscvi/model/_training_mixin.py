@@ -190,8 +190,8 @@ class TrainingMixin:
         if not facts.prior.is_fitted and request.start is not None:
             self.max_components_ = getattr(facts.prior, "n_components", None)
         manager = self.adata_manager if request.trainer_kwargs.get("datamodule") is None else None
-        start = start_for(request, facts, manager, self.max_components_)
-        initialiser = InitialisePrior(start, request.n_warmup_epochs)
+        chosen = start_for(request, facts, manager, self.max_components_)
+        initialiser = InitialisePrior(chosen, request.n_warmup_epochs)
         for note in request.notes:
             logger.warning(note)
         self._run(request, initialiser, {"accelerator": accelerator, "devices": devices, **split})

@@ -8,6 +8,7 @@ from vmmscvi.priors._base import Centers, Prior, entropy
 from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior, EmpiricalBayesLoss, Inference
 from vmmscvi.priors._component_labels import FREE, ComponentLabels
 from vmmscvi.priors._config import PriorConfig, PriorName
+from vmmscvi.priors._found_mixture import CoarsenedMixture
 from vmmscvi.priors._gaussian_mixture import GaussianMixturePrior, VampPriorMixture
 from vmmscvi.priors._generative import generative_model
 from vmmscvi.priors._labelled_cells import LabelledCells
@@ -19,7 +20,7 @@ from vmmscvi.priors._tree_fitting import fit_cluster_tree
 from vmmscvi.priors._vampprior import VampPrior
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
 from vmmscvi.priors.cluster_tree import ClusterTree
-from vmmscvi.priors.coarsened import N_EFFECTIVE, CoarsenedMixture, fit_coarsened_mixture
+from vmmscvi.priors.coarsened import N_EFFECTIVE, fit_coarsened_mixture
 
 __all__ = [
     "FREE",

@@ -15,12 +15,12 @@ from vmmscvi.priors import hyperpriors
 from vmmscvi.priors._base import Centers, in_full_precision
 from vmmscvi.priors._closed_form import EmpiricalBayesObjective, Hyperpriors
 from vmmscvi.priors._component_labels import ComponentLabels
+from vmmscvi.priors._found_mixture import CoarsenedMixture
 from vmmscvi.priors._labelled_mixture import LabelledMixturePrior
 from vmmscvi.priors._mixture import ComponentDensity
 from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
 from vmmscvi.priors._state import PriorState
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
-from vmmscvi.priors.coarsened import CoarsenedMixture
 
 Inference = Literal["MAP-DP", "MAP", "MLE"]
 

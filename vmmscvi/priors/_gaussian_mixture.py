@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from vmmscvi.priors._base import Centers, in_full_precision
 from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior
-from vmmscvi.priors.coarsened import CoarsenedMixture
+from vmmscvi.priors._found_mixture import CoarsenedMixture
 
 
 class GaussianMixturePrior(BayesianMixturePrior):

@@ -182,7 +182,8 @@ class LabelledCells(NamedTuple):
         apart[counts.argmax(0), torch.arange(self.n_labels)] = True
         apart[torch.arange(n_clusters), counts.argmax(1)] = False
         own = labelled & apart[clusters, self.codes]
-        _, numbers = torch.where(own, n_clusters + pair, clusters).unique(return_inverse=True)
+        groups = torch.where(own, n_clusters + pair, clusters)
+        numbers: Tensor = torch.unique(groups, return_inverse=True)[1]
         return numbers
 
     def completed(self, r: Tensor) -> Tensor:
@@ -193,7 +194,7 @@ class LabelledCells(NamedTuple):
         r
             Responsibilities, shape ``(n, K)``.
         """
-        has_component = self.of_components(r).unique()
+        has_component = self.of_components(r).tolist()
         for label in range(self.n_labels):
             if label not in has_component:
                 of_label = self.codes == label
