@@ -10,6 +10,7 @@ import torch
 
 from vmmscvi._threads import training_threads_kept
 from vmmscvi.cli._quiet import CHATTY, quiet_libraries
+from vmmscvi.train._reports import quiet_lightning
 
 
 def test_reports_are_hidden_and_errors_are_not():
@@ -36,8 +37,19 @@ def test_deprecations_are_hidden(capsys, category):
     assert capsys.readouterr().err == ""
 
 
+OF_TORCH = "`isinstance(treespec, LeafSpec)` is deprecated, use `isinstance(treespec, TreeSpec)` instead."
+
+
+def test_a_training_hides_what_torch_says_to_lightning(recwarn):
+    with quiet_lightning():
+        warnings.warn(OF_TORCH, stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(warning.message) for warning in recwarn] == ["something else"]
+
+
 def test_harmless_warnings_are_hidden_and_others_take_one_line(capsys):
     with quiet_libraries():
+        warnings.warn(OF_TORCH, stacklevel=1)
         warnings.warn("The 'val_dataloader' does not have many workers which may be slow.", stacklevel=1)
         warnings.warn("something is\nodd", stacklevel=1)
     assert capsys.readouterr().err == "Warning: something is odd\n"

@@ -187,6 +187,21 @@ def test_minified_data_have_the_same_clusters(case: Case, trained: Callable[[Cas
         model.train(max_epochs=1)
 
 
+def test_markers_are_observed_features_of_every_group(case: Case, trained: Callable[[Case], Any]) -> None:
+    model = trained(case)
+    if not hasattr(model, "get_markers"):
+        pytest.skip("not for models whose values are no counts")
+    features = model.adata["rna"] if hasattr(model.adata, "mod") else model.adata
+    types = features.obs["cell_type"].astype(str)
+    model.adata.obs["type_of_test"] = types.reindex(model.adata.obs_names).astype("category")
+    markers = model.get_markers(3, groupby="type_of_test")
+    assert set(markers["cluster"]) == set(types) and set(markers["gene"]) <= set(features.var_names)
+    if "marker_of" in features.var:  # one marker of a type in 120 peaks
+        best = markers[markers["rank"] == 1]
+        coarse = best["cluster"].str.split(".").str[0].to_numpy()
+        assert (features.var["marker_of"].loc[best["gene"]].to_numpy() == coarse).mean() > 0.6
+
+
 def test_new_cells_are_generated_from_the_prior(case: Case, trained: Callable[[Case], Any]) -> None:
     model = trained(case)
     if not case.can_sample:

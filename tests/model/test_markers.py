@@ -11,10 +11,10 @@ import pytest
 import scanpy as sc
 from anndata import AnnData
 
-from vmmscvi import SCVI_VMM
+from vmmscvi import SCVI_VMM, TOTALVI_VMM
 from vmmscvi._markers import marker_table
 from vmmscvi._splits import split_table
-from vmmscvi.data import simulate_counts
+from vmmscvi.data import simulate_cite, simulate_counts
 from vmmscvi.priors import ClusterTree
 
 Embedded = Callable[[str], tuple[SCVI_VMM, Any]]
@@ -149,3 +149,39 @@ def test_decoded_centres_are_what_the_cells_of_a_cluster_are_on_average(embedded
     expression = model.get_normalized_expression(library_size=1e4, n_samples=1)
     for name in clusters.cat.categories:
         assert np.corrcoef(decoded.loc[name], expression[clusters == name].mean())[0, 1] > 0.95
+
+
+@pytest.fixture
+def cite() -> TOTALVI_VMM:
+    """Two pairs of types that proteins alone tell apart; the proteins of a batch were not measured."""
+    adata = simulate_cite(
+        n_cells=300, n_genes=60, n_types=3, n_protein_pairs=2, n_batches=2, without_protein=["batch1"], seed=0
+    )
+    TOTALVI_VMM.setup_anndata(adata, "protein", batch_key="batch")
+    return TOTALVI_VMM(adata, n_components=5)
+
+
+def test_marker_proteins_of_a_pair_are_the_simulators(cite: TOTALVI_VMM) -> None:
+    truth = cite.adata.uns["simulation"]
+    types, carried = list(truth["types"]), truth["protein"]["carried"]
+    markers = cite.get_protein_markers(2, groupby="cell_type").set_index("cluster")
+    for half, other in (("type0.0", "type0.1"), ("type1.1", "type1.0")):
+        only = carried[types.index(half)] & ~carried[types.index(other)]
+        assert set(markers.loc[half, "gene"]) == set(truth["protein"]["names"][only])
+
+
+def test_clusters_without_proteins_are_named_and_the_others_are_compared(
+    cite: TOTALVI_VMM, caplog: pytest.LogCaptureFixture
+) -> None:
+    types = cite.adata.obs["cell_type"].astype(str)
+    has_protein = cite.adata.obs["has_protein"]
+    cite.adata.obs["group"] = types.where(has_protein, "unmeasured").astype("category")
+    with caplog.at_level("WARNING", logger="vmmscvi"):
+        markers = cite.get_protein_markers(groupby="group")
+    assert "without any count have no markers: ['unmeasured']" in caplog.text
+    assert set(markers["cluster"]) == set(types[has_protein])
+    cite.adata.obs["group"] = has_protein.map({True: "yes", False: "no"})
+    with pytest.raises(ValueError, match="counts in one group only"):
+        cite.get_protein_markers(groupby="group")
+    with pytest.raises(ValueError, match="`n_proteins`"):
+        cite.get_protein_markers(0)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from mudata import MuData
 
 from vmmscvi.plotting import cluster_cuts, cluster_tree, cluster_weights, embedding, markers
 from vmmscvi.plotting._palette import category_colors
@@ -126,3 +127,15 @@ def test_markers_are_a_dot_plot_of_counts_or_a_map_of_decoded_centres(annotated,
         markers(annotated, {"2": ["absent"]})
     with pytest.raises(ValueError, match="a table of `get_markers`"):
         markers(annotated, decoded)
+
+
+def test_what_a_mudata_knows_of_all_cells_is_drawn(annotated):
+    annotated.obs_names = [f"cell{i}" for i in range(annotated.n_obs)]
+    mdata = MuData({"rna": annotated[:, :10].copy(), "atac": annotated[:, 10:].copy()})
+    mdata.obs = annotated.obs.copy()
+    mdata.obsm["X_umap"], mdata.uns["vmmscvi"] = annotated.obsm["X_umap"], annotated.uns["vmmscvi"]
+    for data in (mdata, Model(mdata)):
+        ours = [bar.get_height() for bar in cluster_weights(data).patches]
+        assert ours == [bar.get_height() for bar in cluster_weights(annotated).patches]
+        assert embedding(data, "vmm_cluster").collections
+        assert cluster_tree(data).get_xlabel()

@@ -47,8 +47,8 @@ def texts(notebook: dict[str, Any]) -> list[str]:
     return found
 
 
-def test_the_four_tutorials_are_there() -> None:
-    expected = {"compare_priors", "images", "integrate_and_cluster", "map_a_query"}
+def test_the_six_tutorials_are_there() -> None:
+    expected = {"atac", "cite_seq", "compare_priors", "images", "integrate_and_cluster", "map_a_query"}
     assert expected <= {name.removesuffix(".ipynb") for name in NOTEBOOKS}
 
 

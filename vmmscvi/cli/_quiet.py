@@ -22,7 +22,7 @@ HARMLESS = (
     r"Category .* has fewer than 3 cells",  # a warning, or an error, of ours follows if it matters
     r"`adata\.(X|layers.*)` has (fractional|negative) values",  # an error follows, in the words of options
     r".*n_jobs value .* overridden to 1 by setting random_state",
-    r".*`LeafSpec",
+    r".*LeafSpec",
     r"Transforming to str index",
 )
 """Starts of warnings that are no concern of someone who runs a command."""

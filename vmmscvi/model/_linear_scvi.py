@@ -8,6 +8,7 @@ from anndata import AnnData
 from scvi.model import LinearSCVI
 
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
+from vmmscvi.model._markers_mixin import MarkersMixin
 from vmmscvi.model._setup_checks import CountChecksMixin
 from vmmscvi.model._validation import check_counts
 from vmmscvi.model._vmm_model import VMMModelMixin
@@ -15,7 +16,7 @@ from vmmscvi.module import LDVMMVAE
 from vmmscvi.priors import Inference, PriorName
 
 
-class LinearSCVI_VMM(VMMModelMixin, ImportanceWeightsMixin, CountChecksMixin, LinearSCVI):
+class LinearSCVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, CountChecksMixin, LinearSCVI):
     """Linearly decoded scVI with the VampPrior Mixture Model: clusters, and genes that each factor moves.
 
     Everything that :class:`scvi.model.LinearSCVI` offers is inherited. As there, the encoder does not see the

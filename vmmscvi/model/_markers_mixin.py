@@ -1,4 +1,4 @@
-"""Marker genes of clusters, for models of counts."""
+"""Marker genes of clusters, for models of counts; of accessibility, peaks take the place of genes."""
 
 from __future__ import annotations
 
@@ -88,13 +88,7 @@ class MarkersMixin(ClusteringMixin):
         if n_genes < 1:
             raise ValueError(f"`n_genes` must be a positive integer, found {n_genes}.")
         cells = self._cells_with_counts(adata)
-        labels = self._groups(cells, groupby)
-        wanted = _wanted(labels, groups)
-        counts, names, batches = self._observed_counts(cells)
-        table = marker_table(counts, names, labels, batches, wanted, n_genes)
-        if small := list(dict.fromkeys(table.loc[table["is_small"], "cluster"])):
-            logger.warning(f"Clusters of fewer than {FEWEST_CELLS} cells have uncertain markers: {small}.")
-        return table
+        return self._marker_table(self._observed_counts(cells), self._groups(cells, groupby), groups, n_genes)
 
     def get_split_markers(
         self,
@@ -180,6 +174,30 @@ class MarkersMixin(ClusteringMixin):
         return score_names(counts, names, self._groups(cells, groupby), batches, markers, min_margin)
 
     # -- helpers ---------------------------------------------------------------------------------------------
+
+    def _marker_table(
+        self,
+        observed: tuple[Any, list[str], Any],
+        labels: pd.Series,
+        groups: Sequence[str] | str | None,
+        n_features: int,
+    ) -> pd.DataFrame:
+        """Rank features; groups without any count have no markers, and are named."""
+        counts, names, batches = observed
+        wanted = _wanted(labels, groups)
+        is_measured = np.asarray(counts.sum(axis=1)).ravel() > 0
+        labels = labels.where(is_measured).cat.remove_unused_categories()
+        if left := [name for name in wanted if name not in labels.cat.categories]:
+            logger.warning(f"Clusters without any count have no markers: {left}.")
+        if len(labels.cat.categories) < 2:
+            raise ValueError(
+                f"There are counts in one group only, {list(labels.cat.categories)}; expected two or more."
+            )
+        kept = [name for name in wanted if name not in left]
+        table = marker_table(counts, names, labels, batches, kept, n_features)
+        if small := list(dict.fromkeys(table.loc[table["is_small"], "cluster"])):
+            logger.warning(f"Clusters of fewer than {FEWEST_CELLS} cells have uncertain markers: {small}.")
+        return table
 
     def _cells_with_counts(self, adata: AnnData | None) -> AnnData:
         if adata is None and self.adata is None:

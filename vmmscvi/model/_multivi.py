@@ -8,6 +8,7 @@ from scvi import REGISTRY_KEYS
 from scvi.model import MULTIVI
 
 from vmmscvi.model._feature_checks import check_features
+from vmmscvi.model._markers_mixin import MarkersMixin
 from vmmscvi.model._training_facts import TrainingDefaults
 from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import MULTIVMMVAE
@@ -15,7 +16,7 @@ from vmmscvi.priors import Inference, PriorName
 from vmmscvi.train import AdversarialEmpiricalBayesPlan
 
 
-class MULTIVI_VMM(VMMModelMixin, MULTIVI):
+class MULTIVI_VMM(VMMModelMixin, MarkersMixin, MULTIVI):
     """MultiVI with the VampPrior Mixture Model: integrates and clusters RNA, peaks and proteins (multiome).
 
     Everything that :class:`scvi.model.MULTIVI` offers is inherited, its networks among it; cells may lack

@@ -10,6 +10,7 @@ from scvi.external import POISSONVI
 from scvi.model import PEAKVI
 
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
+from vmmscvi.model._markers_mixin import MarkersMixin
 from vmmscvi.model._training_facts import TrainingDefaults
 from vmmscvi.model._validation import check_counts
 from vmmscvi.model._vmm_model import VMMModelMixin
@@ -17,7 +18,7 @@ from vmmscvi.module import POISSONVMMVAE
 from vmmscvi.priors import Inference, PriorName
 
 
-class POISSONVI_VMM(VMMModelMixin, ImportanceWeightsMixin, POISSONVI):
+class POISSONVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, POISSONVI):
     """PoissonVI with the VampPrior Mixture Model: integrates and clusters counts of fragments (scATAC).
 
     Everything that :class:`scvi.external.POISSONVI` offers is inherited. The networks are those of

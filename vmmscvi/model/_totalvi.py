@@ -9,6 +9,7 @@ from scvi.model import TOTALVI
 
 from vmmscvi.model._feature_checks import check_features
 from vmmscvi.model._labels_field import LabelsFieldMixin
+from vmmscvi.model._protein_markers_mixin import ProteinMarkersMixin
 from vmmscvi.model._setup_checks import CountChecksMixin
 from vmmscvi.model._training_facts import TrainingDefaults
 from vmmscvi.model._validation import check_counts
@@ -18,7 +19,7 @@ from vmmscvi.priors import Inference, PriorName
 from vmmscvi.train import AdversarialEmpiricalBayesPlan
 
 
-class TOTALVI_VMM(VMMModelMixin, CountChecksMixin, LabelsFieldMixin, TOTALVI):
+class TOTALVI_VMM(VMMModelMixin, ProteinMarkersMixin, CountChecksMixin, LabelsFieldMixin, TOTALVI):
     """totalVI with the VampPrior Mixture Model: integrates and clusters RNA and surface proteins (CITE-seq).
 
     Everything that :class:`scvi.model.TOTALVI` offers is inherited, missing proteins and the adversarial

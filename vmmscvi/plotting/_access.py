@@ -26,7 +26,7 @@ class Model(Protocol):
 
 
 def as_anndata(data: AnnData | Model, argument: str = "adata") -> AnnData:
-    """Return the data of a model, or the annotated data themselves.
+    """Return the data of a model, or the annotated data themselves; of a MuData what it knows of all cells.
 
     Raises
     ------
@@ -35,12 +35,23 @@ def as_anndata(data: AnnData | Model, argument: str = "adata") -> AnnData:
     """
     if isinstance(data, AnnData):
         return data
+    if _is_mudata(data):
+        return _of_all_modalities(data)
     if not isinstance(data, Model):
         raise ValueError(f"`{argument}` is a {type(data).__name__}; expected an AnnData or a trained model.")
     found: Any = data.adata
-    if not isinstance(found, AnnData) or not is_annotated(found):
+    if not hasattr(found, "obs") or not is_annotated(found):
         raise ValueError(f"`{argument}` is a model without annotated data; call its `annotate()` first.")
-    return found
+    return found if isinstance(found, AnnData) else _of_all_modalities(found)
+
+
+def _is_mudata(data: Any) -> bool:
+    return hasattr(data, "mod") and hasattr(data, "obsm")
+
+
+def _of_all_modalities(mdata: Any) -> AnnData:
+    """Return what a MuData knows of its cells, without the features of its modalities."""
+    return AnnData(obs=mdata.obs.copy(), obsm=dict(mdata.obsm), uns=dict(mdata.uns))
 
 
 def column_or_gene(adata: AnnData, key: str, layer: str | None = None, argument: str = "color") -> pd.Series:

@@ -21,7 +21,7 @@ CHATTY = ("lightning.pytorch", "lightning.fabric")
 HARMLESS = (
     r".*does not have many workers",
     r".*number of training batches .* is smaller than the logging interval",
-    r".*`LeafSpec",
+    r".*LeafSpec",
 )
 """Starts of warnings that are no concern of somebody who trains a model."""
 N_REPORTS = 10
