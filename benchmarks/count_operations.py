@@ -3,8 +3,8 @@
     python benchmarks/count_operations.py
     python benchmarks/count_operations.py --data counts.h5ad --batch-key donor --batch-size 512
 
-Without ``--data`` the counts are simulated. The VMM and the GMM are initialised after one epoch. "Device paths"
-are what a GPU runs: the sparse encoder and the zero-aware likelihood are for CPUs only.
+Without ``--data`` the counts are simulated. The VMM and the GMM are initialised after one epoch.
+"Device paths" are what a GPU runs: the sparse encoder and the zero-aware likelihood are for CPUs only.
 """
 
 from __future__ import annotations
