@@ -34,11 +34,14 @@ class EmpiricalBayesLoss(NamedTuple):
         Minus the mean over cells of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`.
     hyperprior_nll
         Minus the log-density of the hyper-priors, divided by the number of cells it is weighed against.
+    assigned
+        Most probable components at the positions that were given for it, shape ``(n,)``.
     """
 
     loss: Tensor
     expected_nll: Tensor
     hyperprior_nll: Tensor
+    assigned: Tensor | None = None
 
 
 class BayesianMixturePrior(MixturePrior):
@@ -232,7 +235,11 @@ class BayesianMixturePrior(MixturePrior):
 
     @in_full_precision
     def empirical_bayes_loss(
-        self, z: Tensor, centers: Centers | None = None, hyperprior_n_obs: float | None = None
+        self,
+        z: Tensor,
+        centers: Centers | None = None,
+        hyperprior_n_obs: float | None = None,
+        assign_at: Tensor | None = None,
     ) -> EmpiricalBayesLoss:
         r"""Objective of the empirical-Bayes step, to be minimised: the paper's M-step.
 
@@ -247,6 +254,8 @@ class BayesianMixturePrior(MixturePrior):
         hyperprior_n_obs
             Number ``n > 0`` of cells that the hyper-priors are weighed against; by default
             :meth:`weighed_against` ``M``.
+        assign_at
+            Positions to be assigned to components along the way, shape ``(n, p)``.
         """
         n_obs = self.weighed_against(z.shape[0]) if hyperprior_n_obs is None else hyperprior_n_obs
         if not n_obs > 0:
@@ -260,6 +269,7 @@ class BayesianMixturePrior(MixturePrior):
             self.inverse_alpha(),
             None if self.inference == "MLE" else weighed,
             self._differentiates_responsibilities,
+            None if assign_at is None else assign_at.detach().to(z.dtype),
         ))  # type: ignore[no-untyped-call]  # fmt: skip
 
     @in_full_precision

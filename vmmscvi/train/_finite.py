@@ -185,4 +185,4 @@ def _error(quantity: str, module: nn.Module, epoch: int) -> NonFiniteTrainingErr
 def _parts(loss: LossOutput | Any) -> dict[str, Tensor]:
     if hasattr(loss, "reconstruction_loss"):
         return {**loss.reconstruction_loss, **loss.kl_local}
-    return {name: value for name, value in loss._asdict().items() if name != "loss"}
+    return {name: value for name, value in loss._asdict().items() if name.endswith("nll")}
