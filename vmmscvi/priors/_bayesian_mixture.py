@@ -15,6 +15,7 @@ from vmmscvi.priors import hyperpriors
 from vmmscvi.priors._base import Centers, in_full_precision
 from vmmscvi.priors._closed_form import EmpiricalBayesObjective, Hyperpriors
 from vmmscvi.priors._mixture import ComponentDensity, MixturePrior
+from vmmscvi.priors._mixture_density import predictive_log_prob
 from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
 from vmmscvi.priors._state import PriorState
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
@@ -201,6 +202,14 @@ class BayesianMixturePrior(MixturePrior):
         if density not in densities:
             raise ValueError(f"`density` must be one of {tuple(densities)}, found {density!r}.")
         return densities[density](z, *self._centers(centers), self.precision_cholesky())
+
+    @in_full_precision
+    def log_prob(self, z: Tensor, centers: Centers | None = None) -> Tensor:
+        """Log-density of the predictive mixture at ``z`` of shape ``(..., p)``; shape ``(...)``."""
+        trained = (*self.precision_cholesky.parameters(), self.pi_logits)
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in trained):
+            return super().log_prob(z, centers)
+        return predictive_log_prob(z, *self._centers(centers), self.precision_cholesky(), self.pi_logits)
 
     def weighed_against(self, minibatch_size: int) -> float:
         """Tell how many cells the hyper-priors are weighed against by default.
