@@ -64,10 +64,11 @@ def count(
     batch_key: str = "batch",
     batch_size: int = 128,
     stock: bool = False,
+    start: str = "embedding",
     plan_kwargs: dict[str, Any] | None = None,
     **model_kwargs: Any,
 ) -> tuple[OperationCounts, CountOperations]:
-    """Train for three epochs, and count in the second; a prior is initialised after the first.
+    """Train for three epochs, and count in the second.
 
     Parameters
     ----------
@@ -77,6 +78,8 @@ def count(
         As in scvi-tools.
     stock
         Whether the model is :class:`scvi.model.SCVI`.
+    start
+        How our priors are initialised: from the embedding after one epoch, or from cells.
     plan_kwargs, **model_kwargs
         For the training plan and the model.
     """
@@ -89,7 +92,9 @@ def count(
     model_cls.setup_anndata(adata, batch_key=batch_key)
     model = model_cls(adata, **({"encode_covariates": True} if stock else model_kwargs))
     counter = CountOperations(epoch=1)
-    starts = not stock and model_kwargs.get("prior") != "standard_normal"
+    starts: dict[str, Any] = {}
+    if not stock and model_kwargs.get("prior") != "standard_normal":
+        starts = {"n_warmup_epochs": 1} if start == "embedding" else {"start": start}
     model.train(
         max_epochs=3,
         batch_size=batch_size,
@@ -98,7 +103,7 @@ def count(
         enable_progress_bar=False,
         callbacks=[counter],
         plan_kwargs=plan_kwargs or {},
-        **({"n_warmup_epochs": 1} if starts else {}),
+        **starts,
     )
     return counter.result(), counter
 
