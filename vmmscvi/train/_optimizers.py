@@ -136,5 +136,5 @@ def flush_subnormals(optimizer: torch.optim.Optimizer) -> None:
     """
     for state in optimizer.state.values():
         for value in state.values():
-            if isinstance(value, Tensor) and value.is_floating_point() and value.dim():
+            if isinstance(value, Tensor) and value.is_floating_point():
                 value.copy_(hardshrink(value, SUBNORMAL))
