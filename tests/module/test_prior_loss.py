@@ -15,7 +15,14 @@ from vmmscvi import SCVI_VMM
 from vmmscvi.module import PriorModuleMixin, with_prior
 from vmmscvi.module._posteriors import as_posterior
 from vmmscvi.module._prior_loss import corrected
-from vmmscvi.priors import GaussianMixturePrior, Prior, PriorState, StandardNormalPrior, VampPrior
+from vmmscvi.priors import (
+    ComponentLabels,
+    GaussianMixturePrior,
+    Prior,
+    PriorState,
+    StandardNormalPrior,
+    VampPrior,
+)
 
 N, P = 6, 3
 
@@ -30,6 +37,15 @@ class Posterior(PriorModuleMixin):
 
     def kl_weights(self, tensors: Any, kl_weight: Any, loss_kwargs: Any) -> Any:
         return kl_weight if self.weights is None else self.weights * kl_weight
+
+
+class Asking(PriorModuleMixin):
+    """A module whose term of ``z`` has the usual weight."""
+
+    pseudo_inputs = None
+
+    def __init__(self, prior: Prior, training: bool) -> None:
+        self.latent_prior, self.training = prior, training
 
 
 @pytest.fixture
@@ -232,3 +248,25 @@ def test_hooks_are_removed_after_an_error(make_model: Callable[..., SCVI_VMM], m
 def test_a_module_without_an_encoder_is_named() -> None:
     with pytest.raises(ValueError, match="Posterior has neither `z_encoder` nor `encoder`"):
         Posterior(VampPrior(2, P)).latent_encoders()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_loss_that_asks_for_the_divergence_is_given_that_with_the_labels_of_training_cells(
+    outputs: dict[str, Any], training: bool
+) -> None:
+    def loss(self: Any, tensors: Any, inference_outputs: Any, generative_outputs: Any) -> LossOutput:
+        asked = kl_divergence(inference_outputs["qz"], generative_outputs["pz"]).sum(-1)
+        return stock_loss({"kl_divergence_z": asked})
+
+    module: Any = Asking(GaussianMixturePrior(4, P), training)
+    with torch.no_grad():
+        module.latent_prior.pi_logits.normal_()
+    module.latent_prior.labels = ComponentLabels(torch.tensor([0, 1, 1, 2]), 0.1)
+    tensors = {"labels": torch.tensor([0, 1, 2, 1, 0, 2]).unsqueeze(1)}
+    found = with_prior(loss)(module, tensors, outputs, {"pz": Normal(torch.zeros(N, P), torch.ones(N, P))})
+    known = (module.label_log_likelihood(tensors),) if training else ()
+    expected = module.latent_prior.kl_divergence(outputs["qz"], outputs["z"], None, *known)
+    torch.testing.assert_close(found.kl_local["kl_divergence_z"], expected)
+    torch.testing.assert_close(found.loss, stock_loss({"kl_divergence_z": expected}).loss)
+    stock = stock_loss({"kl_divergence_z": standard_kl(outputs)})
+    torch.testing.assert_close(found.loss, corrected(module, stock, tensors, outputs, {}).loss)

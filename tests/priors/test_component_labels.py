@@ -111,6 +111,19 @@ def test_the_gradient_of_the_objective_is_the_one_that_is_recorded(
         torch.testing.assert_close(gradient, recorded, rtol=1e-9, atol=1e-12)
 
 
+def test_positions_are_assigned_along_the_way_without_their_labels(
+    prior: tuple[VampPriorMixture, Any],
+) -> None:
+    model, mixture = prior
+    term = labelled(model, [0, 1, 2, 3], 0.0).label_log_likelihood(torch.arange(7) % 4)
+    positions = mixture.z.flip(0) * 1.5
+    expected = model.component_log_prob(positions, mixture.centers, "expected") + model.pi_logits
+    loss = model.empirical_bayes_loss(mixture.z, mixture.centers, 5.0, term, assign_at=positions)
+    assert loss.assigned is not None and torch.equal(loss.assigned, expected.argmax(-1))
+    alone = model.empirical_bayes_loss(mixture.z, mixture.centers, 5.0, term)
+    assert alone.assigned is None and torch.equal(alone.loss, loss.loss)
+
+
 def test_labels_are_saved_with_the_prior_and_older_states_have_none(
     prior: tuple[VampPriorMixture, Any],
 ) -> None:

@@ -117,7 +117,7 @@ def test_without_early_stopping_the_last_epochs_weights_stay(
     ("name", "quantity"),
     [
         ("px_r", "reconstruction_loss|theta"),
-        ("z_encoder.mean_encoder.bias", "loc"),
+        ("z_encoder.mean_encoder.bias", "loc|reconstruction_loss"),
         ("pseudo_inputs.z_encoder.values", "kl_divergence_z|loc"),
         ("latent_prior.pi_logits", "kl_divergence_z"),
         ("latent_prior.precision_cholesky.unconstrained", "kl_divergence_z|matrix of the prior"),

@@ -234,10 +234,13 @@ def test_utilised_clusters_are_those_of_the_epoch(
 ) -> None:
     model, epochs = make_model(), iter([[0, 1], [0, 1], [0, 2], [0, 2], [0, 0], *[[3, 3]] * N_BATCHES])
 
-    def assign(z: Tensor, centers: Any = None) -> Tensor:
-        return torch.tensor(next(epochs)).repeat(len(z))[: len(z)]
+    objective = model.module.empirical_bayes_loss
 
-    monkeypatch.setattr(model.module, "assign", assign)
+    def assigning(*args: Any) -> tuple[Any, Tensor]:
+        loss, assigned = objective(*args)
+        return loss, torch.tensor(next(epochs)).repeat(len(assigned))[: len(assigned)]
+
+    monkeypatch.setattr(model.module, "empirical_bayes_loss", assigning)
     model.train(**short_training)
     assert model.history["n_utilized_clusters"].astype(float).iloc[:, 0].to_list() == [3, 1]
 

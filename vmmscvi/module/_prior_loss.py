@@ -2,7 +2,8 @@ r"""The prior as a correction of a module's own loss.
 
 scvi-tools' modules subtract :math:`KL(q(z|x) \| N(0, I))` somewhere in their loss. With another prior the
 loss is theirs plus the mean over cells of :math:`w (KL(q \| p) - KL(q \| N(0, I)))`, where :math:`w` is the
-weight that the module gives the term.
+weight that the module gives the term. Where the loss asks torch for the divergence from its ``pz``, as that
+of :class:`scvi.module.VAE` does, it is given the prior's and needs no correction.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any
 import torch
 from scvi.module.base import LossOutput
 from torch import Tensor
-from torch.distributions import Normal
+from torch.distributions import Distribution, Normal, register_kl
 
 from vmmscvi._upstream import MODULE_KEYS
 from vmmscvi.module._posteriors import as_posterior
+from vmmscvi.module._prior_distribution import PriorDistribution
 from vmmscvi.module._prior_module import PriorModuleMixin
-from vmmscvi.priors import PriorState, StandardNormalPrior
+from vmmscvi.priors import Centers, Prior, PriorState, StandardNormalPrior
 
 Loss = Callable[..., LossOutput]
 
@@ -52,14 +54,74 @@ def with_prior(stock_loss: Loss) -> Loss:
         *args: Any,
         **kwargs: Any,
     ) -> LossOutput:
+        term: _PriorTerm | None = None
         if MODULE_KEYS.PZ_KEY in generative_outputs:
-            qz = self.posterior(inference_outputs)
-            standard = Normal(torch.zeros_like(qz.mean), torch.ones_like(qz.mean))
-            generative_outputs = {**generative_outputs, MODULE_KEYS.PZ_KEY: standard}
+            qz, z = self.posterior(inference_outputs), self.latent_sample(inference_outputs)
+            pz: Distribution
+            if _is_stock(self.latent_prior) or _has_own_weights(self):
+                pz = Normal(torch.zeros_like(qz.mean), torch.ones_like(qz.mean))
+            else:
+                pz = term = _PriorTerm(self.latent_prior, self.centers, z, _seen_labels(self, tensors))
+            generative_outputs = {**generative_outputs, MODULE_KEYS.PZ_KEY: pz}
         stock = stock_loss(self, tensors, inference_outputs, generative_outputs, *args, **kwargs)
+        if term is not None and term.was_asked:
+            return stock
         return corrected(self, stock, tensors, inference_outputs, kwargs)
 
     return loss
+
+
+class _PriorTerm(PriorDistribution):
+    """The prior as ``pz`` of a loss that asks torch for the divergence, which then needs no correction.
+
+    Parameters
+    ----------
+    prior, encode_centers
+        See :class:`PriorDistribution`.
+    z
+        Samples of the posterior, shape ``([n_samples,] n, p)``.
+    labels
+        What :meth:`Prior.kl_divergence` takes beyond centres: the log-likelihood of labels, or nothing.
+    """
+
+    def __init__(
+        self,
+        prior: Prior,
+        encode_centers: Callable[[], Centers | None],
+        z: Tensor,
+        labels: tuple[Tensor, ...],
+    ) -> None:
+        super().__init__(prior, encode_centers)
+        self._z = z
+        self._labels = labels
+        self.was_asked = False
+        """Whether the divergence is part of the loss."""
+
+    def divergence_from(self, qz: Distribution) -> Tensor:
+        """Divergence of a posterior from the prior, shape ``(n, 1)``: losses sum over the last dimension."""
+        self.was_asked = True
+        kl = self._prior.kl_divergence(qz, self._z, self.centers, *self._labels)
+        return (kl.mean(dim=0) if kl.dim() > 1 else kl).unsqueeze(-1)
+
+
+@register_kl(Distribution, _PriorTerm)
+def _divergence(qz: Distribution, term: _PriorTerm) -> Tensor:
+    return term.divergence_from(qz)
+
+
+def _is_stock(prior: Prior) -> bool:
+    """Whether the loss of scvi-tools is right as it is."""
+    return prior.state is PriorState.WARMING_UP or isinstance(prior, StandardNormalPrior)
+
+
+def _seen_labels(module: PriorModuleMixin, tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
+    """Log-likelihood of the labels as the last argument of the divergence; none where labels are held out."""
+    labels = module.label_log_likelihood(tensors) if module.training else None
+    return () if labels is None else (labels,)
+
+
+def _has_own_weights(module: PriorModuleMixin) -> bool:
+    return type(module).kl_weights is not PriorModuleMixin.kl_weights
 
 
 def corrected(
@@ -81,12 +143,10 @@ def corrected(
         What the loss was computed from.
     """
     prior = module.latent_prior
-    if prior.state is PriorState.WARMING_UP or isinstance(prior, StandardNormalPrior):
+    if _is_stock(prior):
         return stock
     qz, z = module.posterior(inference_outputs), module.latent_sample(inference_outputs)
-    labels = module.label_log_likelihood(tensors) if module.training else None  # held-out ones stay unseen
-    known = () if labels is None else (labels,)
-    kl = prior.kl_divergence(qz, z, module.centers(), *known)
+    kl = prior.kl_divergence(qz, z, module.centers(), *_seen_labels(module, tensors))
     if kl.dim() > 1:
         kl = kl.mean(dim=0)
     difference = kl - StandardNormalPrior(prior.n_latent).kl_divergence(qz, z)

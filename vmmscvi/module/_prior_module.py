@@ -285,12 +285,11 @@ class PriorModuleMixin(LabelsMixin, GeneratingMixin):
                 inference_outputs = self.encode_for_prior(tensors)
         centers = self.centers()
         z = self.latent_sample(inference_outputs).detach()
-        loss = self.latent_prior.empirical_bayes_loss(
-            z, centers, hyperprior_n_obs, self.label_log_likelihood(tensors)
-        )
-        with torch.no_grad():
-            assigned = self.assign(self.posterior(inference_outputs).mean, centers)
-        return loss, assigned
+        labels = self.label_log_likelihood(tensors)
+        mean = self.posterior(inference_outputs).mean
+        loss = self.latent_prior.empirical_bayes_loss(z, centers, hyperprior_n_obs, labels, assign_at=mean)
+        assert loss.assigned is not None  # positions to assign were given
+        return loss, loss.assigned
 
     def assign(self, z: Tensor, centers: Centers | None = None) -> Tensor:
         """Most probable component at ``z`` of shape ``(n, p)``; shape ``(n,)``.

@@ -18,6 +18,7 @@ from vmmscvi.priors._component_labels import ComponentLabels
 from vmmscvi.priors._found_mixture import CoarsenedMixture
 from vmmscvi.priors._labelled_mixture import LabelledMixturePrior
 from vmmscvi.priors._mixture import ComponentDensity
+from vmmscvi.priors._mixture_density import predictive_log_prob
 from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
 from vmmscvi.priors._state import PriorState
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
@@ -36,11 +37,14 @@ class EmpiricalBayesLoss(NamedTuple):
         Minus the mean over cells of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`.
     hyperprior_nll
         Minus the log-density of the hyper-priors, divided by the number of cells it is weighed against.
+    assigned
+        Most probable components at the positions that were given for it, shape ``(n,)``.
     """
 
     loss: Tensor
     expected_nll: Tensor
     hyperprior_nll: Tensor
+    assigned: Tensor | None = None
 
 
 class BayesianMixturePrior(LabelledMixturePrior):
@@ -208,6 +212,17 @@ class BayesianMixturePrior(LabelledMixturePrior):
             raise ValueError(f"`density` must be one of {tuple(densities)}, found {density!r}.")
         return densities[density](z, *self._centers(centers), self.precision_cholesky())
 
+    @in_full_precision
+    def log_prob(
+        self, z: Tensor, centers: Centers | None = None, label_log_likelihood: Tensor | None = None
+    ) -> Tensor:
+        """Log-density of the predictive mixture; see :meth:`LabelledMixturePrior.log_prob`."""
+        trained = (*self.precision_cholesky.parameters(), self.pi_logits)
+        if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in trained):
+            return super().log_prob(z, centers, label_log_likelihood)
+        parameters = (*self._centers(centers), self.precision_cholesky(), self.pi_logits)
+        return predictive_log_prob(z, *parameters, label_log_likelihood)
+
     def weighed_against(self, minibatch_size: int) -> float:
         """Tell how many cells the hyper-priors are weighed against by default.
 
@@ -246,6 +261,7 @@ class BayesianMixturePrior(LabelledMixturePrior):
         centers: Centers | None = None,
         hyperprior_n_obs: float | None = None,
         label_log_likelihood: Tensor | None = None,
+        assign_at: Tensor | None = None,
     ) -> EmpiricalBayesLoss:
         r"""Objective of the empirical-Bayes step, to be minimised: the paper's M-step.
 
@@ -262,6 +278,8 @@ class BayesianMixturePrior(LabelledMixturePrior):
             :meth:`weighed_against` ``M``.
         label_log_likelihood
             See :meth:`label_log_likelihood`, of the cells of the minibatch; a part of :math:`l_{ij}`.
+        assign_at
+            Positions to be assigned to components along the way, shape ``(n, p)``; their labels are not seen.
         """
         n_obs = self.weighed_against(z.shape[0]) if hyperprior_n_obs is None else hyperprior_n_obs
         if not n_obs > 0:
@@ -276,6 +294,7 @@ class BayesianMixturePrior(LabelledMixturePrior):
             None if self.inference == "MLE" else weighed,
             self._differentiates_responsibilities,
             label_log_likelihood,
+            None if assign_at is None else assign_at.detach().to(z.dtype),
         ))  # type: ignore[no-untyped-call]  # fmt: skip
 
     @in_full_precision

@@ -13,18 +13,19 @@ takes longer than the operation. Its gradient needs no recording: it is that of 
 where :math:`D_j` is the inverse of the diagonal of :math:`L_j`, only lower triangles count, and
 :math:`a_{ij}` is what a change of :math:`l_{ij} + \log \pi_j` weighs: the responsibility, or where the
 gradient goes through responsibilities as well, :math:`r_{ij} (1 + l_{ij} + \log\pi_j - E_i)` with the mean
-:math:`E_i` of the row.
+:math:`E_i` of the row. With labels, :math:`l_{ij}` includes :math:`\log p(y_i | j)`, which has no parameters.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vmmscvi.priors import functional as F
-from vmmscvi.priors.hyperpriors import log_hyperprior
+from vmmscvi.priors.hyperpriors import log_wishart_constant
 
 
 class Hyperpriors(NamedTuple):
@@ -45,43 +46,6 @@ class Hyperpriors(NamedTuple):
     learns_concentration: bool
 
 
-class _Gradient(NamedTuple):
-    """Derivatives of a part of the objective.
-
-    Attributes
-    ----------
-    loc, scale
-        By the centres.
-    factor
-        By the Cholesky factors, without what comes from the logarithm of their diagonals, and not yet
-        triangular.
-    log_diagonal
-        By the logarithm of each entry of a component's diagonal, shape ``(K,)`` or one for all.
-    log_weights
-        By the log-weights as if they were free, shape ``(K,)`` or one for all.
-    inverse_alpha
-        By the inverse concentration.
-    """
-
-    loc: Tensor
-    scale: Tensor | None
-    factor: Tensor
-    log_diagonal: Tensor
-    log_weights: Tensor
-    inverse_alpha: Tensor | None
-
-    def plus(self, other: _Gradient) -> _Gradient:
-        """Add the derivatives of another part, with the same ``scale`` or none."""
-        return _Gradient(
-            loc=self.loc + other.loc,
-            scale=other.scale if self.scale is None or other.scale is None else self.scale + other.scale,
-            factor=self.factor + other.factor,
-            log_diagonal=self.log_diagonal + other.log_diagonal,
-            log_weights=self.log_weights + other.log_weights,
-            inverse_alpha=other.inverse_alpha,
-        )
-
-
 class EmpiricalBayesObjective(torch.autograd.Function):
     """The two parts of :meth:`vmmscvi.priors.BayesianMixturePrior.empirical_bayes_loss`, and their sum.
 
@@ -99,27 +63,56 @@ class EmpiricalBayesObjective(torch.autograd.Function):
         inverse_alpha: Tensor,
         hyperpriors: Hyperpriors | None,
         through_responsibilities: bool,
-        label_log_likelihood: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Evaluate objective and gradient; arguments as in :mod:`vmmscvi.priors.functional`."""
+        label_log_likelihood: Tensor | None,
+        assign_at: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Evaluate objective and gradient; arguments as in :mod:`vmmscvi.priors.functional`.
+
+        Returns
+        -------
+        The sum, its two parts, and the most probable component at each of ``assign_at``, without labels.
+        """
         log_weights = torch.log_softmax(pi_logits, dim=-1)
-        nll, gradient = _expected_nll(
-            z, loc, scale, factor, log_weights, through_responsibilities, label_log_likelihood
-        )
-        hyperprior_nll = nll.new_zeros(())
-        if hyperpriors is not None:
-            hyperprior_nll, more = _hyperprior_nll(
-                loc, scale, factor, log_weights, inverse_alpha, hyperpriors
+        log_det = F.log_diagonal_sum(factor)
+        spread = None if scale is None else _spread(scale, factor)
+        joint = _log_joint(z, assign_at, loc, factor, log_weights + log_det, spread)
+        log_joint = joint.log_joint
+        if label_log_likelihood is not None:
+            log_joint = log_joint + label_log_likelihood.T
+        nll, weights = _expected_nll(log_joint, through_responsibilities)
+        share = weights.sum(-1)
+        weighted = weights.unsqueeze(1) * joint.whitened
+        weighted_sum = weighted.sum(-1, keepdim=True)
+        by_factor = torch.bmm(joint.offset, weighted.mT)
+        by_scale: Tensor | None = None
+        if spread is not None:
+            by_factor = torch.addcmul(by_factor, share.view(-1, 1, 1), spread.by_factor)
+            by_scale = share.view(-1, *[1] * (spread.by_scale.dim() - 1)) * spread.by_scale
+        if hyperpriors is None:
+            value, tilt, weight = None, None, 0.0
+            by_loc = -torch.bmm(factor, weighted_sum)
+            by_log_weights, by_inverse_alpha = -share, None
+        else:
+            weight = 1.0 / hyperpriors.n_obs
+            root = hyperpriors.scatter_root
+            rooted = root.mT @ factor
+            by_factor = torch.baddbmm(by_factor, root.expand_as(factor), rooted, alpha=weight)
+            by_loc = torch.baddbmm(loc.unsqueeze(-1), factor, weighted_sum, beta=weight, alpha=-1.0)
+            if scale is not None:
+                by_scale = torch.add(by_scale, scale, alpha=weight)
+            value, tilt, by_inverse_alpha = _log_hyperprior(
+                loc, scale, rooted, log_det, log_weights, inverse_alpha, hyperpriors
             )
-            gradient = gradient.plus(more)
-        by_factor = gradient.factor.tril()
-        by_factor.diagonal(dim1=-2, dim2=-1).add_(
-            gradient.log_diagonal.unsqueeze(-1) / factor.diagonal(dim1=-2, dim2=-1)
-        )
-        by_logits = gradient.log_weights - log_weights.exp() * gradient.log_weights.sum()
-        ctx.gradients = (gradient.loc, gradient.scale, by_factor, by_logits, gradient.inverse_alpha)
-        ctx.mark_non_differentiable(nll, hyperprior_nll)
-        return nll + hyperprior_nll, nll, hyperprior_nll
+            by_log_weights = tilt - share
+        by_factor = by_factor.tril_()
+        diagonal = factor.diagonal(dim1=-2, dim2=-1)
+        by_factor.diagonal(dim1=-2, dim2=-1).sub_((share + weight).unsqueeze(-1) / diagonal)
+        by_logits = torch.addcmul(by_log_weights, log_weights.exp(), by_log_weights.sum(), value=-1.0)
+        ctx.gradients = (by_loc.squeeze(-1), by_scale, by_factor, by_logits, by_inverse_alpha)
+        hyperprior_nll = nll.new_zeros(()) if value is None else value * -weight
+        outputs = (nll, hyperprior_nll) if joint.assigned is None else (nll, hyperprior_nll, joint.assigned)
+        ctx.mark_non_differentiable(*outputs)
+        return nll + hyperprior_nll, nll, hyperprior_nll, joint.assigned
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
@@ -137,87 +130,132 @@ class EmpiricalBayesObjective(torch.autograd.Function):
                 "asked for (`create_graph=True`). Compute it from `component_log_prob` and `log_hyperprior`."
             )
         scaled = (None if gradient is None else grad * gradient for gradient in ctx.gradients)
-        return (None, *scaled, None, None, None)
+        return (None, *scaled, None, None, None, None)
 
 
-def _expected_nll(
-    z: Tensor,
-    loc: Tensor,
-    scale: Tensor | None,
-    factor: Tensor,
-    log_weights: Tensor,
-    through_responsibilities: bool,
-    label_log_likelihood: Tensor | None = None,
-) -> tuple[Tensor, _Gradient]:
-    r"""Minus the mean of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`, and its gradient.
+class _Spread(NamedTuple):
+    r""":math:`\mathrm{tr}(\Lambda_j S_j)`, shape ``(K,)``, and half of its derivatives."""
 
-    With labels, :math:`\log p(y_i | j)` is a part of :math:`l_{ij}`.
-    """
-    (n_cells, p), n_components = z.shape, len(loc)
-    # one matrix product whitens all cells for all components; cells come last, since sums over a last
-    # dimension as short as p take five times as long
-    whitened = (factor.mT.reshape(-1, p) @ z.T).view(n_components, p, n_cells)
-    whitened -= factor.mT @ loc.unsqueeze(-1)
-    constant = log_weights + F.log_diagonal_sum(factor) - 0.5 * p * F.LOG_TWO_PI
-    if scale is not None:  # the centres are uncertain
-        by_trace, spread = _spread(scale, factor)
-        constant = constant - 0.5 * spread
-    log_joint = (constant.unsqueeze(-1) - 0.5 * whitened.square().sum(1)).T
-    if label_log_likelihood is not None:
-        log_joint = log_joint + label_log_likelihood
-    log_joint = F.without_negligible(log_joint)
-    responsibilities = torch.softmax(log_joint, dim=-1)
-    log_joint = log_joint.masked_fill(responsibilities == 0, 0.0)
-    expected = torch.linalg.vecdot(responsibilities, log_joint)
-
-    weights = responsibilities
-    if through_responsibilities:
-        weights = responsibilities * (1.0 + log_joint - expected.unsqueeze(-1))
-    weights = weights.T / n_cells
-    share = weights.sum(-1)
-    weighted = weights.unsqueeze(1) * whitened
-    weighted_sum = weighted.sum(-1, keepdim=True)
-    by_factor = (weighted.view(-1, n_cells) @ z).view_as(factor).mT - loc.unsqueeze(-1) * weighted_sum.mT
-    by_scale = None
-    if scale is not None:
-        by_scale = share.view(-1, *[1] * (scale.dim() - 1)) * by_trace[0]
-        by_factor = by_factor + share.view(-1, 1, 1) * by_trace[1]
-    by_loc = -(factor @ weighted_sum).squeeze(-1)
-    return -expected.mean(), _Gradient(by_loc, by_scale, by_factor, -share, -share, None)
+    trace: Tensor
+    by_scale: Tensor
+    by_factor: Tensor
 
 
-def _spread(scale: Tensor, factor: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    r""":math:`\mathrm{tr}(\Lambda_j S_j)`, and before it half of its derivatives by scale and factor."""
+def _spread(scale: Tensor, factor: Tensor) -> _Spread:
     if scale.dim() == factor.dim():
         spread = factor.mT @ scale
-        return (factor @ spread, scale @ spread.mT), spread.square().sum((-2, -1))
-    precision, variance = factor.square().sum(-1), scale.square()
-    return (precision * scale, variance.unsqueeze(-1) * factor), torch.linalg.vecdot(precision, variance)
+        return _Spread(spread.square().sum((-2, -1)), factor @ spread, scale @ spread.mT)
+    by_scale = factor.square().sum(-1) * scale
+    return _Spread(torch.linalg.vecdot(by_scale, scale), by_scale, scale.square().unsqueeze(-1) * factor)
 
 
-def _hyperprior_nll(
+class _Joint(NamedTuple):
+    r"""Joint log-densities :math:`l_{ij} + \log \pi_j` of a minibatch, and what they are made of.
+
+    Attributes
+    ----------
+    log_joint
+        Shape ``(K, n)``.
+    offset
+        :math:`z_i - m_j`, shape ``(K, p, n)``: cells come last, since sums over a last dimension as short as
+        ``p`` take five times as long.
+    whitened
+        :math:`L_j^T (z_i - m_j)`, shape ``(K, p, n)``.
+    assigned
+        Most probable components at other positions, if these were given.
+    """
+
+    log_joint: Tensor
+    offset: Tensor
+    whitened: Tensor
+    assigned: Tensor | None
+
+
+def _log_joint(
+    z: Tensor,
+    assign_at: Tensor | None,
+    loc: Tensor,
+    factor: Tensor,
+    log_volume: Tensor,
+    spread: _Spread | None,
+) -> _Joint:
+    n_cells, p = z.shape
+    positions = z if assign_at is None else torch.cat((z, assign_at))
+    # the difference comes first: products of large positions would lose digits, most of all in TF32
+    offset = positions.T - loc.unsqueeze(-1)
+    whitened = torch.bmm(factor.mT, offset)
+    constant = log_volume - 0.5 * p * F.LOG_TWO_PI
+    if spread is not None:  # the centres are uncertain
+        constant = torch.sub(constant, spread.trace, alpha=0.5)
+    log_joint = torch.sub(constant.unsqueeze(-1), whitened.square().sum(1), alpha=0.5)
+    assigned = None if assign_at is None else log_joint[:, n_cells:].argmax(0)
+    return _Joint(log_joint[:, :n_cells], offset[..., :n_cells], whitened[..., :n_cells], assigned)
+
+
+def _expected_nll(log_joint: Tensor, through_responsibilities: bool) -> tuple[Tensor, Tensor]:
+    r"""Minus the mean of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`, and the weights :math:`a_{ij} / M`.
+
+    Negligible responsibilities are zero, as in :func:`vmmscvi.priors.functional.without_negligible`.
+    """
+    limits = torch.finfo(log_joint.dtype)
+    n_cells = log_joint.shape[1]
+    responsibilities = torch.threshold_(torch.softmax(log_joint, dim=0), math.sqrt(limits.tiny), 0.0)
+    terms = responsibilities * log_joint.clamp_min(limits.min)
+    nll = terms.sum() / -n_cells
+    if not through_responsibilities:
+        return nll, responsibilities / n_cells
+    return nll, torch.addcmul(terms, responsibilities, 1.0 - terms.sum(0)) / n_cells
+
+
+def _log_hyperprior(
     loc: Tensor,
     scale: Tensor | None,
-    factor: Tensor,
+    rooted: Tensor,
+    log_det: Tensor,
     log_weights: Tensor,
     inverse_alpha: Tensor,
     hyperpriors: Hyperpriors,
-) -> tuple[Tensor, _Gradient]:
-    """Minus the log-density of the hyper-priors, over ``n_obs``, and its gradient."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    r"""Log-density of the hyper-priors, as :func:`vmmscvi.priors.hyperpriors.log_hyperprior` has it.
+
+    Parameters
+    ----------
+    loc, scale, log_weights, inverse_alpha, hyperpriors
+        As in :class:`EmpiricalBayesObjective`.
+    rooted
+        :math:`R^T L_j` with the root :math:`R` of :math:`V^{-1}`, shape ``(K, p, p)``.
+    log_det
+        :math:`\log |L_j|`, shape ``(K,)``.
+
+    Returns
+    -------
+    The log-density; minus its derivative by every log-weight, and by the inverse concentration, both divided
+    by ``n_obs``.
+    """
+    n_components, p = loc.shape
     n_obs, root, learns_concentration = hyperpriors
-    log_prob = log_hyperprior(loc, scale, factor, log_weights, inverse_alpha, root, learns_concentration)
     alpha = inverse_alpha.reciprocal()
-    concentration = alpha / len(loc)
-    by_inverse_alpha = None
-    if learns_concentration:
-        by_alpha = log_weights.mean() - torch.digamma(concentration) + torch.digamma(alpha)
-        by_inverse_alpha = (1.0 + alpha.square() * by_alpha) / n_obs
-    gradient = _Gradient(
-        loc=loc / n_obs,
-        scale=None if scale is None else scale / n_obs,
-        factor=(root / n_obs) @ (root.mT @ factor),
-        log_diagonal=log_weights.new_full((), -1.0 / n_obs),
-        log_weights=(1.0 - concentration) / n_obs,
-        inverse_alpha=by_inverse_alpha,
-    )
-    return -log_prob / n_obs, gradient
+    concentration = alpha / n_components
+    excess = 1.0 - concentration
+    both = torch.stack((concentration, alpha))
+    log_gamma = torch.lgamma(both)
+    sum_of_log_weights = log_weights.sum()
+    squares = _sum_of_squares(loc) + _sum_of_squares(rooted)
+    if scale is not None:
+        squares = squares + _sum_of_squares(scale)
+    value = torch.sub(log_gamma[1], log_gamma[0], alpha=n_components)
+    value = torch.addcmul(value, excess, sum_of_log_weights, value=-1.0)
+    value = torch.sub(value + log_det.sum(), squares, alpha=0.5)
+    value = torch.add(value, F.log_diagonal_sum(root), alpha=n_components * (p + 2.0))
+    value = value - n_components * (0.5 * p * F.LOG_TWO_PI + log_wishart_constant(p))
+    if not learns_concentration:
+        return value, excess / n_obs, None
+    digamma = torch.digamma(both)
+    by_alpha = digamma[1] - digamma[0] + sum_of_log_weights / n_components
+    by_inverse_alpha = torch.addcmul(torch.ones_like(alpha), alpha.square(), by_alpha) / n_obs
+    return value - inverse_alpha, excess / n_obs, by_inverse_alpha
+
+
+def _sum_of_squares(tensor: Tensor) -> Tensor:
+    flat = tensor.reshape(-1)
+    return torch.dot(flat, flat)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
@@ -10,6 +12,25 @@ from torch.nn.functional import softplus
 def inverse_softplus(value: Tensor) -> Tensor:
     r"""Inverse of :math:`\log(1 + e^x)` for positive ``value``, accurate for small and large ones."""
     return value + torch.log(-torch.expm1(-value))
+
+
+class _WithPositiveDiagonal(torch.autograd.Function):
+    """Lower triangles with the softplus of the diagonal: a third of the operations that autograd records."""
+
+    @staticmethod
+    def forward(ctx: Any, unconstrained: Tensor) -> Tensor:
+        ctx.save_for_backward(unconstrained)
+        factors = unconstrained.tril()
+        factors.diagonal(dim1=-2, dim2=-1).copy_(softplus(unconstrained.diagonal(dim1=-2, dim2=-1)))
+        return factors
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (unconstrained,) = ctx.saved_tensors
+        by_unconstrained = grad.tril()
+        slope = torch.sigmoid(unconstrained.diagonal(dim1=-2, dim2=-1))
+        by_unconstrained.diagonal(dim1=-2, dim2=-1).mul_(slope)
+        return by_unconstrained
 
 
 class PositiveScalar(nn.Module):
@@ -49,8 +70,8 @@ class PrecisionCholesky(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the factors, shape ``(K, p, p)``."""
-        diagonal = softplus(self.unconstrained.diagonal(dim1=-2, dim2=-1))
-        return self.unconstrained.tril(diagonal=-1) + torch.diag_embed(diagonal)
+        factors: Tensor = _WithPositiveDiagonal.apply(self.unconstrained)  # type: ignore[no-untyped-call]
+        return factors
 
     @torch.no_grad()
     def assign(self, cholesky: Tensor) -> None:

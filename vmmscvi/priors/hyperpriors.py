@@ -7,6 +7,7 @@ r"""Log-densities of the hyper-priors, as pure functions; shapes as in :mod:`vmm
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -130,9 +131,22 @@ def log_prior_precision(precision_cholesky: Tensor, scatter_root: Tensor) -> Ten
     """
     p = precision_cholesky.shape[-1]
     df = p + 2.0
-    # the multivariate gamma function at df / 2, as a number: a tensor would be copied to the device each step
-    log_gamma = 0.25 * p * (p - 1) * math.log(math.pi) + sum(math.lgamma(0.5 * (df - j)) for j in range(p))
-    log_normaliser = 0.5 * df * p * math.log(2.0) - df * log_diagonal_sum(scatter_root) + log_gamma
+    log_normaliser = log_wishart_constant(p) - df * log_diagonal_sum(scatter_root)
     trace = (scatter_root.mT @ precision_cholesky).square().sum((-2, -1))
     # the exponent of |Lambda| is (df - p - 1) / 2 = 1/2, and log|Lambda| = 2 sum log diag(L)
     return log_diagonal_sum(precision_cholesky) - 0.5 * trace - log_normaliser
+
+
+@lru_cache
+def log_wishart_constant(p: int) -> float:
+    """Log-normaliser of the Wishart with ``p + 2`` degrees of freedom and ``V = I``.
+
+    Parameters
+    ----------
+    p
+        Dimension.
+    """
+    df = p + 2.0
+    # the multivariate gamma function at df / 2, as a number: a tensor would be copied to the device each step
+    log_gamma = 0.25 * p * (p - 1) * math.log(math.pi) + sum(math.lgamma(0.5 * (df - j)) for j in range(p))
+    return 0.5 * df * p * math.log(2.0) + log_gamma

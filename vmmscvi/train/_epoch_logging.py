@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -152,4 +153,5 @@ class EpochSums:
     def add_mean(self, name: str, value: Tensor, n_obs: int) -> None:
         """Add the mean of a minibatch of ``n_obs`` cells."""
         total, n_before = self.means.get(name, (0.0, 0))
-        self.means[name] = (total + value * n_obs, n_before + n_obs)
+        summed = value * n_obs if n_before == 0 else torch.add(total, value, alpha=n_obs)  # type: ignore[call-overload]
+        self.means[name] = (summed, n_before + n_obs)

@@ -1,4 +1,10 @@
-"""Training stops when a loss is not a finite number, and says which and what to try."""
+"""Training stops when a loss is not a finite number, and says which and what to try.
+
+A device is not waited for in every step. Where the optimizer can skip a step on the device (fused Adam),
+:class:`FiniteGuard` makes it skip every step from the first loss on that is not finite: parameters stay as
+they were before it. The loss is read every few steps and when an epoch ends, before it is validated, so that
+no such epoch can become the best one. Other optimizers read every loss before they step.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 if TYPE_CHECKING:
     from scvi.module.base import LossOutput
@@ -19,6 +26,10 @@ INVALID_PARAMETER = re.compile(r"Expected parameter (\w+) .*? of distribution (\
 
 REMEDY = "Try a smaller learning rate (`lr`)."
 """What is said where the module has no advice of its own, an attribute ``remedy``."""
+
+
+STEPS_BETWEEN_CHECKS = 25
+"""Steps after which a loss is read that the device has guarded."""
 
 
 class NonFiniteTrainingError(RuntimeError):
@@ -46,6 +57,89 @@ def require_finite(loss: LossOutput | Any, module: nn.Module, epoch: int) -> Non
         return
     parts = [name for name, value in _parts(loss).items() if not torch.isfinite(value).all()]
     raise _error(" and ".join(parts) or "the loss", module, epoch)
+
+
+class FiniteGuard:
+    """Keeps optimizers from stepping once a loss was not finite, without waiting for the device."""
+
+    def __init__(self) -> None:
+        self._total: Tensor | None = None
+        self._last: dict[str, Any] = {}
+        self._n_unread = 0
+
+    def guard(
+        self,
+        kind: str,
+        loss: LossOutput | Any,
+        optimizer: torch.optim.Optimizer,
+        module: nn.Module,
+        epoch: int,
+    ) -> None:
+        """Let an optimizer skip its next step if this loss, or one before it, is not finite.
+
+        Parameters
+        ----------
+        kind
+            Name of the step, for the message.
+        loss
+            Anything with a scalar tensor ``loss``.
+        optimizer
+            What steps next. If it cannot skip a step on the device, the loss is read now.
+        module, epoch
+            As in :func:`require_finite`.
+
+        Raises
+        ------
+        NonFiniteTrainingError
+            If the loss is read, and it or one before it is not finite.
+        """
+        if not _skips_on_device(optimizer, loss.loss):
+            require_finite(loss, module, epoch)
+            return
+        value = loss.loss.detach()
+        self._total = value if self._total is None else self._total + value
+        # NaN where any loss so far was NaN or infinite; fused Adam does not step where this is one
+        optimizer.found_inf = (self._total - self._total).ne_(0.0)  # type: ignore[attr-defined]
+        self._last[kind] = loss
+        self._n_unread += 1
+        if self._n_unread >= 2 * STEPS_BETWEEN_CHECKS:
+            self.check(module, epoch)
+
+    def check(self, module: nn.Module, epoch: int) -> None:
+        """Read what was guarded since the last time.
+
+        Raises
+        ------
+        NonFiniteTrainingError
+            If a loss was not finite.
+        """
+        total, last = self._total, self._last
+        self._total, self._last, self._n_unread = None, {}, 0
+        if total is None or torch.isfinite(total):
+            return
+        for loss in last.values():
+            require_finite(loss, module, epoch)
+        raise _error("the loss", module, epoch)
+
+
+def _skips_on_device(optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:
+    return (
+        type(optimizer) in (torch.optim.Adam, torch.optim.AdamW)
+        and bool(optimizer.defaults.get("fused"))
+        and loss.device.type in ("cpu", "cuda")
+        and loss.dtype == torch.float32
+    )
+
+
+@contextmanager
+def without_validation() -> Iterator[None]:
+    """Let distributions take their parameters unseen for a while: each look is a copy from the device."""
+    before = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        Distribution.set_default_validate_args(before)
 
 
 @contextmanager
@@ -91,4 +185,4 @@ def _error(quantity: str, module: nn.Module, epoch: int) -> NonFiniteTrainingErr
 def _parts(loss: LossOutput | Any) -> dict[str, Tensor]:
     if hasattr(loss, "reconstruction_loss"):
         return {**loss.reconstruction_loss, **loss.kl_local}
-    return {name: value for name, value in loss._asdict().items() if name != "loss"}
+    return {name: value for name, value in loss._asdict().items() if name.endswith("nll")}

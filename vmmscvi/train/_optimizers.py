@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import hardshrink
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from vmmscvi.train._epoch_logging import LogsOncePerEpoch
@@ -136,4 +137,4 @@ def flush_subnormals(optimizer: torch.optim.Optimizer) -> None:
     for state in optimizer.state.values():
         for value in state.values():
             if isinstance(value, Tensor) and value.is_floating_point():
-                value.masked_fill_(value.abs() < SUBNORMAL, 0.0)
+                value.copy_(hardshrink(value, SUBNORMAL))

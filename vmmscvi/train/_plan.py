@@ -18,10 +18,13 @@ from vmmscvi.train._distributed import (
     share,
     union,
 )
-from vmmscvi.train._finite import non_finite_explained, require_finite
+from vmmscvi.train._finite import FiniteGuard, non_finite_explained, require_finite, without_validation
 from vmmscvi.train._optimizers import PriorOptimizerMixin, flush_subnormals, held, parameters_of
 from vmmscvi.train._protocol import require_prior_module
 from vmmscvi.train._resume import STATE, restore_progress, restore_split, training_state
+
+STEADY_PRIOR_EVERY = 1
+"""Minibatches for each empirical-Bayes step where the prior was initialised from clusters."""
 
 
 class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
@@ -55,6 +58,10 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
     hyperprior_n_obs
         Number of cells that the hyper-priors are weighed against in an empirical-Bayes step. By default what
         the start from an embedding has found, and without one the size of the minibatch, as in the paper.
+    prior_every
+        Number of minibatches for each empirical-Bayes step. By default (``None``) every minibatch has one, as
+        in the paper; after an initialisation from clusters, which leaves the prior near its optimum, every
+        :data:`STEADY_PRIOR_EVERY`-th.
     reuse_encoding
         Whether empirical-Bayes steps take the latent positions that the variational step has sampled, instead
         of encoding the minibatch again, with the updated networks and without dropout (default, as in the
@@ -87,6 +94,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         eps: float = 1e-7,
         weight_decay: float = 0.0,
         hyperprior_n_obs: float | None = None,
+        prior_every: int | None = None,
         reuse_encoding: bool = False,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: Literal["norm", "value"] = "norm",
@@ -97,6 +105,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         positive = {
             "prior_lr_ratio": prior_lr_ratio,
             "hyperprior_n_obs": hyperprior_n_obs,
+            "prior_every": prior_every,
             "gradient_clip_val": gradient_clip_val,
         }
         for name, value in positive.items():
@@ -120,11 +129,13 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         )
         self.prior_lr_ratio = prior_lr_ratio
         self.hyperprior_n_obs = hyperprior_n_obs
+        self.prior_every = prior_every
         self.reuse_encoding = reuse_encoding
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
         self.automatic_optimization = False
-        self._utilized: set[int] = set()
+        self._utilized: Tensor | None = None
+        self._guard = FiniteGuard()
         self._n_obs_step: int | None = None
         self._resumed_from: dict[str, Any] | None = None
 
@@ -152,10 +163,19 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
                 optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
         loss, outputs = self._variational_step(batch, networks)
         self.after_variational_step(batch, outputs, others)
-        if prior is not None:
+        if prior is not None and batch_idx % self._prior_interval == 0:
             self._empirical_bayes_step(batch, prior, outputs if self.reuse_encoding else None)
+        if batch_idx + 1 == self.trainer.num_training_batches:
+            self._guard.check(self.module, self.current_epoch)
         self.log_epoch_if_last("train", batch_idx)
         return loss
+
+    @property
+    def _prior_interval(self) -> int:
+        if self.prior_every is not None:
+            return self.prior_every
+        is_found = getattr(self.module.latent_prior, "n_effective", None) is not None
+        return STEADY_PRIOR_EVERY if is_found else 1
 
     def _variational_step(
         self, batch: dict[str, Tensor], optimizer: LightningOptimizer
@@ -165,10 +185,10 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
             if self.loggers_listen:
                 self.log("kl_weight", self.loss_kwargs["kl_weight"], on_step=True, on_epoch=False)
         with held(parameters_of(*self.trainer.optimizers[1:])):
-            with non_finite_explained(self.module, self.current_epoch):
+            with non_finite_explained(self.module, self.current_epoch), without_validation():
                 outputs, _, loss_output = self.forward(batch, loss_kwargs=self.loss_kwargs)
                 extra = self.extra_loss(batch, outputs)
-            require_finite(loss_output, self.module, self.current_epoch)
+            self._require_finite("variational", loss_output, optimizer)
             self._step(optimizer, loss_output.loss if extra is None else loss_output.loss + extra)
         self._n_obs_step = loss_output.n_obs_minibatch * self.trainer.world_size
         self.log_losses(loss_output, "train")
@@ -179,14 +199,24 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         self, batch: dict[str, Tensor], optimizer: LightningOptimizer, outputs: dict[str, Any] | None
     ) -> None:
         with held(parameters_of(*self.trainer.optimizers[:-1])):
-            with non_finite_explained(self.module, self.current_epoch):
+            with non_finite_explained(self.module, self.current_epoch), without_validation():
                 # hyper-priors are weighed against the minibatch of all processes together
                 n_obs = self.hyperprior_n_obs or self.module.latent_prior.weighed_against(self._n_obs_step)
                 prior_loss, assigned = self.module.empirical_bayes_loss(batch, n_obs, outputs)
-            require_finite(prior_loss, self.module, self.current_epoch)
+            self._require_finite("prior", prior_loss, optimizer)
             self._step(optimizer, prior_loss.loss, averages_gradients=False)
-        self._utilized.update(assigned.unique().tolist())
+        if self._utilized is None:
+            n_components = self.module.latent_prior.n_components
+            self._utilized = torch.zeros(n_components, dtype=torch.bool, device=assigned.device)
+        self._utilized.index_fill_(0, assigned, True)
         self.sum_for_mean("prior_loss", prior_loss.loss, len(assigned), "train")
+
+    def _require_finite(self, kind: str, loss: Any, optimizer: LightningOptimizer) -> None:
+        scales_loss = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if scales_loss or is_distributed():
+            require_finite(loss, self.module, self.current_epoch)
+        else:
+            self._guard.guard(kind, loss, optimizer.optimizer, self.module, self.current_epoch)
 
     def _step(self, optimizer: LightningOptimizer, loss: Tensor, averages_gradients: bool = True) -> None:
         optimizer.zero_grad()
@@ -241,12 +271,13 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
     def on_train_epoch_start(self) -> None:
         """Count and sum afresh."""
         self.start_epoch("train")
-        self._utilized.clear()
+        self._utilized = None
 
     def on_train_epoch_end(self) -> None:
         """Log the state of the prior, step the schedulers, and clean the optimizers' state."""
+        self._guard.check(self.module, self.current_epoch)
         self.log_epoch("train")
-        utilized = union(self._utilized)
+        utilized = union(set() if self._utilized is None else set(self._utilized.nonzero().ravel().tolist()))
         if utilized:
             self.log("n_utilized_clusters", float(len(utilized)), prog_bar=True)
             self.log("alpha", self.module.latent_prior.alpha.detach())
