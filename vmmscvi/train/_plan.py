@@ -23,9 +23,6 @@ from vmmscvi.train._optimizers import PriorOptimizerMixin, flush_subnormals, hel
 from vmmscvi.train._protocol import require_prior_module
 from vmmscvi.train._resume import STATE, restore_progress, restore_split, training_state
 
-STEADY_PRIOR_EVERY = 1
-"""Minibatches for each empirical-Bayes step where the prior was initialised from clusters."""
-
 
 class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
     """For a plan of scvi-tools: alternates the two steps of the VampPrior Mixture Model on every minibatch.
@@ -58,10 +55,6 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
     hyperprior_n_obs
         Number of cells that the hyper-priors are weighed against in an empirical-Bayes step. By default what
         the start from an embedding has found, and without one the size of the minibatch, as in the paper.
-    prior_every
-        Number of minibatches for each empirical-Bayes step. By default (``None``) every minibatch has one, as
-        in the paper; after an initialisation from clusters, which leaves the prior near its optimum, every
-        :data:`STEADY_PRIOR_EVERY`-th.
     reuse_encoding
         Whether empirical-Bayes steps take the latent positions that the variational step has sampled, instead
         of encoding the minibatch again, with the updated networks and without dropout (default, as in the
@@ -94,7 +87,6 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         eps: float = 1e-7,
         weight_decay: float = 0.0,
         hyperprior_n_obs: float | None = None,
-        prior_every: int | None = None,
         reuse_encoding: bool = False,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: Literal["norm", "value"] = "norm",
@@ -105,7 +97,6 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         positive = {
             "prior_lr_ratio": prior_lr_ratio,
             "hyperprior_n_obs": hyperprior_n_obs,
-            "prior_every": prior_every,
             "gradient_clip_val": gradient_clip_val,
         }
         for name, value in positive.items():
@@ -129,7 +120,6 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         )
         self.prior_lr_ratio = prior_lr_ratio
         self.hyperprior_n_obs = hyperprior_n_obs
-        self.prior_every = prior_every
         self.reuse_encoding = reuse_encoding
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
@@ -163,19 +153,12 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
                 optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
         loss, outputs = self._variational_step(batch, networks)
         self.after_variational_step(batch, outputs, others)
-        if prior is not None and batch_idx % self._prior_interval == 0:
+        if prior is not None:
             self._empirical_bayes_step(batch, prior, outputs if self.reuse_encoding else None)
         if batch_idx + 1 == self.trainer.num_training_batches:
             self._guard.check(self.module, self.current_epoch)
         self.log_epoch_if_last("train", batch_idx)
         return loss
-
-    @property
-    def _prior_interval(self) -> int:
-        if self.prior_every is not None:
-            return self.prior_every
-        is_found = getattr(self.module.latent_prior, "n_effective", None) is not None
-        return STEADY_PRIOR_EVERY if is_found else 1
 
     def _variational_step(
         self, batch: dict[str, Tensor], optimizer: LightningOptimizer
