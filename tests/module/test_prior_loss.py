@@ -31,6 +31,7 @@ class Posterior(PriorModuleMixin):
     """A module of which nothing is known but what its inference returned."""
 
     pseudo_inputs = None
+    training = True
 
     def __init__(self, prior: Prior, weights: Any = None) -> None:
         self.latent_prior, self.weights = prior, weights

@@ -43,8 +43,11 @@ class ProteinMarkersMixin(MarkersMixin):
 
         Examples
         --------
+        >>> adata = vmmscvi.data.simulate_cite(n_cells=120, n_genes=60)
+        >>> vmmscvi.TOTALVI_VMM.setup_anndata(adata, protein_expression_obsm_key="protein")
+        >>> model = vmmscvi.TOTALVI_VMM(adata)
         >>> model.train()
-        >>> proteins = model.get_protein_markers(n_proteins=3)
+        >>> proteins = model.get_protein_markers(n_proteins=3, groupby="cell_type")
         """
         if n_proteins < 1:
             raise ValueError(f"`n_proteins` must be a positive integer, found {n_proteins}.")

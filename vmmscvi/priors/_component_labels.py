@@ -101,11 +101,11 @@ class ComponentLabels(nn.Module):
     @staticmethod
     def no_state(n_components: int) -> Tensor:
         """Return what is saved of a prior without labels."""
-        return torch.full((1 + n_components,), torch.nan, dtype=torch.float64)
+        return torch.full((1 + n_components,), float(FREE), dtype=torch.float64)
 
     @classmethod
     def from_state(cls, state: Tensor) -> ComponentLabels | None:
         """Restore labels, ``None`` if there were none."""
-        if state.isnan().any() or not len(state):
+        if not len(state) or state[0] < 0:
             return None
         return cls(state[1:], float(state[0]))
