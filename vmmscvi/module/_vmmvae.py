@@ -14,7 +14,6 @@ from torch.distributions import Distribution
 from vmmscvi._upstream import MODULE_KEYS
 from vmmscvi.module._counts_module import CountsModuleMixin
 from vmmscvi.module._encoder_inputs import Scale
-from vmmscvi.module._one_hot_layers import OneHotLayers
 from vmmscvi.module._prior_loss import with_prior
 from vmmscvi.module._prior_module import PriorModuleMixin
 from vmmscvi.module._sparse_encoder import SparseEncoderMixin
@@ -135,8 +134,6 @@ extra_decoder_kwargs, batch_embedding_kwargs
             batch_embedding_kwargs=batch_embedding_kwargs,
         )
         self.fast_likelihood = fast_likelihood
-        for network in (self.z_encoder, self.decoder):
-            OneHotLayers.replace_in(network)
         self._read_sparsely(sparse_encoder)
         self.remedy = _remedy(log_variational, use_observed_lib_size)
         self.input_scale = _input_scale(pseudo_input_space, log_variational)
