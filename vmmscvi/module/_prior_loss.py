@@ -104,7 +104,7 @@ class _PriorTerm(PriorDistribution):
         return (kl.mean(dim=0) if kl.dim() > 1 else kl).unsqueeze(-1)
 
 
-@register_kl(Distribution, _PriorTerm)
+@register_kl(Distribution, _PriorTerm)  # type: ignore[no-untyped-call]
 def _divergence(qz: Distribution, term: _PriorTerm) -> Tensor:
     return term.divergence_from(qz)
 

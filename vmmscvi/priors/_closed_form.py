@@ -98,7 +98,7 @@ class EmpiricalBayesObjective(torch.autograd.Function):
             rooted = root.mT @ factor
             by_factor = torch.baddbmm(by_factor, root.expand_as(factor), rooted, alpha=weight)
             by_loc = torch.baddbmm(loc.unsqueeze(-1), factor, weighted_sum, beta=weight, alpha=-1.0)
-            if scale is not None:
+            if scale is not None and by_scale is not None:
                 by_scale = torch.add(by_scale, scale, alpha=weight)
             value, tilt, by_inverse_alpha = _log_hyperprior(
                 loc, scale, rooted, log_det, log_weights, inverse_alpha, hyperpriors

@@ -135,6 +135,7 @@ def _recorded_gradient(
     if labels is not None:
         components = components + labels
     log_prob = F.mixture_log_prob(components, pi_logits)
-    inputs = [value for value, needs in zip((z, loc, scale), needed, strict=False) if needs]
+    given = zip((z, loc, scale), needed, strict=False)
+    inputs = [value for value, needs in given if needs and value is not None]
     found = iter(torch.autograd.grad(log_prob, inputs, grad, create_graph=True))
     return (*(next(found) if needs else None for needs in needed[:3]), None, None, None)

@@ -153,5 +153,5 @@ class EpochSums:
     def add_mean(self, name: str, value: Tensor, n_obs: int) -> None:
         """Add the mean of a minibatch of ``n_obs`` cells."""
         total, n_before = self.means.get(name, (0.0, 0))
-        summed = value * n_obs if n_before == 0 else torch.add(total, value, alpha=n_obs)  # type: ignore[call-overload]
+        summed = value * n_obs if n_before == 0 else torch.add(total, value, alpha=n_obs)
         self.means[name] = (summed, n_before + n_obs)
