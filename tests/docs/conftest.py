@@ -29,7 +29,8 @@ DISTINCT = {"marker_log_fold_change": 3.0}
 SMALLER: dict[str, dict[str, Any]] = {
     "simulate_counts": {"n_cells": N_CELLS["counts"]},
     "simulate_cite": {"n_cells": 240, "n_genes": 80, **DISTINCT},
-    "simulate_peaks": {"n_cells": 240, "n_peaks": 200, **DISTINCT},
+    # few fragments: of many in few peaks, zeros and ones would be ones
+    "simulate_peaks": {"n_cells": 240, "n_peaks": 200, "depth": 150.0, "n_markers": 10, **DISTINCT},
     "simulate_multiome": {"n_cells": 240, "n_genes": 80, "n_peaks": 200, "rna": DISTINCT, "peaks": DISTINCT},
 }
 """What examples simulate, whatever size they ask for; types are so distinct that few epochs find them."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
-import pandas as pd
 from scvi import REGISTRY_KEYS
 from scvi.model import MULTIVI
 
+from vmmscvi.model._accessibility_mixin import AccessibilityMixin
 from vmmscvi.model._feature_checks import check_features
 from vmmscvi.model._markers_mixin import MarkersMixin
 from vmmscvi.model._training_facts import TrainingDefaults
@@ -18,7 +17,7 @@ from vmmscvi.priors import Inference, PriorName
 from vmmscvi.train import AdversarialEmpiricalBayesPlan
 
 
-class MULTIVI_VMM(VMMModelMixin, MarkersMixin, MULTIVI):
+class MULTIVI_VMM(VMMModelMixin, MarkersMixin, AccessibilityMixin, MULTIVI):
     """MultiVI with the VampPrior Mixture Model: integrates and clusters RNA, peaks and proteins (multiome).
 
     Everything that :class:`scvi.model.MULTIVI` offers is inherited, its networks among it; cells may lack
@@ -111,43 +110,6 @@ n_layers_decoder, dropout_rate, gene_likelihood, use_batch_norm, use_layer_norm,
         fools = adversarial_mixing and self.module.n_batch > 1
         plan = {"adversarial_classifier": fools, **(plan_kwargs or {})}
         super().train(plan_kwargs=plan, **kwargs)
-
-    def differential_accessibility(
-        self,
-        adata: Any = None,
-        groupby: str | None = None,
-        group1: Iterable[str] | None = None,
-        group2: str | None = None,
-        **kwargs: Any,
-    ) -> pd.DataFrame:
-        """Compare the accessibility of peaks; see :meth:`scvi.model.MULTIVI.differential_accessibility`.
-
-        scvi-tools fails for more than one group: here there is a call for each, and a column ``group1``.
-
-        Parameters
-        ----------
-        adata, groupby, group1, group2, **kwargs
-            As there; each group of ``groupby`` by default.
-
-        Raises
-        ------
-        ValueError
-            If ``groupby`` is no column of ``obs``.
-        """
-        if groupby is None:
-            return super().differential_accessibility(adata, group1=group1, group2=group2, **kwargs)
-        cells = self.adata if adata is None else adata
-        if groupby not in cells.obs:
-            raise ValueError(f"`groupby` is {groupby!r}; expected a column of `obs`.")
-        if group1 is None:
-            group1 = list(cells.obs[groupby].astype("category").cat.remove_unused_categories().cat.categories)
-        names = [group1] if isinstance(group1, str) else list(group1)
-        tables = []
-        for name in names:
-            table = super().differential_accessibility(adata, groupby, name, group2, **kwargs)
-            table.insert(0, "group1", name)
-            tables.append(table)
-        return pd.concat(tables)
 
     def check_data(self) -> None:
         """Check genes, peaks and proteins, batches and covariates; cells may lack modalities."""

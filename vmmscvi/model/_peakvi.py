@@ -8,6 +8,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.model import PEAKVI
 
+from vmmscvi.model._accessibility_mixin import AccessibilityMixin
 from vmmscvi.model._feature_checks import check_features
 from vmmscvi.model._markers_mixin import MarkersMixin
 from vmmscvi.model._training_facts import TrainingDefaults
@@ -16,7 +17,7 @@ from vmmscvi.module import PEAKVMMVAE
 from vmmscvi.priors import Inference, PriorName
 
 
-class PEAKVI_VMM(VMMModelMixin, MarkersMixin, PEAKVI):
+class PEAKVI_VMM(VMMModelMixin, MarkersMixin, AccessibilityMixin, PEAKVI):
     """PeakVI with the VampPrior Mixture Model: integrates and clusters chromatin accessibility (scATAC).
 
     Everything that :class:`scvi.model.PEAKVI` offers is inherited. Defaults differ: 128 hidden units and ten
