@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -288,6 +289,8 @@ class TrainingMixin:
             for given in (arguments, *(v for v in arguments.values() if isinstance(v, dict))):
                 if "n_components" in given:
                     given["n_components"] = n_components
+        summary: str = self._model_summary_string
+        self._model_summary_string = re.sub(r"n_components: \d+", f"n_components: {n_components}", summary)
         self.start_labels_ = list(start.names) if isinstance(start, FromLabels) else None
 
     def _report(self, initialiser: InitialisePrior, stopped_early: bool, seconds: float) -> None:
