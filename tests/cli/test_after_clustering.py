@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vmmscvi.cli import _integrate
+from vmmscvi.cli import _integrate, _report
 from vmmscvi.priors import ClusterTree
 
 SEVERAL = ("--prior", "vampprior")
@@ -111,3 +111,25 @@ def test_a_query_is_mapped_with_the_clusters_of_the_reference(integrate, run, wr
 def test_outputs_that_cannot_be_are_refused_before_training(integrate, no_training, options, message):
     result = integrate("--out", "o.h5ad", *options)
     assert result.exit_code == 2 and message in result.output
+
+
+def test_progress_in_a_file_is_a_line_now_and_then(run, source, caplog, capfd):
+    caplog.set_level("INFO", logger="vmmscvi")
+    result = run(
+        "integrate", source, "--batch-key", "batch", "--max-epochs", 20, "--n-latent", 4,
+        "--accelerator", "cpu", "--out", "out.h5ad",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert caplog.text.count(" of at most 20") == 10
+    everything = result.output + "".join(capfd.readouterr())
+    assert "\r" not in everything and "it/s" not in everything
+
+
+def test_a_page_of_one_batch_does_not_compare_batches(input_data, no_umap, integrate, tmp_path):
+    result = integrate("--out", "out.h5ad", "--report", "report.html", *SEVERAL)
+    assert result.exit_code == 0, result.output
+    adata = anndata.read_h5ad(tmp_path / "out.h5ad")
+    adata.obs["batch"] = "a"
+    options = {"title": "page", "basis": "X_umap", "batch_key": "batch", "layer": None}
+    page = _report.report_page(adata, None, **options)
+    assert "Composition" not in page and "batches" not in page

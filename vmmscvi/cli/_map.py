@@ -16,6 +16,7 @@ from vmmscvi.cli._h5ad import read_h5ad, write_with_results
 from vmmscvi.cli._integrate_options import MODEL_FILE
 from vmmscvi.cli._output import written_whole
 from vmmscvi.cli._quiet import quiet_libraries
+from vmmscvi.cli._train import progress
 from vmmscvi.model import SCVI_VMM
 from vmmscvi.model._annotation_mixin import annotation_of
 from vmmscvi.train import NonFiniteTrainingError
@@ -63,7 +64,7 @@ def run_map(options: MapOptions) -> None:
                 model.train(
                     max_epochs=options.max_epochs,
                     accelerator=options.accelerator,
-                    enable_progress_bar=not options.quiet,
+                    **progress(not options.quiet),
                 )
             except NonFiniteTrainingError as error:
                 raise CommandError(str(error), exit_code=TRAINING_FAILED) from error

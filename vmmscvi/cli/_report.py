@@ -76,7 +76,7 @@ def report_page(
         parts.append(_section("Map (UMAP of the embedding)", plotting.embedding_panels(adata, basis, panels)))
         if has_clusters:
             parts.append("<h2>Clusters</h2>" + _html_table(stored["clusters"].reset_index()))
-            if batch_key:
+            if batch_key and adata.obs[batch_key].nunique() > 1:
                 parts.append(_section("Composition", _figure_of(plotting.composition(adata, by=batch_key))))
             if "cluster_tree" in stored and len(ClusterTree.from_anndata(adata).leaves) > 1:
                 parts.append(_section("Finer and coarser", _figure_of(plotting.cluster_tree(adata))))
@@ -127,7 +127,8 @@ def warnings_of(adata: AnnData, markers: pd.DataFrame | None, batch_key: str | N
 
 def _summary(adata: AnnData, batch_key: str | None) -> str:
     n_clusters = adata.obs[CLUSTER].nunique() if CLUSTER in adata.obs else 0
-    batches = f", {adata.obs[batch_key].nunique()} batches" if batch_key else ""
+    n_batches = adata.obs[batch_key].nunique() if batch_key else 1
+    batches = f", {n_batches} batches" if n_batches > 1 else ""
     n_epochs = adata.uns[UNS].get("n_epochs", 0)
     return f"<p>{adata.n_obs:,} cells{batches}, {n_clusters} clusters; {n_epochs} epochs.</p>"
 

@@ -22,6 +22,11 @@ def default_n_components(n_obs: int) -> int:
     return min(DEFAULT_COMPONENTS, max(1, n_obs // CELLS_PER_COMPONENT))
 
 
+def progress(show: bool) -> dict[str, Any]:
+    """Return the arguments of a training that shows its progress as its output can, or not at all."""
+    return {} if show else {"enable_progress_bar": False}
+
+
 def train_model(
     adata: AnnData,
     *,
@@ -75,7 +80,7 @@ def train_model(
                 max_epochs=max_epochs,
                 n_effective=n_effective,
                 accelerator=accelerator,
-                enable_progress_bar=show_progress,
+                **progress(show_progress),
             )
         except NonFiniteTrainingError as error:
             raise CommandError(in_options(str(error)), exit_code=TRAINING_FAILED) from error

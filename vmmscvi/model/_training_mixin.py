@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -280,6 +281,8 @@ class TrainingMixin:
             for given in (arguments, *(v for v in arguments.values() if isinstance(v, dict))):
                 if "n_components" in given:
                     given["n_components"] = n_components
+        summary: str = self._model_summary_string
+        self._model_summary_string = re.sub(r"n_components: \d+", f"n_components: {n_components}", summary)
         has_labels = getattr(self.module.latent_prior, "labels", None) is not None
         self.start_labels_ = self._component_labels() if has_labels else None
 
