@@ -133,7 +133,10 @@ CASES = {
         can_minify=True,
     ),
     "PEAKVI": Case(
-        vmmscvi.PEAKVI_VMM, scvi.model.PEAKVI, _peaks, stock_options={**OLD_NETWORKS, "stock_loss": True}
+        vmmscvi.PEAKVI_VMM,
+        scvi.model.PEAKVI,
+        _peaks,
+        stock_options={**OLD_NETWORKS, "stock_loss": True, "condition_on_depth": False},
     ),
     "POISSONVI": Case(
         vmmscvi.POISSONVI_VMM,

@@ -94,6 +94,25 @@ def test_every_training_cell_comes_once_in_an_epoch(
     assert set(sizes[:-1]) == {batch_size}
 
 
+@pytest.mark.parametrize("n_parts", [2, 3, 7])
+def test_processes_share_the_cells_of_an_epoch(adata: AnnData, files: list[Path], n_parts: int) -> None:
+    loaders = []
+    for part in range(n_parts):
+        loaders.append(StreamedCounts(files, **SMALL).train_dataloader())
+        loaders[-1].part, loaders[-1].n_parts = part, n_parts
+    assert len({len(loader) for loader in loaders}) == 1, (
+        "a process with more minibatches would wait for ever"
+    )
+    for _ in range(2):
+        parts = [gathered(loader)["X"] for loader in loaders]
+        assert len({len(part) for part in parts}) == 1
+        n_twice = sum(map(len, parts)) - len(StreamedCounts(files, **SMALL).train_idx)
+        assert 0 <= n_twice < n_parts
+        found = {row.tobytes() for row in np.concatenate(parts)}
+        expected = adata.X.toarray()[StreamedCounts(files, **SMALL).train_idx]
+        assert found == set(cells(expected))
+
+
 def test_a_single_cell_is_not_left_over(files: list[Path]) -> None:
     streamed = StreamedCounts(files, **{**SMALL, "train_size": 1.0, "batch_size": 23})  # 300 = 13 * 23 + 1
     assert [len(m["X"]) for m in streamed.train_dataloader()] == [*[23] * 12, 24]

@@ -38,8 +38,18 @@ if options.pop("without_noise", False):  # or else every process draws its own
     )
 adata = simulate_counts(n_cells=320, n_genes=60, n_types=4, n_batches=2, seed=0)
 labels = {"labels_key": "cell_type"} if options["start"] == "labels" else {}
-SCVI_VMM.setup_anndata(adata, batch_key="batch", **labels)
-model = SCVI_VMM(adata, **{"n_components": 8, "n_hidden": 16, "n_latent": 4, **options.pop("model", {})})
+sizes = {"n_components": 8, "n_hidden": 16, "n_latent": 4, **options.pop("model", {})}
+if options.pop("stream", False):
+    from vmmscvi.dataloaders import StreamedCounts
+
+    path = folder / f"counts{rank}.h5ad"
+    adata.write_h5ad(path)
+    options["datamodule"] = StreamedCounts(path, batch_key="batch", batch_size=options.pop("batch_size"))
+    model = SCVI_VMM(registry=options["datamodule"].registry, **sizes)
+    cells = {"dataloader": options["datamodule"].inference_dataloader()}
+else:
+    SCVI_VMM.setup_anndata(adata, batch_key="batch", **labels)
+    model, cells = SCVI_VMM(adata, **sizes), {}
 callbacks = []
 if options.pop("checkpoint", False):
     callbacks.append(ResumableCheckpoint(folder / "run.ckpt"))
@@ -49,14 +59,14 @@ if rank == 1:  # components are looked for in the first process
     from vmmscvi.starts import FromEmbedding
 
     FromEmbedding.initialise = None
-options = {"batch_size": 72, "callbacks": callbacks, **options}
+options = {"callbacks": callbacks, **({} if cells else {"batch_size": 72}), **options}
 model.train(accelerator="cpu", enable_progress_bar=False, **options)
 history = {k: v.to_numpy(float).ravel() for k, v in (model.history or {}).items()}
 np.savez(
     folder / f"rank{rank}.npz",
     n_steps=model.trainer.global_step,
-    clusters=model.get_cluster_probabilities().to_numpy(),
-    train=model.train_indices,
+    clusters=np.asarray(model.predict(soft=True, **cells)),
+    train=options["datamodule"].train_idx if cells else model.train_indices,
     **{f"state/{k}": v.numpy() for k, v in model.module.state_dict().items() if "extra_state" not in k},
     **{f"history/{k}": v for k, v in history.items()},
 )
@@ -177,3 +187,15 @@ def test_processes_can_be_resumed(tmp_path: Path) -> None:
 def test_processes_that_split_the_cells_differently_are_refused(tmp_path: Path) -> None:
     options = {"max_epochs": 2, "start": "cells", "no_seed": True, **TOGETHER}
     assert "Processes have split the cells differently" in run(tmp_path, options, fails=True)
+
+
+def test_two_processes_stream_what_one_would_have(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"start": "embedding", "n_warmup_epochs": 3, "max_epochs": 6, "stream": True}
+    options |= {"early_stopping": False, "check_val_every_n_epoch": 1, **NO_CHANCE}
+    run(tmp_path / "one", {**options, "batch_size": 288})  # all cells in one minibatch, or two of one half
+    run(tmp_path / "two", {**options, **TOGETHER, "batch_size": 144})
+    one, two = results(tmp_path / "one"), assert_same_on_both(tmp_path / "two")
+    assert one["n_steps"] == two["n_steps"] == options["max_epochs"]
+    np.testing.assert_allclose(two["history/elbo_train"], one["history/elbo_train"], rtol=1e-4)
+    for name in [name for name in one if name.startswith("state/")]:
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-3, atol=1e-5, err_msg=name)

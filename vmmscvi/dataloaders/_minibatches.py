@@ -40,6 +40,9 @@ class MinibatchLoader:
         Number of consecutive ``rows`` that are kept together when the order is shuffled.
     seed
         Seed of the order, which is another in every epoch; without one, cells come as in ``rows``.
+    part, n_parts
+        Which of how many equal parts of an epoch's order is loaded: each of several processes takes its own.
+        A few cells come twice where their number cannot be divided.
     """
 
     def __init__(
@@ -51,10 +54,13 @@ class MinibatchLoader:
         buffer_size: int,
         block_size: int = 1,
         seed: int | None = None,
+        part: int = 0,
+        n_parts: int = 1,
     ) -> None:
         self.files, self.annotations, self.rows = files, annotations, rows
         self.batch_size, self.buffer_size = batch_size, buffer_size
         self.block_size, self.seed = block_size, seed
+        self.part, self.n_parts = part, n_parts
         self.epoch = 0
         """Number of the epoch that comes next; a trainer knows better, when it resumes a training."""
         self.trainer: pl.Trainer | None = None
@@ -79,7 +85,7 @@ class MinibatchLoader:
         epoch = self.epoch if self.trainer is None else self.trainer.current_epoch
         rng = None if self.seed is None else np.random.default_rng([self.seed, epoch])
         self.epoch += 1
-        order = self.rows if rng is None else self._shuffled(rng)
+        order = self._part_of(self.rows if rng is None else self._shuffled(rng))
         with self.files.open() as counts:
             for first in range(0, len(edges) - 1, n_together):
                 cuts = edges[first : first + n_together + 1]
@@ -95,10 +101,15 @@ class MinibatchLoader:
 
     def _edges(self) -> Rows:
         """Where minibatches start in the order of an epoch, and the last one's end."""
-        edges = np.append(np.arange(0, len(self.rows), self.batch_size), len(self.rows))
+        n_cells = -(-len(self.rows) // self.n_parts)
+        edges = np.append(np.arange(0, n_cells, self.batch_size), n_cells)
         if len(edges) > 2 and edges[-1] - edges[-2] == 1:  # batch normalisation needs two cells
             edges = np.delete(edges, -2)
         return edges
+
+    def _part_of(self, order: Rows) -> Rows:
+        n_cells = -(-len(order) // self.n_parts)
+        return np.resize(order, n_cells * self.n_parts)[self.part * n_cells : (self.part + 1) * n_cells]
 
     def _shuffled(self, rng: np.random.Generator) -> Rows:
         """Blocks of consecutive cells in random order."""

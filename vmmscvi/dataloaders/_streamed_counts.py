@@ -77,7 +77,7 @@ class StreamedCounts(LightningDataModule):
     Notes
     -----
     Random blocks and a buffer are what scDataset does (D'Ascenzo and Cultrera di Montesano, arXiv
-    2506.01883). One process only: it cannot be distributed.
+    2506.01883). Of several processes each reads its own part of an epoch; all of them need the same seed.
     """
 
     def __init__(
@@ -132,17 +132,12 @@ class StreamedCounts(LightningDataModule):
     def train_dataloader(self) -> MinibatchLoader:
         """Shuffled minibatches of training cells, every one once; in another order each time.
 
-        Raises
-        ------
-        ValueError
-            If training is distributed.
+        Where several processes train together, these are the minibatches of this one.
         """
-        if self.trainer is not None and self.trainer.world_size > 1:
-            raise ValueError(
-                "`datamodule`: counts are streamed to one process, not to several. Pass `devices=1`."
-            )
         loader = self._loader(self.train_idx, self.batch_size, seed=self.seed)
         loader.trainer = self.trainer
+        if self.trainer is not None:
+            loader.part, loader.n_parts = self.trainer.global_rank, self.trainer.world_size
         return loader
 
     def state_dict(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ use_batch_norm, use_layer_norm, encode_covariates
     prior, n_components, inference
         As in :class:`vmmscvi.SCVI_VMM`.
     **model_kwargs
-        Further arguments of :class:`vmmscvi.module.PEAKVMMVAE` and of :class:`vmmscvi.priors.PriorConfig`.
+        Further arguments of :class:`vmmscvi.module.PEAKVMMVAE`, ``condition_on_depth`` among them, and of :class:`vmmscvi.priors.PriorConfig`.
 
     Examples
     --------

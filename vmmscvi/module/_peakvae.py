@@ -1,4 +1,4 @@
-"""PeakVI's module with an interchangeable prior."""
+"""PeakVI's module with an interchangeable prior, whose latent space does not hold the depth of a cell."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from scvi.module import PEAKVAE
-from scvi.module.base import LossOutput
-from torch import Tensor
+from scvi.module.base import LossOutput, auto_move_data
+from torch import Tensor, nn
 
 from vmmscvi.module._prior_arguments import PriorArgumentsMixin
 from vmmscvi.module._prior_loss import corrected
@@ -26,13 +26,80 @@ class PEAKVMMVAE(PriorArgumentsMixin, PEAKVAE):
         Whether the loss is weighed as in scvi-tools, which adds the sum of reconstruction errors to every
         cell's Kullback-Leibler term: of a minibatch of ``n`` cells the term counts ``1/n``. ``False``
         (default): the negative ELBO.
+    condition_on_depth
+        Whether the decoder, and with ``encode_covariates`` the encoder, is told how many peaks of a cell are
+        open, as a continuous covariate. scvi-tools has one factor for a cell, by which the probability of
+        every peak is multiplied: peaks that are nearly always open do not follow it, so that depth becomes
+        the strongest direction of the embedding, and clusters are cells of one depth. ``False`` for the
+        module of scvi-tools. A ``forward`` pass without a loss, which estimates of accessibility come from,
+        decodes every cell at the mean depth of the data.
     """
 
     region_factors: Any
 
-    def __init__(self, *args: Any, stock_loss: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        n_continuous_cov: int = 0,
+        stock_loss: bool = False,
+        condition_on_depth: bool = True,
+        **kwargs: Any,
+    ) -> None:
         self.stock_loss = stock_loss
-        super().__init__(*args, **kwargs)
+        self.condition_on_depth = condition_on_depth
+        super().__init__(*args, n_continuous_cov=n_continuous_cov + condition_on_depth, **kwargs)
+        # statistics of all minibatches count alike; depth is 0 on average, with variance 1
+        self.standardized = nn.BatchNorm1d(1, affine=False, momentum=None) if condition_on_depth else None
+
+    def forward(self, tensors: dict[str, Tensor], **options: Any) -> Any:
+        """Encode, decode, and compute the loss if asked for; without a loss, at the mean depth of the data.
+
+        Parameters
+        ----------
+        tensors
+            A minibatch.
+        **options
+            As in :meth:`scvi.module.base.BaseModuleClass.forward`.
+        """
+        if self.condition_on_depth and not options.get("compute_loss", True):
+            given = options.get("get_generative_input_kwargs") or {}
+            options["get_generative_input_kwargs"] = {"at_mean_depth": True, **given}
+        return super().forward(tensors, **options)
+
+    @auto_move_data
+    def inference(
+        self,
+        x: Tensor,
+        batch_index: Tensor,
+        cont_covs: Tensor | None,
+        cat_covs: Tensor | None,
+        n_samples: int = 1,
+    ) -> dict[str, Any]:
+        """Encode; depth is the last continuous covariate.
+
+        Parameters
+        ----------
+        x, batch_index, cont_covs, cat_covs, n_samples
+            As in :meth:`scvi.module.PEAKVAE.inference`.
+        """
+        if self.standardized is not None:
+            depth = self.standardized((x > 0).sum(-1, keepdim=True).to(x.dtype).log1p())
+            cont_covs = depth if cont_covs is None else torch.cat((cont_covs, depth), dim=-1)
+        outputs: dict[str, Any] = super().inference(x, batch_index, cont_covs, cat_covs, n_samples)
+        return {**outputs, "cont_covs": cont_covs}
+
+    def _get_generative_input(
+        self,
+        tensors: dict[str, Tensor],
+        inference_outputs: dict[str, Any],
+        transform_batch: Any = None,
+        at_mean_depth: bool = False,
+    ) -> dict[str, Any]:
+        given: dict[str, Any] = super()._get_generative_input(tensors, inference_outputs, transform_batch)
+        covariates = inference_outputs["cont_covs"]
+        if at_mean_depth:
+            covariates = torch.cat((covariates[..., :-1], torch.zeros_like(covariates[..., -1:])), dim=-1)
+        return {**given, "cont_covs": covariates}
 
     def loss(
         self,

@@ -56,7 +56,7 @@ def training_sample(
     if hasattr(datamodule, "sample_dataloader"):
         sample: Minibatches = datamodule.sample_dataloader(n_cells)
         return sample
-    return _first_cells(datamodule.train_dataloader(), n_cells)
+    return _first_cells(_converted(datamodule), n_cells)
 
 
 def cells_at(adata_manager: Any, indices: np.ndarray) -> Minibatches:
@@ -77,6 +77,16 @@ def dense(tensors: dict[str, Any]) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if tensor is not None
     }
+
+
+def _converted(datamodule: Any) -> Minibatches:
+    """Minibatches of the training loader as a module is given them.
+
+    Some data modules (scvi-tools' for annbatch, TileDB-SOMA and LaminDB) make tensors only in the hooks that
+    Lightning calls when a minibatch goes to the device.
+    """
+    for minibatch in datamodule.train_dataloader():
+        yield datamodule.on_after_batch_transfer(datamodule.on_before_batch_transfer(minibatch, 0), 0)
 
 
 def _first_cells(loader: Minibatches, n_cells: int) -> Minibatches:

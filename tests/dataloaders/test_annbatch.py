@@ -1,0 +1,73 @@
+"""scvi-tools' data module for annbatch: a model is trained, and used, as with cells in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scvi
+from anndata import AnnData
+from sklearn.metrics import adjusted_rand_score
+
+from vmmscvi import SCVI_VMM, LinearSCVI_VMM, PEAKVI_VMM, POISSONVI_VMM
+from vmmscvi.data import simulate_counts
+
+pytest.importorskip("annbatch", reason="annbatch is not installed")
+if not hasattr(SCVI_VMM, "setup_annbatch"):
+    pytest.skip("this scvi-tools has no `setup_annbatch`", allow_module_level=True)
+
+SHARDS = {"batch_size": 64, "chunk_size": 32, "preload_nchunks": 8, "preload_to_gpu": False}
+TRAINING = {"batch_size": 64, "enable_progress_bar": False, "accelerator": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def cells() -> AnnData:
+    return simulate_counts(n_cells=600, n_genes=200, n_types=4, n_batches=2, seed=0)
+
+
+@pytest.fixture
+def setup_annbatch(cells: AnnData, tmp_path: Path) -> Callable[..., Any]:
+    def setup(model_class: Any, **options: Any) -> Any:
+        path = tmp_path / "counts.h5ad"
+        cells.write_h5ad(path)
+        return model_class.setup_annbatch(
+            collection_path=str(tmp_path / "store.zarr"),
+            paths=[str(path)],
+            batch_key="batch",
+            **SHARDS,
+            **options,
+        )
+
+    return setup
+
+
+def test_clusters_of_cells_on_disk_are_the_types(cells: AnnData, setup_annbatch: Callable[..., Any]) -> None:
+    scvi.settings.seed = 0
+    datamodule = setup_annbatch(SCVI_VMM, shuffle=True)
+    model = SCVI_VMM(registry=datamodule.registry, n_hidden=32, n_latent=5)
+    model.train(datamodule=datamodule, max_epochs=60, train_size=0.9, **TRAINING)
+    SCVI_VMM.setup_anndata(cells, batch_key="batch")
+    clusters = model.predict(cells)
+    assert adjusted_rand_score(cells.obs["cell_type"], clusters) > 0.95
+    assert len(model.history["elbo_validation"]) == 60
+
+
+@pytest.mark.parametrize("model_class", [SCVI_VMM, LinearSCVI_VMM, PEAKVI_VMM, POISSONVI_VMM])
+def test_results_of_cells_on_disk_are_those_of_cells_in_memory(
+    cells: AnnData, setup_annbatch: Callable[..., Any], model_class: Any
+) -> None:
+    datamodule = setup_annbatch(model_class)  # in the order of the file
+    model = model_class(registry=datamodule.registry, n_hidden=16, n_latent=4)
+    model.train(datamodule=datamodule, max_epochs=4, **TRAINING)
+    model_class.setup_anndata(cells, batch_key="batch")
+    loader = datamodule.inference_dataloader
+    np.testing.assert_allclose(
+        model.get_latent_representation(dataloader=loader()),
+        model.get_latent_representation(cells),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    np.testing.assert_array_equal(model.predict(dataloader=loader()), model.predict(cells))
