@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import scvi
+import torch
 from anndata import AnnData
 from sklearn.metrics import adjusted_rand_score
 
-from vmmscvi import SCVI_VMM, LinearSCVI_VMM, PEAKVI_VMM, POISSONVI_VMM
+from vmmscvi import PEAKVI_VMM, POISSONVI_VMM, SCVI_VMM, LinearSCVI_VMM
 from vmmscvi.data import simulate_counts
 
 pytest.importorskip("annbatch", reason="annbatch is not installed")
@@ -21,6 +22,15 @@ if not hasattr(SCVI_VMM, "setup_annbatch"):
 
 SHARDS = {"batch_size": 64, "chunk_size": 32, "preload_nchunks": 8, "preload_to_gpu": False}
 TRAINING = {"batch_size": 64, "enable_progress_bar": False, "accelerator": "cpu"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Loading has threads of its own."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

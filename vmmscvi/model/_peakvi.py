@@ -21,8 +21,10 @@ class PEAKVI_VMM(VMMModelMixin, MarkersMixin, AccessibilityMixin, PEAKVI):
     """PeakVI with the VampPrior Mixture Model: integrates and clusters chromatin accessibility (scATAC).
 
     Everything that :class:`scvi.model.PEAKVI` offers is inherited. Defaults differ: 128 hidden units and ten
-    latent dimensions however many peaks there are, batch instead of layer normalisation, and a loss that is
-    the negative ELBO (see :class:`vmmscvi.module.PEAKVMMVAE`).
+    latent dimensions however many peaks there are, batch instead of layer normalisation, networks that are
+    told how many peaks of a cell are open, and a loss that is the negative ELBO (see
+    :class:`vmmscvi.module.PEAKVMMVAE`). Accessibility is estimated at the mean depth of the data;
+    ``normalize_cells`` multiplies by the factor of :class:`scvi.model.PEAKVI` only.
 
     Parameters
     ----------
@@ -34,7 +36,8 @@ use_batch_norm, use_layer_norm, encode_covariates
     prior, n_components, inference
         As in :class:`vmmscvi.SCVI_VMM`.
     **model_kwargs
-        Further arguments of :class:`vmmscvi.module.PEAKVMMVAE`, ``condition_on_depth`` among them, and of :class:`vmmscvi.priors.PriorConfig`.
+        Further arguments of :class:`vmmscvi.module.PEAKVMMVAE`, ``condition_on_depth`` among them, and of
+        :class:`vmmscvi.priors.PriorConfig`.
 
     Examples
     --------
