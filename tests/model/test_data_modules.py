@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator
 from itertools import product
@@ -23,6 +24,7 @@ from scvi.dataloaders import CollectionAdapter
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
+import vmmscvi
 from vmmscvi import SCVI_VMM
 
 Make = Callable[..., SCVI_VMM]
@@ -255,3 +257,15 @@ def test_a_registry_alone_cannot_tell_a_prior_of_library_sizes(make_model: Make)
     registry = make_model().registry
     with pytest.raises(ValueError, match="`use_observed_lib_size=False` needs `adata`"):
         SCVI_VMM(registry=registry, use_observed_lib_size=False)
+
+
+@pytest.mark.parametrize("model_class", [vmmscvi.LinearSCVI_VMM, vmmscvi.PEAKVI_VMM])
+def test_a_registry_builds_a_model_or_is_refused_by_name(datamodule: FromDisk, model_class: type) -> None:
+    stock = {"LinearSCVI_VMM": scvi.model.LinearSCVI, "PEAKVI_VMM": scvi.model.PEAKVI}[model_class.__name__]
+    if "registry" in inspect.signature(stock).parameters:
+        assert model_class(registry=datamodule.registry).adata is None
+    else:
+        with pytest.raises(
+            ValueError, match="`registry` was given, but .* needs `adata`: install scvi-tools 1.5"
+        ):
+            model_class(registry=datamodule.registry)

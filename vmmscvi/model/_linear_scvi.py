@@ -9,6 +9,7 @@ from scvi.model import LinearSCVI
 
 from vmmscvi.model._importance_mixin import ImportanceWeightsMixin
 from vmmscvi.model._markers_mixin import MarkersMixin
+from vmmscvi.model._registry import registry_argument
 from vmmscvi.model._setup_checks import CountChecksMixin
 from vmmscvi.model._validation import check_counts
 from vmmscvi.model._vmm_model import VMMModelMixin
@@ -32,6 +33,8 @@ class LinearSCVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, CountC
         ``True``, as in :class:`vmmscvi.SCVI_VMM` (LinearSCVI: ``False``).
     prior, n_components, inference
         As in :class:`vmmscvi.SCVI_VMM`.
+    registry
+        Registry of a custom data module, instead of ``adata``; needs scvi-tools 1.5.
     **model_kwargs
         Further arguments of :class:`scvi.module.LDVAE` and of :class:`vmmscvi.priors.PriorConfig`.
 
@@ -52,7 +55,7 @@ class LinearSCVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, CountC
 
     def __init__(
         self,
-        adata: AnnData,
+        adata: AnnData | None = None,
         n_hidden: int = 128,
         n_latent: int = 10,
         n_layers: int = 1,
@@ -63,6 +66,7 @@ class LinearSCVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, CountC
         prior: PriorName = "vmm",
         n_components: int = 100,
         inference: Inference = "MAP-DP",
+        registry: dict[str, Any] | None = None,
         **model_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -77,6 +81,7 @@ class LinearSCVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, CountC
             prior=prior,
             n_components=n_components,
             inference=inference,
+            **registry_argument(type(self), registry),
             **model_kwargs,
         )
         self.init_params_ = self._get_init_params(locals())

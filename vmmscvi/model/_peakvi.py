@@ -11,6 +11,7 @@ from scvi.model import PEAKVI
 from vmmscvi.model._accessibility_mixin import AccessibilityMixin
 from vmmscvi.model._feature_checks import check_features
 from vmmscvi.model._markers_mixin import MarkersMixin
+from vmmscvi.model._registry import registry_argument
 from vmmscvi.model._training_facts import TrainingDefaults
 from vmmscvi.model._vmm_model import VMMModelMixin
 from vmmscvi.module import PEAKVMMVAE
@@ -35,6 +36,8 @@ use_batch_norm, use_layer_norm, encode_covariates
         As in :class:`scvi.model.PEAKVI`.
     prior, n_components, inference
         As in :class:`vmmscvi.SCVI_VMM`.
+    registry
+        Registry of a custom data module, instead of ``adata``; needs scvi-tools 1.5.
     **model_kwargs
         Further arguments of :class:`vmmscvi.module.PEAKVMMVAE`, ``condition_on_depth`` among them, and of
         :class:`vmmscvi.priors.PriorConfig`.
@@ -57,7 +60,7 @@ use_batch_norm, use_layer_norm, encode_covariates
 
     def __init__(
         self,
-        adata: AnnData,
+        adata: AnnData | None = None,
         n_hidden: int | None = 128,
         n_latent: int | None = 10,
         n_layers_encoder: int = 1,
@@ -71,6 +74,7 @@ use_batch_norm, use_layer_norm, encode_covariates
         prior: PriorName = "vmm",
         n_components: int = 100,
         inference: Inference = "MAP-DP",
+        registry: dict[str, Any] | None = None,
         **model_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -88,6 +92,7 @@ use_batch_norm, use_layer_norm, encode_covariates
             prior=prior,
             n_components=n_components,
             inference=inference,
+            **registry_argument(type(self), registry),
             **model_kwargs,
         )
         self.init_params_ = self._get_init_params(locals())

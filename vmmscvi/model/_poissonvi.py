@@ -37,6 +37,8 @@ class POISSONVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, POISSON
         As in :class:`scvi.module.VAE`.
     prior, n_components, inference
         As in :class:`vmmscvi.SCVI_VMM`.
+    registry
+        Registry of a custom data module, instead of ``adata``.
     **model_kwargs
         Further arguments of :class:`vmmscvi.module.POISSONVMMVAE`.
 
@@ -58,7 +60,7 @@ class POISSONVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, POISSON
 
     def __init__(
         self,
-        adata: AnnData,
+        adata: AnnData | None = None,
         n_hidden: int = 128,
         n_latent: int = 10,
         n_layers: int = 1,
@@ -69,26 +71,25 @@ class POISSONVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, POISSON
         prior: PriorName = "vmm",
         n_components: int = 100,
         inference: Inference = "MAP-DP",
+        registry: dict[str, Any] | None = None,
         **model_kwargs: Any,
     ) -> None:
         # past the constructors of POISSONVI and PEAKVI, which build networks of their own kinds
-        super(PEAKVI, self).__init__(adata)
-        has_covariates = REGISTRY_KEYS.CAT_COVS_KEY in self.adata_manager.data_registry
+        super(PEAKVI, self).__init__(adata, registry)
+        fields = self.registry_["field_registries"]
+        covariates = fields.get(REGISTRY_KEYS.CAT_COVS_KEY, {}).get("state_registry", {})
+        size_factor = fields.get(REGISTRY_KEYS.SIZE_FACTOR_KEY, {}).get("data_registry", {})
         self.module = self._module_cls(
             n_input=self.summary_stats.n_vars,
             n_batch=self.summary_stats.n_batch,
             n_labels=self.summary_stats.n_labels,
             n_continuous_cov=self.summary_stats.get("n_extra_continuous_covs", 0),
-            n_cats_per_cov=(
-                self.adata_manager.get_state_registry(REGISTRY_KEYS.CAT_COVS_KEY).n_cats_per_key
-                if has_covariates
-                else None
-            ),
+            n_cats_per_cov=covariates.get("n_cats_per_key"),
             n_hidden=n_hidden,
             n_latent=n_latent,
             n_layers=n_layers,
             dropout_rate=dropout_rate,
-            use_size_factor_key=REGISTRY_KEYS.SIZE_FACTOR_KEY in self.adata_manager.data_registry,
+            use_size_factor_key=bool(size_factor),
             use_batch_norm=use_batch_norm,
             use_layer_norm=use_layer_norm,
             encode_covariates=encode_covariates,

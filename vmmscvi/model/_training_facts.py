@@ -127,3 +127,31 @@ def count_split(splitter_cls: Any, adata_manager: Any, arguments: Mapping[str, A
         warnings.simplefilter("ignore")  # it says the same when it splits
         splitter = splitter_cls(adata_manager, **arguments)
     return int(splitter.n_train), int(splitter.n_val)
+
+
+def count_split_of(
+    datamodule: Any, split: Mapping[str, float | None], batch_size: int | None, shuffles: bool
+) -> tuple[int, int | None]:
+    """Count training and validation cells of a data module; ``None`` where it does not tell.
+
+    scvi-tools 1.5 divides the cells of a module with the method ``set_split`` when training begins, which is
+    too late to know whether there are validation cells. It is done here, in the same way.
+
+    Parameters
+    ----------
+    datamodule
+        The data module.
+    split
+        ``train_size`` and ``validation_size``.
+    batch_size
+        Cells in a minibatch, or that of the module.
+    shuffles
+        Whether training cells are shuffled.
+    """
+    if hasattr(datamodule, "set_split"):
+        sizes = split if any(size is not None for size in split.values()) else {"train_size": 0.9}
+        datamodule.set_split(**sizes, shuffle_set_split=shuffles, batch_size=batch_size)
+    n_obs = getattr(datamodule, "n_obs", None)
+    train_idx = getattr(datamodule, "train_idx", None)
+    n_train = int(0.9 * (n_obs or 0)) if train_idx is None else len(train_idx)
+    return n_train, getattr(datamodule, "n_val", None)

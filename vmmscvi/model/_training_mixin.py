@@ -22,7 +22,7 @@ from vmmscvi.model._callbacks import callbacks_of
 from vmmscvi.model._keywords import check_keywords
 from vmmscvi.model._request import StartName, TrainingRequest, keywords_of_training, sort_arguments
 from vmmscvi.model._starts import start_for
-from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts, count_split
+from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts, count_split, count_split_of
 from vmmscvi.model._validation import check_batches, check_covariates
 from vmmscvi.priors import MixturePrior
 from vmmscvi.starts import InitialisePrior, Start
@@ -254,9 +254,8 @@ class TrainingMixin:
             n_train, n_validation = count_split(self._data_splitter_cls, self.adata_manager, arguments)
         else:
             n_obs = getattr(datamodule, "n_obs", None)
-            train_idx = getattr(datamodule, "train_idx", None)
-            n_train = int(0.9 * (n_obs or 0)) if train_idx is None else len(train_idx)
-            n_validation = getattr(datamodule, "n_val", None)
+            shuffles = kwargs.get("shuffle_set_split", True)
+            n_train, n_validation = count_split_of(datamodule, split, batch_size, shuffles)
         return TrainingFacts(
             prior=self.module.latent_prior,
             n_obs=n_obs,
