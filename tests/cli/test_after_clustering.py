@@ -69,7 +69,12 @@ def test_cuts_that_cannot_be_had_are_refused_in_one_line(integrate, run, source,
     assert integrate("--out", "out.h5ad", *SEVERAL).exit_code == 0
     for arguments, message in (
         ((source, "--n-clusters", 2), "no `uns\\['vmmscvi'\\]"),
-        (("out.h5ad", "--n-clusters", 10_000), "`n_clusters` must be from 1 to"),
+        (("out.h5ad", "--n-clusters", 10_000), ": --n-clusters must be from 1 to"),
+        (("out.h5ad", "--min-size", 10_000), ": --min-size must be from 1 to"),
+        (
+            ("out.h5ad", "--n-clusters", 2, "--n-effective", 9),
+            "Give --n-clusters or --n-effective, found both",
+        ),
         (("out.h5ad", "--key", "text"), "--key text is a column"),
         (("absent.h5ad",), "does not exist"),
     ):
@@ -121,6 +126,7 @@ def test_progress_in_a_file_is_a_line_now_and_then(run, source, caplog, capfd):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert caplog.text.count(" of at most 20") == 10
+    assert "train for more epochs (--max-epochs)" in caplog.text and "`max_epochs`" not in caplog.text
     everything = result.output + "".join(capfd.readouterr())
     assert "\r" not in everything and "it/s" not in everything
 

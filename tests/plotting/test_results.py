@@ -104,6 +104,7 @@ def test_cuts_are_side_by_side_in_related_colours(annotated):
     assert [ax.get_title() for ax in figure.axes] == ["1 cluster", "2 clusters", "4 clusters"]
     assert [len(ax.texts) for ax in figure.axes] == [1, 2, 4]
     assert [ax.get_title() for ax in cluster_cuts(annotated).axes][1] == "3 clusters (the model's)"
+    assert [ax.get_title() for ax in cluster_cuts(annotated, min_size=30).axes] == ["2 clusters"]
     tree = ClusterTree.from_anndata(annotated)
     own = category_colors(tree.cut().cat.categories)
     shown = {to_hex(c) for c in figure.axes[2].collections[0].get_facecolors()}

@@ -71,7 +71,7 @@ def train_model(
     if n_components is None:
         n_components = default_n_components(adata.n_obs)
     scvi.settings.seed = seed
-    with as_command_error(ValueError, MisconfigurationException, rewrite=in_options):
+    with as_command_error(ValueError, MisconfigurationException):
         SCVI_VMM.setup_anndata(adata, batch_key=batch_key, layer=layer)
         arguments: dict[str, Any] = {"prior": prior, "n_latent": n_latent, "n_components": n_components}
         model = SCVI_VMM(adata, **arguments)
