@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from vmmscvi.cli import _integrate, _report
+from vmmscvi.cli._map_panels import map_panels
 from vmmscvi.priors import ClusterTree
 
 SEVERAL = ("--prior", "vampprior")
@@ -40,6 +41,32 @@ def test_markers_and_page_are_written_and_the_map_is_kept(integrate, no_umap, tm
     assert expected <= set(headings)
     assert page.count("data:image/png;base64,") >= 4 and 'src="http' not in page  # nothing is fetched
     assert table["gene"][0] in page
+
+
+def test_page_and_table_of_markers_are_for_the_same_clusters(integrate, no_umap, tmp_path):
+    result = integrate(
+        "--out", "out.h5ad", "--markers", "markers.csv", "--report", "report.html", "--min-size", 50, *SEVERAL
+    )
+    assert result.exit_code == 0, result.output
+    out = anndata.read_h5ad(tmp_path / "out.h5ad")
+    cut = out.obs["vmm_cut"]
+    assert cut.nunique() < out.obs["vmm_cluster"].nunique()
+    table = pd.read_csv(tmp_path / "markers.csv", dtype={"cluster": str})
+    page = (tmp_path / "report.html").read_text()
+    _, listed = page.split("markers, best first")
+    for name in cut.cat.categories:
+        best = table.loc[(table["cluster"] == name) & (table["rank"] <= 8), "gene"]
+        assert f"<td>{name}</td><td>{', '.join(best)}</td>" in listed
+    assert f"Joined to {cut.nunique()} of {cut.value_counts().min()} cells or more" in page
+
+
+def test_a_column_of_another_cut_is_neither_replaced_nor_marked(integrate, write_input, no_umap, tmp_path):
+    path = write_input(lambda adata: adata.obs.insert(0, "vmm_cut", np.arange(adata.n_obs) % 2))
+    refused = integrate("--out", "out.h5ad", "--min-size", 5, source=path)
+    assert refused.exit_code == 2 and "obs/vmm_cut" in refused.output
+    assert integrate("--out", "out.h5ad", "--markers", "markers.csv", *SEVERAL, source=path).exit_code == 0
+    table = pd.read_csv(tmp_path / "markers.csv", dtype={"cluster": str})
+    assert set(table["cluster"]) == set(anndata.read_h5ad(tmp_path / "out.h5ad").obs["vmm_cluster"])
 
 
 def test_a_map_of_somebody_else_is_kept(integrate, write_input, no_umap, tmp_path):
@@ -139,3 +166,4 @@ def test_a_page_of_one_batch_does_not_compare_batches(input_data, no_umap, integ
     options = {"title": "page", "basis": "X_umap", "batch_key": "batch", "layer": None}
     page = _report.report_page(adata, None, **options)
     assert "Composition" not in page and "batches" not in page
+    assert map_panels(adata, "batch", ())[0] == ["vmm_cluster", "vmm_cluster_probability"]

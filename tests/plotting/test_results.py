@@ -68,6 +68,18 @@ def test_clusters_are_called_by_their_names(annotated):
     assert labels == {"T cells (2)", "B cells (7)", "NK (10)"}
 
 
+def test_names_have_the_colours_of_their_clusters(annotated):
+    names = {"2": "T cells", "7": "B cells", "10": "T cells"}
+    annotated.obs["vmm_cluster_name"] = annotated.obs["vmm_cluster"].map(names).astype("category")
+    of_clusters = category_colors(["2", "7", "10"])
+    legend = embedding(annotated, "vmm_cluster_name").get_legend()
+    shown = {
+        t.get_text(): to_hex(h.get_color())
+        for t, h in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
+    assert shown == {"T cells": of_clusters["2"], "B cells": of_clusters["7"]}
+
+
 def test_branches_have_the_colours_of_the_map_and_lines_mark_the_levels(annotated):
     annotated.uns["vmm_cluster_colors"] = ["#aa0000", "#00aa00", "#0000aa"]  # of 10, 2, 7
     ax = cluster_tree(annotated, n_clusters=2)
