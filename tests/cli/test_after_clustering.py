@@ -127,6 +127,13 @@ def test_a_query_is_mapped_with_the_clusters_of_the_reference(integrate, run, wr
     assert mapped.shape == (50, 70) and mapped.obs["vmm_novelty"].between(0, 1).all()
     names = {str(i) for i in range(10)}
     assert set(mapped.obs["vmm_cluster"]) <= names and clusters <= names
+    told = run("map", query, "--model", "model", "--max-epochs", 1, "--accelerator", "cpu", "--overwrite")
+    genes = set(anndata.read_h5ad(tmp_path / "out.h5ad").uns["vmmscvi"]["settings"]["genes"])
+    n_lacking = len(genes - set(mapped.var_names))
+    assert n_lacking and f"lacks {n_lacking} of the model's 40 genes" in told.output
+    others = write_input(lambda adata: setattr(adata, "var_names", [f"ENSG{i}" for i in range(80)]))
+    refused = run("map", others, "--model", "model", "--out", "x.h5ad")
+    assert refused.exit_code == 2 and "has none of the model's 40 genes" in refused.output
     no_model = run("map", query, "--model", ".", "--out", "x.h5ad")
     assert no_model.exit_code == 2 and "has no model.pt" in no_model.output
 
