@@ -38,6 +38,7 @@ def train_model(
     seed: int,
     max_epochs: int | None,
     n_effective: float | None = None,
+    n_warmup_epochs: int | None = None,
     accelerator: str,
     show_progress: bool,
 ) -> SCVI_VMM:
@@ -50,7 +51,7 @@ def train_model(
     ----------
     adata
         Raw counts; gets the marks of scvi-tools' registration.
-    batch_key, layer, prior, n_latent, max_epochs, n_effective, accelerator
+    batch_key, layer, prior, n_latent, max_epochs, n_effective, n_warmup_epochs, accelerator
         As in :class:`vmmscvi.SCVI_VMM` and its ``train``.
     n_components
         Largest number of clusters; see :func:`default_n_components` for the default.
@@ -79,6 +80,7 @@ def train_model(
             model.train(
                 max_epochs=max_epochs,
                 n_effective=n_effective,
+                n_warmup_epochs=n_warmup_epochs,
                 accelerator=accelerator,
                 **progress(show_progress),
             )
