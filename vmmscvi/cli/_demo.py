@@ -33,7 +33,7 @@ LEIDEN = "leiden_standard_normal"
 SHARES = (0.40, 0.20, 0.13, 0.10, 0.07, 0.05, 0.03, 0.02)
 """Shares of the types: a large one is what Leiden splits, a small one what a mixture may lose."""
 RESOLUTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
-WARMUP_EPOCHS = 30
+WARMUP_EPOCHS = 40
 """Enough for simulated types, which are distinct; real ones take longer."""
 FIGURE_DPI = 200
 SMALL_TEXT: Any = {"font.size": 9, "axes.titlesize": 9.5}
