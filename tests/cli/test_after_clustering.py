@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from vmmscvi.cli import _integrate, _report
+from vmmscvi.cli._map_panels import map_panels
 from vmmscvi.priors import ClusterTree
 
 SEVERAL = ("--prior", "vampprior")
@@ -42,6 +43,32 @@ def test_markers_and_page_are_written_and_the_map_is_kept(integrate, no_umap, tm
     assert table["gene"][0] in page
 
 
+def test_page_and_table_of_markers_are_for_the_same_clusters(integrate, no_umap, tmp_path):
+    result = integrate(
+        "--out", "out.h5ad", "--markers", "markers.csv", "--report", "report.html", "--min-size", 50, *SEVERAL
+    )
+    assert result.exit_code == 0, result.output
+    out = anndata.read_h5ad(tmp_path / "out.h5ad")
+    cut = out.obs["vmm_cut"]
+    assert cut.nunique() < out.obs["vmm_cluster"].nunique()
+    table = pd.read_csv(tmp_path / "markers.csv", dtype={"cluster": str})
+    page = (tmp_path / "report.html").read_text()
+    _, listed = page.split("markers, best first")
+    for name in cut.cat.categories:
+        best = table.loc[(table["cluster"] == name) & (table["rank"] <= 8), "gene"]
+        assert f"<td>{name}</td><td>{', '.join(best)}</td>" in listed
+    assert f"Joined to {cut.nunique()} of {cut.value_counts().min()} cells or more" in page
+
+
+def test_a_column_of_another_cut_is_neither_replaced_nor_marked(integrate, write_input, no_umap, tmp_path):
+    path = write_input(lambda adata: adata.obs.insert(0, "vmm_cut", np.arange(adata.n_obs) % 2))
+    refused = integrate("--out", "out.h5ad", "--min-size", 5, source=path)
+    assert refused.exit_code == 2 and "obs/vmm_cut" in refused.output
+    assert integrate("--out", "out.h5ad", "--markers", "markers.csv", *SEVERAL, source=path).exit_code == 0
+    table = pd.read_csv(tmp_path / "markers.csv", dtype={"cluster": str})
+    assert set(table["cluster"]) == set(anndata.read_h5ad(tmp_path / "out.h5ad").obs["vmm_cluster"])
+
+
 def test_a_map_of_somebody_else_is_kept(integrate, write_input, no_umap, tmp_path):
     def add_map(adata):
         adata.obsm["X_umap"] = np.ones((adata.n_obs, 2))
@@ -69,7 +96,12 @@ def test_cuts_that_cannot_be_had_are_refused_in_one_line(integrate, run, source,
     assert integrate("--out", "out.h5ad", *SEVERAL).exit_code == 0
     for arguments, message in (
         ((source, "--n-clusters", 2), "no `uns\\['vmmscvi'\\]"),
-        (("out.h5ad", "--n-clusters", 10_000), "`n_clusters` must be from 1 to"),
+        (("out.h5ad", "--n-clusters", 10_000), ": --n-clusters must be from 1 to"),
+        (("out.h5ad", "--min-size", 10_000), ": --min-size must be from 1 to"),
+        (
+            ("out.h5ad", "--n-clusters", 2, "--n-effective", 9),
+            "Give --n-clusters or --n-effective, found both",
+        ),
         (("out.h5ad", "--key", "text"), "--key text is a column"),
         (("absent.h5ad",), "does not exist"),
     ):
@@ -95,6 +127,13 @@ def test_a_query_is_mapped_with_the_clusters_of_the_reference(integrate, run, wr
     assert mapped.shape == (50, 70) and mapped.obs["vmm_novelty"].between(0, 1).all()
     names = {str(i) for i in range(10)}
     assert set(mapped.obs["vmm_cluster"]) <= names and clusters <= names
+    told = run("map", query, "--model", "model", "--max-epochs", 1, "--accelerator", "cpu", "--overwrite")
+    genes = set(anndata.read_h5ad(tmp_path / "out.h5ad").uns["vmmscvi"]["settings"]["genes"])
+    n_lacking = len(genes - set(mapped.var_names))
+    assert n_lacking and f"lacks {n_lacking} of the model's 40 genes" in told.output
+    others = write_input(lambda adata: setattr(adata, "var_names", [f"ENSG{i}" for i in range(80)]))
+    refused = run("map", others, "--model", "model", "--out", "x.h5ad")
+    assert refused.exit_code == 2 and "has none of the model's 40 genes" in refused.output
     no_model = run("map", query, "--model", ".", "--out", "x.h5ad")
     assert no_model.exit_code == 2 and "has no model.pt" in no_model.output
 
@@ -121,6 +160,7 @@ def test_progress_in_a_file_is_a_line_now_and_then(run, source, caplog, capfd):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert caplog.text.count(" of at most 20") == 10
+    assert "train for more epochs (--max-epochs)" in caplog.text and "`max_epochs`" not in caplog.text
     everything = result.output + "".join(capfd.readouterr())
     assert "\r" not in everything and "it/s" not in everything
 
@@ -133,3 +173,4 @@ def test_a_page_of_one_batch_does_not_compare_batches(input_data, no_umap, integ
     options = {"title": "page", "basis": "X_umap", "batch_key": "batch", "layer": None}
     page = _report.report_page(adata, None, **options)
     assert "Composition" not in page and "batches" not in page
+    assert map_panels(adata, "batch", ())[0] == ["vmm_cluster", "vmm_cluster_probability"]

@@ -71,6 +71,13 @@ def test_table_file_and_figure_tell_the_same(run, tmp_path, no_neighbors):
     assert comparison["ari"].iloc[1] >= comparison["ari"].iloc[0]
 
 
+def test_the_demonstration_has_no_complaint_about_its_own_settings(run, no_neighbors, caplog):
+    caplog.set_level("INFO", logger="vmmscvi")
+    assert run("demo", *QUICK[:-1]).exit_code == 0
+    assert "the mixture prior is initialised" in caplog.text
+    assert "The warm-up has" not in caplog.text
+
+
 def test_the_same_seed_gives_the_same_table(run, no_neighbors):
     first, second, other = (
         run("demo", *QUICK, "--out-dir", f"d{i}", "--seed", seed).output for i, seed in enumerate((0, 0, 1))

@@ -68,6 +68,18 @@ def test_clusters_are_called_by_their_names(annotated):
     assert labels == {"T cells (2)", "B cells (7)", "NK (10)"}
 
 
+def test_names_have_the_colours_of_their_clusters(annotated):
+    names = {"2": "T cells", "7": "B cells", "10": "T cells"}
+    annotated.obs["vmm_cluster_name"] = annotated.obs["vmm_cluster"].map(names).astype("category")
+    of_clusters = category_colors(["2", "7", "10"])
+    legend = embedding(annotated, "vmm_cluster_name").get_legend()
+    shown = {
+        t.get_text(): to_hex(h.get_color())
+        for t, h in zip(legend.get_texts(), legend.legend_handles, strict=True)
+    }
+    assert shown == {"T cells": of_clusters["2"], "B cells": of_clusters["7"]}
+
+
 def test_branches_have_the_colours_of_the_map_and_lines_mark_the_levels(annotated):
     annotated.uns["vmm_cluster_colors"] = ["#aa0000", "#00aa00", "#0000aa"]  # of 10, 2, 7
     ax = cluster_tree(annotated, n_clusters=2)
@@ -104,6 +116,7 @@ def test_cuts_are_side_by_side_in_related_colours(annotated):
     assert [ax.get_title() for ax in figure.axes] == ["1 cluster", "2 clusters", "4 clusters"]
     assert [len(ax.texts) for ax in figure.axes] == [1, 2, 4]
     assert [ax.get_title() for ax in cluster_cuts(annotated).axes][1] == "3 clusters (the model's)"
+    assert [ax.get_title() for ax in cluster_cuts(annotated, min_size=30).axes] == ["2 clusters"]
     tree = ClusterTree.from_anndata(annotated)
     own = category_colors(tree.cut().cat.categories)
     shown = {to_hex(c) for c in figure.axes[2].collections[0].get_facecolors()}

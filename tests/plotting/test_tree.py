@@ -77,3 +77,17 @@ def test_the_annotated_data_alone_are_enough(cells: AnnData) -> None:
 def test_data_without_a_tree_are_refused(cells: AnnData) -> None:
     with pytest.raises(ValueError, match="has no `uns"):
         cluster_tree(cells)
+
+
+def test_the_line_of_a_cut_is_at_its_level_where_small_clusters_have_joined() -> None:
+    lines = {text.get_text(): text.xy[0] for text in cluster_tree(made(), min_size=15).texts}
+    assert set(lines) == {"model: 3", "cut: 2"}  # at the model's own level, of whose clusters one is small
+    assert lines["model: 3"] == lines["cut: 2"]
+
+
+def test_a_short_branch_has_fewer_genes() -> None:
+    genes = pd.DataFrame({"rank": [1, 2, 3], "gene": ["AC012615.1", "AC002884.1", "LINC02446"]})
+    of_parts, of_all = (genes.assign(node=node, side="left") for node in (4, 6))  # a short branch, a long one
+    ax = cluster_tree(made(), genes=pd.concat([of_parts, of_all]), n_genes=3)
+    shown = {text.get_text() for text in ax.texts}
+    assert shown == {"model: 3", "AC012615.1 AC002884.1", "AC012615.1 AC002884.1 LINC02446"}

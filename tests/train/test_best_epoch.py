@@ -61,14 +61,16 @@ def validation_elbo(model: SCVI_VMM) -> tuple[float, float]:
 
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_the_best_epochs_weights_are_restored(
-    make_model: Make, short_training: dict[str, Any], mode: str
+    make_model: Make, short_training: dict[str, Any], mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", logger="vmmscvi")
     model, snapshots = make_model(), Snapshots()
     # the largest loss is that of the first epoch: there, restoring is not the same as doing nothing
     model.train(**{**short_training, "max_epochs": 4}, early_stopping_mode=mode, callbacks=[snapshots])
     scores = model.history["elbo_validation"].to_numpy(dtype=float).ravel()
     best = int(scores.argmin() if mode == "min" else scores.argmax())
     assert best == (3 if mode == "min" else 0)
+    assert f"weights of epoch {best + 1} (" in caplog.text  # counted from 1, as progress is
     assert_same(model.module.state_dict(), snapshots.states[best])
     elbo, noise = validation_elbo(model)
     assert elbo == pytest.approx(scores[best], abs=5 * noise)
@@ -129,7 +131,7 @@ def test_nan_in_training_names_the_culprit_and_keeps_the_best_epoch(
 ) -> None:
     model, snapshots = make_model(), Snapshots()
     with pytest.raises(
-        NonFiniteTrainingError, match=rf"stopped in epoch 2: .*({quantity}).* became NaN"
+        NonFiniteTrainingError, match=rf"stopped in epoch 3: .*({quantity}).* became NaN"
     ) as error:
         model.train(**{**short_training, "max_epochs": 4}, callbacks=[snapshots, Corrupt(name, epoch=2)])
     assert f"not finite: {name}" in str(error.value)
@@ -143,7 +145,7 @@ def test_nan_in_validation_stops_training_and_keeps_the_best_epoch(
 ) -> None:
     model, snapshots = make_model(), Snapshots()
     with pytest.raises(
-        NonFiniteTrainingError, match=r"stopped in epoch 2: .*reconstruction_loss.* became NaN"
+        NonFiniteTrainingError, match=r"stopped in epoch 3: .*reconstruction_loss.* became NaN"
     ):
         model.train(
             **{**short_training, "max_epochs": 4},

@@ -39,7 +39,7 @@ def test_parameters_stay_as_they_were_before_the_first_bad_loss(bad: float) -> N
         guard.guard("a", loss, optimizer, module, 0)
         step(module, optimizer)
         assert torch.equal(module.weight, kept)
-    with pytest.raises(NonFiniteTrainingError, match=r"stopped in epoch 3: the loss became NaN"):
+    with pytest.raises(NonFiniteTrainingError, match=r"stopped in epoch 4: the loss became NaN"):
         guard.check(module, 3)
     guard.check(module, 4)  # what was read is forgotten
 

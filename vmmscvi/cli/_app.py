@@ -245,15 +245,15 @@ def demo(
         "vmmscvi_demo"
     ),
     seed: Seed = 0,
-    n_cells: Annotated[int, typer.Option(min=200, help="Number of simulated cells.")] = 3000,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 150,
+    n_cells: Annotated[int, typer.Option(min=200, help="Number of simulated cells.")] = 2000,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each training.")] = 80,
     accelerator: Accelerator = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Simulate counts of known types, train with N(0, I) and with the VMM, and compare.
 
-    Prints a table, and writes an h5ad and a figure. Takes some minutes.
+    Prints a table, and writes an h5ad and a figure. Takes a minute or two.
     """
     with errors_in_one_line():
         from vmmscvi.cli._output import require_writable

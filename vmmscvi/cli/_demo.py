@@ -33,6 +33,8 @@ LEIDEN = "leiden_standard_normal"
 SHARES = (0.40, 0.20, 0.13, 0.10, 0.07, 0.05, 0.03, 0.02)
 """Shares of the types: a large one is what Leiden splits, a small one what a mixture may lose."""
 RESOLUTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+WARMUP_EPOCHS = 40
+"""Enough for simulated types, which are distinct; real ones take longer."""
 FIGURE_DPI = 200
 SMALL_TEXT: Any = {"font.size": 9, "axes.titlesize": 9.5}
 
@@ -150,6 +152,7 @@ def _train(
         prior=prior,
         seed=seed,
         max_epochs=n_epochs,
+        n_warmup_epochs=min(WARMUP_EPOCHS, n_epochs // 2) if prior == VMM else None,
         accelerator=accelerator,
         show_progress=show_progress,
     )

@@ -11,6 +11,8 @@ from types import FrameType
 
 import typer
 
+from vmmscvi.cli._words import in_options
+
 USER_ERROR = 2
 TRAINING_FAILED = 1
 TERMINATED = 128 + signal.SIGTERM
@@ -48,7 +50,7 @@ def errors_in_one_line() -> Iterator[None]:
 
 @contextmanager
 def as_command_error(
-    *kinds: type[Exception], prefix: str = "", rewrite: Callable[[str], str] = str
+    *kinds: type[Exception], prefix: str = "", rewrite: Callable[[str], str] = in_options
 ) -> Iterator[None]:
     """Turn exceptions of some kinds, by default ``ValueError``, into a :class:`CommandError`.
 
@@ -59,7 +61,7 @@ def as_command_error(
     prefix
         What the message begins with.
     rewrite
-        Puts the exception's own words into those of the command line.
+        Puts the exception's own words into those of the command line, by default :func:`in_options`.
     """
     caught = kinds or (ValueError,)
     try:

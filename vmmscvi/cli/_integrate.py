@@ -18,13 +18,14 @@ from anndata import AnnData
 from numpy.typing import NDArray
 
 from vmmscvi import plotting
-from vmmscvi._annotation import CLUSTER, EMBEDDING, LEAF, PROBABILITY, Annotation, foreign_entries
+from vmmscvi._annotation import EMBEDDING, ENTRIES, LEAF, Annotation, foreign_entries
 from vmmscvi._layers import layer_names
 from vmmscvi._neighbors import neighbor_graph, umap
 from vmmscvi.cli._errors import CommandError, as_command_error
 from vmmscvi.cli._genes import highly_variable_genes
 from vmmscvi.cli._h5ad import read_h5ad, write_with_results
 from vmmscvi.cli._integrate_options import IntegrateOptions
+from vmmscvi.cli._map_panels import CUT, column_of_markers, map_panels
 from vmmscvi.cli._output import written_whole
 from vmmscvi.cli._quiet import quiet_libraries
 from vmmscvi.cli._train import default_n_components, train_model
@@ -34,7 +35,6 @@ from vmmscvi.plotting._figure import PRINT_DPI, figure_format
 from vmmscvi.priors import ClusterTree
 
 UMAP = "X_umap"
-CUT = "vmm_cut"
 MARKERS_PER_CLUSTER = 20
 
 
@@ -112,7 +112,8 @@ def check_keys(adata: AnnData, options: IntegrateOptions) -> None:
         raise CommandError(f"--layer {options.layer} is not there; layers: {_listed(layer_names(adata))}.")
     if options.layer is None and adata.X is None:
         raise CommandError(f"{options.source} has no X; name the layer with the raw counts by --layer.")
-    if not options.overwrite and (foreign := foreign_entries(adata)):
+    entries = ENTRIES if options.min_size is None else [*ENTRIES, f"obs/{CUT}"]
+    if not options.overwrite and (foreign := foreign_entries(adata, entries)):
         raise CommandError(
             f"{options.source} has {', '.join(foreign)}, which vmmscvi did not write; rename them, or pass "
             "--overwrite to replace them."
@@ -178,10 +179,7 @@ def draw(adata: AnnData, results: Annotation, options: IntegrateOptions) -> None
     """Write the figure: a map by batch, cluster, its probability, and what else was asked for."""
     if options.figure is None:
         return
-    shown_results = [name for name in (CUT, CLUSTER, PROBABILITY) if name in results.columns]
-    keys = [*([] if options.batch_key is None else [options.batch_key]), *options.color, *shown_results]
-    panels: list[str | None] = [*dict.fromkeys(keys)] or [None]  # each once
-    titles = {CLUSTER: f"clusters ({results.n_clusters})", PROBABILITY: "probability"}
+    panels, titles = map_panels(adata, options.batch_key, options.color)
     with mpl.rc_context({"backend": "Agg"}):
         (basis,) = results.embeddings
         figure = plotting.embedding_panels(adata, basis, panels, titles=titles, empty="")
@@ -194,7 +192,7 @@ def draw(adata: AnnData, results: Annotation, options: IntegrateOptions) -> None
 
 def markers_of(model: SCVI_VMM, adata: AnnData) -> pd.DataFrame:
     """Return the markers, among all genes of the file, of the clusters that are written."""
-    return model.get_markers(MARKERS_PER_CLUSTER, groupby=CUT if CUT in adata.obs else CLUSTER, adata=adata)
+    return model.get_markers(MARKERS_PER_CLUSTER, groupby=column_of_markers(adata), adata=adata)
 
 
 def write_markers(model: SCVI_VMM, adata: AnnData, options: IntegrateOptions) -> None:
@@ -213,10 +211,12 @@ def write_report(model: SCVI_VMM, adata: AnnData, results: Annotation, options: 
     if options.report is None:
         return
     (basis,) = results.embeddings
+    has_clusters = results.n_clusters > 1
     page = report_page(
         adata,
-        model.get_markers(MARKERS_PER_CLUSTER, groupby=CLUSTER, adata=adata)
-        if results.n_clusters > 1
+        markers_of(model, adata) if has_clusters else None,
+        splits=model.get_split_markers(ClusterTree.from_anndata(adata), adata=adata)
+        if has_clusters
         else None,
         title=f"{options.source.name}: clusters of vmmscvi",
         basis=basis,
@@ -248,7 +248,9 @@ def _settings(options: IntegrateOptions, n_components: int, genes: NDArray[np.st
 def _describe(results: Annotation) -> str:
     if results.clusters is None:
         return f"{EMBEDDING}; this prior has no clusters"
-    return f"{EMBEDDING} and {results.n_clusters} clusters"
+    cut = results.columns.get(CUT)
+    joined = "" if cut is None else f"; {CUT} with {len(pd.Categorical(cut).categories)} clusters"
+    return f"{EMBEDDING} and {results.n_clusters} clusters{joined}"
 
 
 def _listed(names: Any) -> str:

@@ -19,6 +19,7 @@ from vmmscvi.cli._quiet import quiet_libraries
 from vmmscvi.cli._train import progress
 from vmmscvi.model import SCVI_VMM
 from vmmscvi.model._annotation_mixin import annotation_of
+from vmmscvi.model._genes import as_names, registered_genes
 from vmmscvi.train import NonFiniteTrainingError
 
 NOVEL = 0.95
@@ -58,7 +59,7 @@ def run_map(options: MapOptions) -> None:
             )
         scvi.settings.seed = options.seed
         with as_command_error(ValueError, KeyError):
-            query = _prepared(adata, options.model)
+            query = _prepared(adata, options)
             model = SCVI_VMM.load_query_data(query, str(options.model), accelerator=options.accelerator)
             try:
                 model.train(
@@ -83,9 +84,24 @@ def run_map(options: MapOptions) -> None:
             )
 
 
-def _prepared(adata: AnnData, model: Path) -> AnnData:
+def _prepared(adata: AnnData, options: MapOptions) -> AnnData:
     """Return the query with the genes of the model, in their order; ``adata`` is left alone."""
+    model = options.model
     registry = SCVI_VMM.load_registry(str(model))
+    for names in registered_genes(registry):
+        genes = as_names(names)
+        lacking = genes[~genes.isin(as_names(adata.var_names))]
+        if len(lacking) == len(genes):
+            raise CommandError(
+                f"{options.source} has none of the model's {len(genes):,} genes, such as {genes[0]}; its own "
+                f"are such as {adata.var_names[0]}. Give them names of the same kind."
+            )
+        if len(lacking) and not options.quiet:
+            typer.echo(
+                f"{options.source} lacks {len(lacking):,} of the model's {len(genes):,} genes, which are "
+                "taken to have no counts",
+                err=True,
+            )
     setup = registry["setup_args"]
     batch_key, layer = setup.get("batch_key"), setup.get("layer")
     if batch_key is not None and batch_key not in adata.obs:

@@ -11,6 +11,10 @@ from typing import Any
 
 import typer
 
+from vmmscvi.cli._words import in_options
+
+OURS = "vmmscvi"
+"""Logger of the package."""
 CHATTY = ("anndata", "lightning", "lightning.fabric", "lightning.pytorch", "numba", "scanpy", "scvi")
 """Loggers that report every step."""
 
@@ -38,12 +42,21 @@ def _show(text: str) -> None:
     typer.echo(f"Warning: {text}", err=True)
 
 
+def _reword(record: logging.LogRecord) -> bool:
+    """Put a message of the package into the words of the command line; none is left out."""
+    if record.name.split(".")[0] == OURS:
+        record.msg, record.args = in_options(record.getMessage()), ()
+    return True
+
+
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Hide reports, deprecations and warnings known to be harmless; other warnings and errors stay.
 
-    Warnings that may explain a failure are shown if there is one.
+    Warnings that may explain a failure are shown if there is one. What the package logs names options, not
+    arguments of Python.
     """
+    handlers = [*logging.getLogger(OURS).handlers, *logging.getLogger().handlers]
     levels = {name: logging.getLogger(name).level for name in CHATTY}
     kept: dict[str, None] = {}
 
@@ -62,6 +75,8 @@ def quiet_libraries() -> Iterator[None]:
         for name in CHATTY:
             logging.getLogger(name).setLevel(logging.ERROR)
         warnings.showwarning = show
+        for handler in handlers:
+            handler.addFilter(_reword)
         try:
             yield
         except BaseException:
@@ -69,5 +84,7 @@ def quiet_libraries() -> Iterator[None]:
                 _show(text)
             raise
         finally:
+            for handler in handlers:
+                handler.removeFilter(_reword)
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)

@@ -16,18 +16,24 @@ from anndata import AnnData
 from matplotlib.figure import Figure
 
 from vmmscvi import plotting
-from vmmscvi._annotation import CLUSTER, PROBABILITY, UNS
+from vmmscvi._annotation import CLUSTER, UNS
+from vmmscvi.cli._map_panels import CUT, column_of_markers, map_panels
 from vmmscvi.priors import ClusterTree
 
 REPORT_DPI = 130
-MARKERS_IN_TABLE, MARKERS_IN_FIGURE = 8, 3
+MARKERS_IN_TABLE = 8
+MARKERS_IN_FIGURE, MARKERS_OF_MANY, MANY = 3, 2, 12
+"""Genes of each cluster in the figure; of more clusters than ``MANY``; these."""
+SMALLEST_SCALE = 0.65
+"""Share of their size that figures are not made smaller than: text stays legible, and they are scrolled."""
 ONE_BATCH, UNDECIDED, SMALL = 0.95, 0.3, 20
 """Shares of one batch and of undecided cells, and a number of cells, that a warning is given at."""
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ddd }
-table { border-collapse: collapse; font-size: 0.9em } th, td { padding: 0.2em 0.7em; text-align: left }
+table { border-collapse: collapse; font-size: 0.9em }
+th, td { padding: 0.2em 0.7em; text-align: left; vertical-align: top }
 tr:nth-child(even) { background: #f5f5f5 } td.number { text-align: right }
 img { max-width: 100%; height: auto } .wide { overflow-x: auto }
 .warning { background: #fff4e0; border-left: 4px solid #e69f00; padding: 0.5em 1em }
@@ -38,6 +44,7 @@ def report_page(
     adata: AnnData,
     markers: pd.DataFrame | None,
     *,
+    splits: pd.DataFrame | None = None,
     title: str,
     basis: str,
     batch_key: str | None,
@@ -52,6 +59,8 @@ def report_page(
         Annotated data with counts and coordinates in the plane.
     markers
         Table of markers; ``None`` without clusters, or if there is one only.
+    splits
+        Genes that drive the splits of the tree.
     title
         Heading.
     basis
@@ -65,23 +74,25 @@ def report_page(
     """
     stored = adata.uns[UNS]
     has_clusters = CLUSTER in adata.obs
-    keys = [*([batch_key] if batch_key else []), *color]
-    keys += [CLUSTER, PROBABILITY] if has_clusters else []
-    panels: list[str | None] = [*dict.fromkeys(keys)] or [None]
+    panels, titles = map_panels(adata, batch_key, color)
     parts = [f"<h1>{escape(title)}</h1>", _summary(adata, batch_key)]
     if notes := warnings_of(adata, markers, batch_key):
         items = "".join(f"<li>{escape(note)}</li>" for note in notes)
         parts.append(f'<h2>Warnings</h2><div class="warning"><ul>{items}</ul></div>')
     with mpl.rc_context({"backend": "Agg"}):
-        parts.append(_section("Map (UMAP of the embedding)", plotting.embedding_panels(adata, basis, panels)))
+        drawn = plotting.embedding_panels(adata, basis, panels, titles=titles)
+        parts.append(_section("Map (UMAP of the embedding)", drawn))
         if has_clusters:
             parts.append("<h2>Clusters</h2>" + _html_table(stored["clusters"].reset_index()))
             if batch_key and adata.obs[batch_key].nunique() > 1:
                 parts.append(_section("Composition", _figure_of(plotting.composition(adata, by=batch_key))))
             if "cluster_tree" in stored and len(ClusterTree.from_anndata(adata).leaves) > 1:
-                parts.append(_section("Finer and coarser", _figure_of(plotting.cluster_tree(adata))))
+                drawn = _figure_of(plotting.cluster_tree(adata, genes=splits))
+                parts.append(_section("Finer and coarser", drawn))
         if markers is not None:
-            drawn = plotting.markers(adata, markers, n_genes=MARKERS_IN_FIGURE, layer=layer)
+            groupby = column_of_markers(adata)
+            n_genes = MARKERS_IN_FIGURE if adata.obs[groupby].nunique() <= MANY else MARKERS_OF_MANY
+            drawn = plotting.markers(adata, markers, n_genes=n_genes, groupby=groupby, layer=layer)
             parts.append(_section("Markers", drawn) + _marker_list(markers))
         if "history" in stored:
             parts.append(_section("Training", plotting.training_history(adata)))
@@ -130,7 +141,13 @@ def _summary(adata: AnnData, batch_key: str | None) -> str:
     n_batches = adata.obs[batch_key].nunique() if batch_key else 1
     batches = f", {n_batches} batches" if n_batches > 1 else ""
     n_epochs = adata.uns[UNS].get("n_epochs", 0)
-    return f"<p>{adata.n_obs:,} cells{batches}, {n_clusters} clusters; {n_epochs} epochs.</p>"
+    cut = ""
+    if column_of_markers(adata) == CUT:
+        sizes = adata.obs[CUT].value_counts()
+        cut = (
+            f" Joined to {len(sizes)} of {sizes.min():,} cells or more (vmm_cut), which the markers are for."
+        )
+    return f"<p>{adata.n_obs:,} cells{batches}, {n_clusters} clusters; {n_epochs} epochs.{cut}</p>"
 
 
 def _figure_of(ax: Any) -> Figure:
@@ -144,10 +161,10 @@ def _section(heading: str, figure: Figure) -> str:
     width = figure.get_figwidth() * 96
     plt.close(figure)
     image = base64.b64encode(buffer.getvalue()).decode()
-    return (
-        f'<h2>{escape(heading)}</h2><div class="wide"><img style="width: {width:.0f}px" '
-        f'alt="{escape(heading)}" src="data:image/png;base64,{image}"></div>'
-    )
+    text = escape(heading)
+    size = f"width: {width:.0f}px; min-width: {SMALLEST_SCALE * width:.0f}px"
+    source = f"data:image/png;base64,{image}"
+    return f'<h2>{text}</h2><div class="wide"><img style="{size}" alt="{text}" src="{source}"></div>'
 
 
 def _html_table(table: pd.DataFrame) -> str:
@@ -155,13 +172,18 @@ def _html_table(table: pd.DataFrame) -> str:
     rows = []
     for row in table.itertuples(index=False):
         cells = "".join(
-            f'<td class="number">{value:.3g}</td>'
-            if isinstance(value, float | np.floating)
+            f'<td class="number">{escape(_as_number(value))}</td>'
+            if isinstance(value, int | float | np.number)
             else f"<td>{escape(str(value))}</td>"
             for value in row
         )
         rows.append(f"<tr>{cells}</tr>")
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _as_number(value: Any) -> str:
+    """Write a whole number in full and shares with the same number of digits, so that columns compare."""
+    return f"{value:,}" if isinstance(value, int | np.integer) else f"{value:.3f}"
 
 
 def _marker_list(markers: pd.DataFrame) -> str:

@@ -38,6 +38,7 @@ def train_model(
     seed: int,
     max_epochs: int | None,
     n_effective: float | None = None,
+    n_warmup_epochs: int | None = None,
     accelerator: str,
     show_progress: bool,
 ) -> SCVI_VMM:
@@ -50,7 +51,7 @@ def train_model(
     ----------
     adata
         Raw counts; gets the marks of scvi-tools' registration.
-    batch_key, layer, prior, n_latent, max_epochs, n_effective, accelerator
+    batch_key, layer, prior, n_latent, max_epochs, n_effective, n_warmup_epochs, accelerator
         As in :class:`vmmscvi.SCVI_VMM` and its ``train``.
     n_components
         Largest number of clusters; see :func:`default_n_components` for the default.
@@ -71,7 +72,7 @@ def train_model(
     if n_components is None:
         n_components = default_n_components(adata.n_obs)
     scvi.settings.seed = seed
-    with as_command_error(ValueError, MisconfigurationException, rewrite=in_options):
+    with as_command_error(ValueError, MisconfigurationException):
         SCVI_VMM.setup_anndata(adata, batch_key=batch_key, layer=layer)
         arguments: dict[str, Any] = {"prior": prior, "n_latent": n_latent, "n_components": n_components}
         model = SCVI_VMM(adata, **arguments)
@@ -79,6 +80,7 @@ def train_model(
             model.train(
                 max_epochs=max_epochs,
                 n_effective=n_effective,
+                n_warmup_epochs=n_warmup_epochs,
                 accelerator=accelerator,
                 **progress(show_progress),
             )

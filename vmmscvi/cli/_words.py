@@ -4,6 +4,19 @@ from __future__ import annotations
 
 import re
 
+ARGUMENTS = (
+    "batch_key",
+    "layer",
+    "n_components",
+    "n_latent",
+    "n_clusters",
+    "n_effective",
+    "min_size",
+    "max_epochs",
+    "accelerator",
+    "seed",
+)
+"""Arguments with an option of the same name."""
 REPLACED: tuple[tuple[str, str], ...] = (
     (r"with `setup_anndata\(adata, layer=\.\.\.\)`", "with --layer"),
     (
@@ -25,7 +38,8 @@ REPLACED: tuple[tuple[str, str], ...] = (
     (r"`adata\.obs\[(['\"])(.+?)\1\]`", r"column \2 of obs"),
     (r"`adata\.obs`", "obs"),
     (r"`adata\.X`", "X"),
-    (r"`(batch_key|layer|n_components|n_latent|max_epochs|accelerator|seed)`", r"--\1"),
+    (r"`adata`", "the file"),
+    (rf"`({'|'.join(ARGUMENTS)})`", r"--\1"),
 )
 """Patterns and what takes their place, in this order."""
 OPTION = re.compile(r"--[a-z]+(?:_[a-z]+)+")

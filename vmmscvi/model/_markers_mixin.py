@@ -213,7 +213,8 @@ class MarkersMixin(ClusteringMixin):
         elif groupby in adata.obs:
             labels = adata.obs[groupby].astype("category").cat.remove_unused_categories()
         else:
-            raise ValueError(f"`groupby` is {groupby!r}; expected a column of `adata.obs`.")
+            known = ", ".join(map(str, adata.obs)) or "it has none"
+            raise ValueError(f"`groupby` is {groupby!r}; expected a column of `adata.obs`: {known}.")
         labels = labels.cat.rename_categories([str(name) for name in labels.cat.categories])
         if len(labels.cat.categories) < 2:
             raise ValueError(f"There is one group only, {list(labels.cat.categories)}; expected two or more.")

@@ -11,8 +11,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from vmmscvi._annotation import CLUSTER, is_annotated
+from vmmscvi._annotation import CLUSTER, NAME, is_annotated
 from vmmscvi._layers import layer_names
+from vmmscvi.plotting._palette import category_colors
 
 
 @runtime_checkable
@@ -151,12 +152,26 @@ def coordinates(adata: AnnData, basis: str, n_columns: int | None = 2) -> NDArra
 
 
 def stored_colors(adata: AnnData, key: str) -> dict[str, str]:
-    """Return the colours that scanpy stored for a column's categories; empty if there are none or too few."""
+    """Return the colours that scanpy stored for a column's categories; empty if there are none or too few.
+
+    Names of clusters have the colours of the clusters, unless there are others for them.
+    """
     values = adata.obs[key]
     stored = adata.uns.get(f"{key}_colors", ())
     if not isinstance(values.dtype, pd.CategoricalDtype) or len(stored) < len(values.cat.categories):
-        return {}
+        return _colors_of_names(adata) if key == NAME and CLUSTER in adata.obs else {}
     return {str(name): str(color) for name, color in zip(values.cat.categories, stored, strict=False)}
+
+
+def _colors_of_names(adata: AnnData) -> dict[str, str]:
+    """Return the colour of the first cluster of each name."""
+    clusters, names = categories(adata, CLUSTER), adata.obs[NAME].astype(str)
+    colors = category_colors(clusters.cat.categories, None, stored_colors(adata, CLUSTER))
+    found: dict[str, str] = {}
+    for cluster, color in colors.items():
+        for name in names[(clusters == cluster).to_numpy()].unique():
+            found.setdefault(name, color)
+    return found
 
 
 def stored_results(adata: AnnData, entry: str) -> Any | None:

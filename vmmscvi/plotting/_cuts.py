@@ -69,6 +69,7 @@ def cluster_cuts(
     adata = as_anndata(adata)
     coordinates(adata, basis)
     tree = ClusterTree.from_anndata(adata) if tree is None else tree
+    own = tree.cut()
     n_own = tree.cut(min_size=min_size).nunique()
     if n_clusters is None:
         most = tree.cut(n_effective=float("inf"), min_size=min_size).nunique()
@@ -88,7 +89,7 @@ def cluster_cuts(
             basis=basis,
             ax=ax,
             palette={_short(name): color for name, color in colors.items()},
-            title=f"{n} cluster{'s' if n > 1 else ''}" + (" (the model's)" if n == n_own else ""),
+            title=f"{n} cluster{'s' if n > 1 else ''}" + (" (the model's)" if cut.equals(own) else ""),
             size=size,
             legend_loc="on data" if n <= MAX_ON_CELLS else "none",
         )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib.patheffects as path_effects
 import numpy as np
 import pandas as pd
 from anndata import AnnData
@@ -25,6 +26,10 @@ from vmmscvi.priors._tree_joining import LARGEST_SCALE
 ABOVE_CLUSTERS = "0.55"
 LIGHTEST = 0.6
 """How far the colour of a cluster's last part is mixed with white."""
+SHARE_OF_AXES = 0.85
+"""Width of the axes as a share of the figure's, before the layout is known."""
+LETTER = 0.055
+"""Inches that a letter of a gene's name takes."""
 
 
 @styled
@@ -60,7 +65,7 @@ def cluster_tree(
         Genes that drive the splits, to be written at them: from
         :meth:`vmmscvi.SCVI_VMM.get_split_markers`.
     n_genes
-        How many of them for each side.
+        How many of them for each side; fewer on branches that are too short, but one at least.
     ax
         Axes to draw on; those of a new figure by default.
     palette
@@ -121,7 +126,7 @@ def cluster_tree(
         decades = np.arange(0, int(np.log10(limit)) + 1)
         ax.set_xticks(decades, [f"$10^{{{int(np.log10(limit)) - d}}}$" for d in decades])
         ax.set_xlim(right=0, left=1.05 * float(linkage[:, 2].max()))
-        _draw_levels(ax, tree, cut, limit)
+        _draw_levels(ax, tree, cut, tree.n_merges(n_clusters, n_effective, min_size), limit)
         if genes is not None:
             _write_genes(ax, tree, genes, n_genes, linkage[:, 2], order)
     else:
@@ -166,12 +171,13 @@ def _part_name(leaf: str, name: str) -> str:
     return leaf if " (" not in name else f"{name.rsplit(' (', 1)[0]} {leaf}"
 
 
-def _draw_levels(ax: Axes, tree: ClusterTree, cut: pd.Series, limit: float) -> None:
-    """Mark the model's own level and, if it is another, that of the cut."""
-    n_own, n_cut = len(set(tree.clusters)), cut.nunique()
-    lines = {"model": n_own} if n_cut == n_own else {"model": n_own, "cut": n_cut}
-    for name, n in lines.items():
-        n_merges = len(tree.leaves) - n
+def _draw_levels(ax: Axes, tree: ClusterTree, cut: pd.Series, n_merges_of_cut: int, limit: float) -> None:
+    """Mark the model's own level and, if its clusters are others, that of the cut."""
+    n_own = len(set(tree.clusters))
+    lines = {"model": (n_own, tree.n_merges())}
+    if not cut.equals(tree.cut()):
+        lines["cut"] = (cut.nunique(), n_merges_of_cut)
+    for name, (n, n_merges) in lines.items():
         finer = tree.n_effective[n_merges - 1] if n_merges > 0 else limit
         coarser = tree.n_effective[n_merges] if n_merges < len(tree.n_effective) else 1.0
         at = float(np.log10(limit / np.sqrt(finer * coarser)))
@@ -193,18 +199,23 @@ def _draw_levels(ax: Axes, tree: ClusterTree, cut: pd.Series, limit: float) -> N
 def _write_genes(
     ax: Axes, tree: ClusterTree, genes: pd.DataFrame, n_genes: int, heights: Any, order: list[int]
 ) -> None:
-    """Write the genes of each side on its branch, left of where it ends."""
+    """Write the genes of each side on its branch, left of where it ends: as many as it has room for."""
     n_leaves = len(tree.leaves)
     rows = {leaf: 5.0 + 10.0 * position for position, leaf in enumerate(order)}
     places = [rows[leaf] for leaf in range(n_leaves)]
     for left, right in tree.merges:
         places.append((places[left] + places[right]) / 2)
-    best = genes[genes["rank"] <= n_genes]
+    ends = np.concatenate((np.zeros(n_leaves), heights))
+    inches = axes_figure(ax).get_figwidth() * SHARE_OF_AXES / float(ax.get_xlim()[0])
+    best = genes[genes["rank"] <= n_genes].sort_values("rank")
     for (node, side), table in best.groupby(["node", "side"]):
         i = int(node) - n_leaves
         child = int(tree.merges[i][0 if side == "left" else 1])
-        ax.annotate(
-            " ".join(table["gene"].astype(str)),
+        room = (float(heights[i]) - float(ends[child])) * inches
+        names = [as_text(name) for name in table["gene"]]
+        n = max(1, sum(len(" ".join(names[: k + 1])) * LETTER < room for k in range(len(names))))
+        text = ax.annotate(
+            " ".join(names[:n]),
             (float(heights[i]), places[child]),
             xytext=(2, 1.5),
             textcoords="offset points",
@@ -213,3 +224,4 @@ def _write_genes(
             ha="left",
             va="bottom",
         )
+        text.set_path_effects([path_effects.withStroke(linewidth=2, foreground="white")])

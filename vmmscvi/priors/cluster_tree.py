@@ -78,6 +78,28 @@ class ClusterTree:
             If both levels are given, one is out of range, or there are not so many clusters of this size.
         """
         n_leaves = len(self.leaves)
+        groups = self._groups(self.n_merges(n_clusters, n_effective, min_size), min_size)
+        name_of_leaf = [""] * n_leaves
+        for group in groups:
+            for leaf in group:
+                name_of_leaf[leaf] = self.name_of(group)
+        codes = self.assignments.cat.codes.to_numpy()
+        used = sorted({name_of_leaf[code] for code in np.unique(codes) if code >= 0}, key=in_order)
+        of_leaf = np.array([used.index(name) if name in used else -1 for name in [*name_of_leaf, None]])
+        named = pd.Categorical.from_codes(of_leaf[codes], categories=used)
+        return pd.Series(named, self.assignments.index, name="vmm_cluster")
+
+    def n_merges(
+        self,
+        n_clusters: int | None = None,
+        n_effective: float | None = None,
+        min_size: int = 1,
+    ) -> int:
+        """Return how many merges are below a cut, before small clusters join their siblings.
+
+        Parameters, and errors, are those of :meth:`cut`.
+        """
+        n_leaves = len(self.leaves)
         if n_clusters is not None and n_effective is not None:
             raise ValueError("Give `n_clusters` or `n_effective`, found both.")
         if n_clusters is not None and not 1 <= n_clusters <= n_leaves:
@@ -89,20 +111,20 @@ class ClusterTree:
                 f"`min_size` must be from 1 to {len(self.assignments)}, all cells; found {min_size}."
             )
         if n_effective is not None:
-            groups = self._groups(int((self.n_effective >= n_effective).sum()), min_size)
-        elif n_clusters is None:
-            groups = self._groups(n_leaves - len(set(self.clusters)), min_size)
-        else:
-            groups = self._so_many_groups(n_clusters, min_size)
-        name_of_leaf = [""] * n_leaves
-        for group in groups:
-            for leaf in group:
-                name_of_leaf[leaf] = self.name_of(group)
-        codes = self.assignments.cat.codes.to_numpy()
-        used = sorted({name_of_leaf[code] for code in np.unique(codes) if code >= 0}, key=in_order)
-        of_leaf = np.array([used.index(name) if name in used else -1 for name in [*name_of_leaf, None]])
-        named = pd.Categorical.from_codes(of_leaf[codes], categories=used)
-        return pd.Series(named, self.assignments.index, name="vmm_cluster")
+            return int((self.n_effective >= n_effective).sum())
+        if n_clusters is None:
+            return n_leaves - len(set(self.clusters))
+        if min_size == 1:
+            return n_leaves - n_clusters
+        most = 0
+        for n_merges in reversed(range(n_leaves)):  # the number of groups grows by one at most
+            most = len(self._groups(n_merges, min_size))
+            if most == n_clusters:
+                return n_merges
+        raise ValueError(
+            f"`n_clusters` is {n_clusters}; the tree has at most {most} clusters of `min_size` "
+            f"{min_size} or more."
+        )
 
     def sides(self) -> list[tuple[list[int], list[int]]]:
         """Leaves on the two sides of every merge, in the order of the merges."""
@@ -201,21 +223,6 @@ class ClusterTree:
         if key not in adata.obs:
             raise ValueError(f"`key` is {key!r}; expected the column of `adata.obs` with the leaves.")
         return cls.from_dict(stored["cluster_tree"], adata.obs[key])
-
-    def _so_many_groups(self, n_clusters: int, min_size: int) -> list[list[int]]:
-        """Return the groups of leaves at the level with so many clusters of that size or more."""
-        n_leaves = len(self.leaves)
-        if min_size == 1:
-            return self._groups(n_leaves - n_clusters, 1)
-        groups: list[list[int]] = []
-        for n_merges in reversed(range(n_leaves)):  # the number of groups grows by one at most
-            groups = self._groups(n_merges, min_size)
-            if len(groups) == n_clusters:
-                return groups
-        raise ValueError(
-            f"`n_clusters` is {n_clusters}; the tree has at most {len(groups)} clusters of `min_size` "
-            f"{min_size} or more."
-        )
 
     def _groups(self, n_merges: int, min_size: int) -> list[list[int]]:
         """Leaves that are together after so many merges, and after smaller groups have joined their siblings.

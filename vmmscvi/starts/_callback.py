@@ -101,7 +101,7 @@ class InitialisePrior(Callback):
         self._best.look(trainer, _module(pl_module))
         epoch = trainer.current_epoch
         if self._best.epoch is not None and epoch - self._best.epoch >= self.patience:
-            logger.info("The networks overfit from epoch %s on: the warm-up ends there.", self._best.epoch)
+            logger.info("The networks overfit after epoch %s: the warm-up ends there.", self._best.epoch + 1)
             self._best.restore(_module(pl_module))
             self.n_warmup_epochs = epoch + 1
             for stopping in early_stoppings(trainer):

@@ -131,7 +131,7 @@ class RestoreBestEpoch(Callback):
         if self.best.restore(_module(pl_module)):
             logger.info(
                 "Restored the weights of epoch %s (%s = %.4g).",
-                self.best.epoch, self.best.monitor, self.best.score,
+                (self.best.epoch or 0) + 1, self.best.monitor, self.best.score,
             )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def require_finite(loss: LossOutput | Any, module: nn.Module, epoch: int) -> Non
     module
         Where to look for the first parameter that is not finite.
     epoch
-        Index of the epoch, for the message.
+        Index of the epoch, for the message, which counts from 1 as all messages do.
 
     Raises
     ------
@@ -177,7 +177,7 @@ def _error(quantity: str, module: nn.Module, epoch: int) -> NonFiniteTrainingErr
         else "all parameters are finite, so that the data or the step size is the cause"
     )
     return NonFiniteTrainingError(
-        f"Training stopped in epoch {epoch}: {quantity} became NaN or infinite; {where}. "
+        f"Training stopped in epoch {epoch + 1}: {quantity} became NaN or infinite; {where}. "
         f"{getattr(module, 'remedy', REMEDY)}"
     )
 

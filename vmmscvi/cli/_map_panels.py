@@ -1,0 +1,45 @@
+"""What the map of a result shows, in the figure and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anndata import AnnData
+
+from vmmscvi._annotation import CLUSTER, PROBABILITY, written_entries
+
+CUT = "vmm_cut"
+"""Column with clusters of another level than the model's own."""
+
+
+def map_panels(
+    adata: AnnData, batch_key: str | None, color: Sequence[str]
+) -> tuple[list[str | None], dict[str, str]]:
+    """Choose panels: batches if there are several, what was asked for, clusters and their probability.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    batch_key
+        Column with the batches.
+    color
+        Further columns or genes.
+
+    Returns
+    -------
+    Keys, each once, or ``None`` alone for grey cells; and titles by key.
+    """
+    has_batches = batch_key is not None and adata.obs[batch_key].nunique() > 1
+    clusters = [name for name in (CUT, CLUSTER) if f"obs/{name}" in written_entries(adata)]
+    keys = [*([batch_key] if has_batches else []), *color, *clusters]
+    titles = {name: f"{name} ({adata.obs[name].nunique()})" for name in clusters}
+    if CLUSTER in clusters:
+        keys.append(PROBABILITY)
+        titles |= {CLUSTER: f"clusters ({adata.obs[CLUSTER].nunique()})", PROBABILITY: "probability"}
+    return [*dict.fromkeys(keys)] or [None], titles
+
+
+def column_of_markers(adata: AnnData) -> str:
+    """Return the column of the clusters that markers are for: the joined ones, if small ones were joined."""
+    return CUT if f"obs/{CUT}" in written_entries(adata) else CLUSTER
