@@ -152,6 +152,8 @@ def test_a_saved_model_predicts_the_same(case: Case, trained: Callable[[Case], A
         loaded.get_prior_log_density(), model.get_prior_log_density(), rtol=1e-4, atol=1e-4
     )
     assert loaded.module.latent_prior.state is PriorState.FITTED
+    for each in (model, loaded):  # what is printed
+        assert f"n_components: {each.module.latent_prior.n_components}" in each._model_summary_string
 
 
 def test_a_mapped_query_keeps_the_clusters_of_the_reference(

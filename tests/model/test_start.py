@@ -110,7 +110,6 @@ def test_the_number_of_components_becomes_that_of_the_clusters(embedded: Any, pr
     assert weights.sum() == pytest.approx(1, rel=1e-5) and weights.min() > 0.1
     assert model.get_cluster_centers().shape == (4, 4)
     assert adjusted_rand_score(model.adata.obs["cell_type"], model.predict()) > 0.95
-    assert f"n_components: {model.module.latent_prior.n_components}," in model._model_summary_string
 
 
 @pytest.mark.parametrize("prior", MIXTURES)

@@ -81,7 +81,7 @@ class LinearSCVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, CountC
             prior=prior,
             n_components=n_components,
             inference=inference,
-            **registry_argument(type(self), registry),
+            **registry_argument(type(self), adata, registry),
             **model_kwargs,
         )
         self.init_params_ = self._get_init_params(locals())

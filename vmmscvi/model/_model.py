@@ -115,8 +115,8 @@ class SCVI_VMM(
             **kwargs,
         )
         self._model_summary_string = (
-            f"SCVI_VMM model with the following parameters: \nprior: {prior}, n_components: {n_components}, "
-            f"inference: {inference}, n_hidden: {n_hidden}, n_latent: {n_latent}, n_layers: {n_layers}, "
+            f"SCVI_VMM model with the following parameters: \ninference: {inference}, n_hidden: {n_hidden}, "
+            f"n_latent: {n_latent}, n_layers: {n_layers}, "
             f"dropout_rate: {dropout_rate}, dispersion: {dispersion}, gene_likelihood: {gene_likelihood}."
         )
         self.init_params_ = self._get_init_params(locals())

@@ -92,7 +92,7 @@ use_batch_norm, use_layer_norm, encode_covariates
             prior=prior,
             n_components=n_components,
             inference=inference,
-            **registry_argument(type(self), registry),
+            **registry_argument(type(self), adata, registry),
             **model_kwargs,
         )
         self.init_params_ = self._get_init_params(locals())

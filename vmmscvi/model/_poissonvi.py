@@ -101,8 +101,8 @@ class POISSONVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, POISSON
         self.get_normalized_function_name = "get_normalized_accessibility"
         self.n_latent = n_latent
         self._model_summary_string = (
-            f"POISSONVI_VMM model with the following parameters: \nprior: {prior}, n_components: "
-            f"{n_components}, n_hidden: {n_hidden}, n_latent: {n_latent}, n_layers: {n_layers}."
+            f"POISSONVI_VMM model with the following parameters: \nn_hidden: {n_hidden}, "
+            f"n_latent: {n_latent}, n_layers: {n_layers}."
         )
         self.init_params_ = self._get_init_params(locals())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,6 @@ class TrainingMixin:
     is_trained_: bool
     history_: dict[str, pd.DataFrame] | None
     init_params_: dict[str, dict[str, Any]]
-    _model_summary_string: str
     has_trained_networks_: bool = False
     """Whether the networks come from another model, so that they need no warm-up."""
     max_components_: int | None = None
@@ -281,9 +279,6 @@ class TrainingMixin:
             for given in (arguments, *(v for v in arguments.values() if isinstance(v, dict))):
                 if "n_components" in given:
                     given["n_components"] = n_components
-        self._model_summary_string = re.sub(
-            r"n_components: \d+", f"n_components: {n_components}", self._model_summary_string
-        )
         has_labels = getattr(self.module.latent_prior, "labels", None) is not None
         self.start_labels_ = self._component_labels() if has_labels else None
 
