@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 from anndata import AnnData
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.priors import FREE, PriorState
 from vmmscvi.starts import FromCells, FromEmbedding, FromLabels, InitialisePrior, _clusters
+from vmmscvi.starts._clusters import Embedding
 
 Make = Callable[..., SCVI_VMM]
+Loaded = Callable[[Iterable[Any]], LightningDataModule]
 LABELS = {"batch_key": "batch", "labels_key": "known_type"}
 ATOL = 0.011  # counts of zero are not quite zero
 
@@ -66,16 +69,18 @@ def cells_of(n_cells: int) -> list[dict[str, Tensor]]:
     return [{"X": part, "batch": torch.zeros(part.shape[0], 1, dtype=torch.long)} for part in x]
 
 
-def test_other_data_modules_start_pseudo_inputs_from_the_first_training_cells(make_model: Make) -> None:
+def test_other_data_modules_start_pseudo_inputs_from_the_first_training_cells(
+    make_model: Make, loaded: Loaded
+) -> None:
     module, loader = make_model().module, cells_of(12)
-    datamodule = SimpleNamespace(train_dataloader=lambda: loader)
+    datamodule = loaded(loader)
     _, pseudo_inputs = FromCells().initialise(module, datamodule)
     expected = torch.cat([tensors["X"].to_dense() for tensors in loader])[:8]
     np.testing.assert_allclose(values_of(pseudo_inputs), np.log1p(expected.numpy()), atol=ATOL)
 
 
-def test_too_few_cells_are_refused(make_model: Make) -> None:
-    datamodule = SimpleNamespace(train_dataloader=lambda: cells_of(3))
+def test_too_few_cells_are_refused(make_model: Make, loaded: Loaded) -> None:
+    datamodule = loaded(cells_of(3))
     with pytest.raises(ValueError, match="must not exceed the number of training cells, 3, found 8"):
         FromCells().initialise(make_model().module, datamodule)
 
@@ -183,5 +188,7 @@ def test_a_prior_that_is_not_initialised_keeps_its_state(make_model: Make, state
 
 def test_the_search_begins_with_a_component_for_ten_cells_at_most(make_model: Make) -> None:
     model = make_model(n_components=100)
-    mixture = FromEmbedding(None).find_clusters(model.module, SimpleNamespace(z=torch.randn(29, 4)))
+    mixture = FromEmbedding(None).find_clusters(
+        model.module, Embedding(torch.randn(29, 4), torch.ones(29, 4))
+    )
     assert 1 <= len(mixture.weights) <= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 from anndata import AnnData
+from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.starts import FromEmbedding
 from vmmscvi.starts._sample import BATCH_SIZE, dense, n_cells_of, training_sample
+
+Loaded = Callable[[Iterable[Any]], LightningDataModule]
 
 
 @pytest.fixture
@@ -76,15 +80,22 @@ class Loader:
     [(2, 2500, 2500), (2, 2450, 2500), (40_000, 3000, 2500), (2, 9000, 5000), (2, 8, 100)],
 )
 def test_of_cells_that_are_read_once_the_first_are_kept(
-    n_genes: int, limit: int, expected: int, caplog: pytest.LogCaptureFixture
+    n_genes: int, limit: int, expected: int, loaded: Loaded, caplog: pytest.LogCaptureFixture
 ) -> None:
     """40,000 genes and two cells more than fit in memory would be 2500 cells."""
     loader = Loader(5000, n_genes)
     with caplog.at_level(logging.WARNING, logger="vmmscvi"):
-        sample = training_sample(SimpleNamespace(train_dataloader=lambda: loader), limit)
+        sample = training_sample(loaded(loader), limit)
     assert sum(map(n_cells_of, sample)) == expected == loader.n_read
     np.testing.assert_array_equal(numbers(sample), numbers(sample))
     assert ("shuffle the data" in caplog.text) is (limit < 5000)
+
+
+def test_minibatches_are_made_by_the_hooks_of_the_data_module(loaded: Loaded) -> None:
+    module = loaded([{"counts": [[1.0, 2.0]]}, {"counts": [[3.0, 4.0]]}])
+    module.on_before_batch_transfer = lambda batch, _: {"X": torch.tensor(batch["counts"])}
+    module.on_after_batch_transfer = lambda batch, _: {"X": 2 * batch["X"]}
+    assert [minibatch["X"].tolist() for minibatch in training_sample(module)] == [[[2, 4]], [[6, 8]]]
 
 
 def test_a_data_module_may_draw_its_own_sample() -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from scvi import REGISTRY_KEYS
 from scvi.module import PEAKVAE
 from scvi.module.base import LossOutput, auto_move_data
 from torch import Tensor, nn
@@ -83,7 +84,7 @@ class PEAKVMMVAE(PriorArgumentsMixin, PEAKVAE):
             As in :meth:`scvi.module.PEAKVAE.inference`.
         """
         if self.standardized is not None:
-            depth = self.standardized((x > 0).sum(-1, keepdim=True).to(x.dtype).log1p())
+            depth = self.standardized(_log_depth(x).unsqueeze(-1))
             cont_covs = depth if cont_covs is None else torch.cat((cont_covs, depth), dim=-1)
         outputs: dict[str, Any] = super().inference(x, batch_index, cont_covs, cat_covs, n_samples)
         return {**outputs, "cont_covs": cont_covs}
@@ -123,6 +124,10 @@ class PEAKVMMVAE(PriorArgumentsMixin, PEAKVAE):
             stock = replace(stock, loss=torch.mean(error + kl_weight * kl))
         return corrected(self, stock, tensors, inference_outputs, {"kl_weight": kl_weight})
 
+    def log_depth(self, tensors: dict[str, Tensor]) -> Tensor:
+        """Logarithm of the number of open peaks; cells with few lie closer to the centre of the embedding."""
+        return _log_depth(tensors[REGISTRY_KEYS.X_KEY])
+
     def kl_weights(
         self, tensors: dict[str, Tensor], kl_weight: Tensor | float, loss_kwargs: Mapping[str, Any]
     ) -> Tensor | float:
@@ -136,3 +141,7 @@ class PEAKVMMVAE(PriorArgumentsMixin, PEAKVAE):
         factors = 1.0 if self.region_factors is None else torch.sigmoid(self.region_factors)
         probability = generative_outputs["px"] * inference_outputs["d"] * factors
         return {"X": torch.bernoulli(probability)}
+
+
+def _log_depth(x: Tensor) -> Tensor:
+    return (x > 0).sum(-1).float().log1p()

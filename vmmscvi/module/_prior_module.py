@@ -88,6 +88,10 @@ class PriorModuleMixin(LabelsMixin, GeneratingMixin):
         """
         return kl_weight
 
+    def log_depth(self, tensors: dict[str, Tensor]) -> Tensor | None:
+        """Logarithm of the depth of cells, if cells of little depth lie closer to the embedding's centre."""
+        return None
+
     # -- the prior -------------------------------------------------------------------------------------------
 
     def init_prior(self, config: PriorConfig) -> None:

@@ -30,8 +30,8 @@ updated while components are merged. Where clusters are alike, a further one cos
 centre, and many small ones can be told apart; where they are not, the prior is as vague as the paper's.
 Where they are crowded, as in embeddings of chromatin accessibility, a further centre costs less. Learned only
 at the end, the prior comes too late: with a vague one alike neighbours are merged, and their union makes it
-expect wide clusters. A linear map of the embedding changes next to nothing. Where cells lie on rays, by how
-deeply they were sequenced, distance from the centre counts less (:mod:`vmmscvi.priors._radial`).
+expect wide clusters. A linear map of the embedding changes next to nothing. Where the distance of cells from
+the centre follows how deeply they were sequenced, that is undone first (:mod:`vmmscvi.priors._depth`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+from vmmscvi.priors._depth import Coordinates, undo_depth
 from vmmscvi.priors._embeddings import as_finite_matrix
 from vmmscvi.priors._evidence import Evidence, Wishart, merge_gain
 from vmmscvi.priors._found_mixture import CoarsenedMixture
@@ -54,7 +55,6 @@ from vmmscvi.priors._learned_wishart import (
     smallest_variance_of,
     whitening_of_clusters,
 )
-from vmmscvi.priors._radial import RadialCoordinates, radial_coordinates
 
 N_EFFECTIVE = 500.0
 """Number of cells that the data count as by default."""
@@ -74,6 +74,7 @@ def fit_coarsened_mixture(
     n_starts: int = 4,
     wishart_df: float | None = None,
     labels: LabelledCells | None = None,
+    log_depth: Tensor | None = None,
 ) -> CoarsenedMixture:
     """Fit a mixture of Gaussians to an embedding, and find how many components it takes.
 
@@ -102,6 +103,8 @@ def fit_coarsened_mixture(
         With ``wishart_scale_factor``: degrees of freedom, more than ``p - 1``; ``p + 2`` by default.
     labels
         Labels of some cells. Every label gets a component or more; others stay free.
+    log_depth
+        Logarithm of each cell's depth, shape ``(n_obs,)``, if cells lie closer to the centre for want of it.
 
     Returns
     -------
@@ -111,7 +114,7 @@ def fit_coarsened_mixture(
     Raises
     ------
     ValueError
-        If ``z`` is not a finite matrix, or an argument is not positive.
+        If ``z`` or ``log_depth`` is not finite or has another shape, or an argument is not positive.
     """
     z = as_finite_matrix(z)
     p = z.shape[1]
@@ -136,18 +139,18 @@ def fit_coarsened_mixture(
     wishart = Wishart.of_paper(c, p) if wishart_df is None else Wishart(c, wishart_df)
     seeds = np.random.default_rng(seed).integers(2**31, size=n_starts).tolist()
     n_effective = min(N_EFFECTIVE if n_effective is None else n_effective, len(z))
-    candidates = radial_coordinates(centered) if learns_wishart else [RadialCoordinates(centered)]
-    tasks = [_Task(each, n_effective, n_components, wishart, learns_wishart, labels) for each in candidates]
-    best = max((_search(task, task.first_prior(seeds[0]), seeds[0]) for task in tasks), key=_likelihood)
+    coordinates = Coordinates(centered) if log_depth is None else undo_depth(centered, log_depth)
+    task = _Task(coordinates, n_effective, n_components, wishart, learns_wishart, labels)
+    best = _search(task, task.first_prior(seeds[0]), seeds[0])
     for start in seeds[1:]:
-        best = max(best, _search(best.task, best.prior, start), key=_likelihood)
-    return max(best, _one_cluster(tasks[0]), key=_likelihood).mixture(z)
+        best = max(best, _search(task, best.prior, start), key=_likelihood)
+    return max(best, _one_cluster(task), key=_likelihood).mixture(z)
 
 
 class _Task(NamedTuple):
     """What is fitted to; see :func:`fit_coarsened_mixture`."""
 
-    coordinates: RadialCoordinates
+    coordinates: Coordinates
     n_effective: float
     n_components: int
     wishart: Wishart
@@ -204,9 +207,8 @@ class _Answer(NamedTuple):
         return self.r.shape[1]
 
     def log_volume(self) -> float:
-        """Logarithm of the volume element of the map to these coordinates, for all cells."""
-        log_volume = self.prior.log_volume() + self.task.coordinates.log_volume
-        return float(self.evidence.power * self.evidence.n_obs * log_volume)
+        """Logarithm of the volume element of the whitening, for all cells."""
+        return float(self.evidence.power * self.evidence.n_obs * self.prior.log_volume())
 
     def classification_likelihood(self) -> float:
         """Classification likelihood in the coordinates of the embedding."""

@@ -20,13 +20,15 @@ CELLS_PER_COMPONENT = 10
 class Embedding(NamedTuple):
     """Means and variances of posteriors, shape ``(n, p)``, on the CPU.
 
-    Registered codes of the cells' labels and batches, shape ``(n,)``, where the data have them.
+    Registered codes of the cells' labels and batches, shape ``(n,)``, where the data have them, and the
+    logarithm of their depth, where the module says that distance from the centre follows it.
     """
 
     z: Tensor
     variance: Tensor
     labels: Tensor | None = None
     batches: Tensor | None = None
+    log_depth: Tensor | None = None
 
 
 class FromEmbedding:
@@ -73,7 +75,14 @@ class FromEmbedding:
         bound = self.max_components or module.latent_prior.n_components
         n_components = min(bound, max(1, len(embedding.z) // CELLS_PER_COMPONENT))
         seed = settings.seed or 0 if self.seed is None else self.seed
-        return fit_coarsened_mixture(embedding.z, n_components, self.n_effective, seed=seed, labels=labels)
+        return fit_coarsened_mixture(
+            embedding.z,
+            n_components,
+            self.n_effective,
+            seed=seed,
+            labels=labels,
+            log_depth=embedding.log_depth,
+        )
 
     def initialise(self, module: Any, datamodule: Any) -> InitialPrior:
         """Embed training cells, find clusters, and describe them as a prior."""
@@ -88,18 +97,23 @@ class FromEmbedding:
 
 def embed(module: Any, sample: Minibatches) -> Embedding:
     """Encode minibatches in evaluation mode."""
-    means, variances = [], []
+    means, variances, depths = [], [], []
     codes: dict[str, list[Tensor]] = {REGISTRY_KEYS.LABELS_KEY: [], REGISTRY_KEYS.BATCH_KEY: []}
     for tensors in sample:
+        on_its_device = on_device(tensors, module)
         with torch.no_grad():
-            qz = module.posterior(module.encode_for_prior(on_device(tensors, module)))
+            qz = module.posterior(module.encode_for_prior(on_its_device))
         means.append(qz.mean.float().cpu())
         variances.append(qz.variance.float().cpu())
+        depth = module.log_depth(on_its_device)
+        if depth is not None:
+            depths.append(depth.float().cpu())
         for name, of_cells in codes.items():
             if tensors.get(name) is not None:
                 of_cells.append(tensors[name].view(-1).long().cpu())
     labels, batches = (torch.cat(of_cells) if of_cells else None for of_cells in codes.values())
-    return Embedding(torch.cat(means), torch.cat(variances), labels, batches)
+    log_depth = torch.cat(depths) if depths else None
+    return Embedding(torch.cat(means), torch.cat(variances), labels, batches, log_depth)
 
 
 def mean_inputs(module: Any, sample: Minibatches, shares: Tensor) -> nn.ModuleDict | None:
