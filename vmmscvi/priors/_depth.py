@@ -1,10 +1,10 @@
 r"""Embeddings in which depth moves cells towards the centre: coordinates that undo it.
 
-A cell of chromatin accessibility with few open peaks tells little about its type, and is embedded close to
-the centre; one with many lies far from it. Clusters are cones, and a mixture of Gaussians takes rings of equal
-depth for clusters. With :math:`d` the logarithm of a cell's depth and :math:`b` the slope of the regression
-of the log-distance from the centre on it, clusters are looked for in :math:`x = z\, e^{-b (d - \bar d)}`. The
-mean over cells of the logarithm of this map's volume element is 0, so that likelihoods can be compared.
+A cell of chromatin accessibility with few open peaks is embedded close to the centre, one with many far from
+it. Clusters are cones, and a mixture of Gaussians takes rings of equal depth for clusters. Let :math:`d` be
+the logarithm of a cell's depth, and :math:`b` the slope of the regression of the log-distance from the centre
+on it. Clusters are looked for in :math:`x = z\, e^{-b (d - \bar d)}`. The logarithm of this map's volume
+element is 0 on average, so that likelihoods can be compared.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ updated while components are merged. Where clusters are alike, a further one cos
 centre, and many small ones can be told apart; where they are not, the prior is as vague as the paper's.
 Where they are crowded, as in embeddings of chromatin accessibility, a further centre costs less. Learned only
 at the end, the prior comes too late: with a vague one alike neighbours are merged, and their union makes it
-expect wide clusters. A linear map of the embedding changes next to nothing. Where the distance of cells from
-the centre follows how deeply they were sequenced, that is undone first (:mod:`vmmscvi.priors._depth`).
+expect wide clusters. A linear map of the embedding changes next to nothing. What depth does to the distance
+of cells from the centre may be undone first (:mod:`vmmscvi.priors._depth`).
 """
 
 from __future__ import annotations
@@ -108,8 +108,7 @@ def fit_coarsened_mixture(
 
     Returns
     -------
-    CoarsenedMixture
-        In float64, on the CPU.
+    In float64, on the CPU.
 
     Raises
     ------
