@@ -93,9 +93,8 @@ def main() -> None:
         print(loader, rows[loader], flush=True)
     print("| loader | cells a second | CPU microseconds a cell | peak memory, GB |\n|---|---|---|---|")
     for loader, row in rows.items():
-        print(
-            f"| {loader} | {row['cells_per_second']:,.0f} | {row['cpu_us_per_cell']:.0f} | {row['peak_gb']:.2f} |"
-        )
+        speed, cpu, memory = row["cells_per_second"], row["cpu_us_per_cell"], row["peak_gb"]
+        print(f"| {loader} | {speed:,.0f} | {cpu:.0f} | {memory:.2f} |")
 
 
 if __name__ == "__main__":
