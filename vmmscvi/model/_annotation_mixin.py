@@ -153,8 +153,6 @@ def annotation_of(
     z = model._latent_tensor(with_features_of(model, adata), None, batch_size)
     obs_names = (model.adata if adata is None else adata).obs_names
     prior = model._trained_prior()
-    with torch.inference_mode():
-        log_density = by_chunks(z, prior, prior.log_prob).numpy()
     columns: dict[str, Column] = {}
     uns: dict[str, Any] = {
         "settings": {**_settings_of(model), **storable(settings_of_run or {})},
@@ -168,7 +166,7 @@ def annotation_of(
         columns[LABEL] = most_probable(probabilities).array
         columns[LABEL_PROBABILITY] = probabilities.max(axis=1).to_numpy(np.float32)
     if model.reference_log_densities_ is not None:
-        columns[NOVELTY] = model._share_of_denser(log_density).astype(np.float32)
+        columns[NOVELTY] = model._novelty_at(z).astype(np.float32)
     if isinstance(prior, MixturePrior):
         clusters: Any = columns[CLUSTER]
         weights = model.get_cluster_weights()

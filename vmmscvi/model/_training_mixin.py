@@ -58,6 +58,8 @@ class TrainingMixin:
 
         def _remember_reference(self) -> None: ...
 
+        def _map_new_batches(self) -> None: ...
+
         def _component_labels(self) -> list[str]: ...
 
     def check_data(self) -> None:
@@ -211,6 +213,7 @@ class TrainingMixin:
             )
         # after a training or a load the module is in evaluation mode, and Lightning trains it as it finds it
         self.module.train()
+        self._map_new_batches()
         has_datamodule = kwargs.get("datamodule") is not None
         is_default_of_module = has_datamodule and request.batch_size == self.training_defaults.batch_size
         began, stopping = time.monotonic(), ReportStopping()

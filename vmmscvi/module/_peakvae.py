@@ -11,11 +11,12 @@ from scvi.module import PEAKVAE
 from scvi.module.base import LossOutput
 from torch import Tensor
 
+from vmmscvi.module._latent_maps import LatentMapsMixin, with_latent_maps
 from vmmscvi.module._prior_arguments import PriorArgumentsMixin
 from vmmscvi.module._prior_loss import corrected
 
 
-class PEAKVMMVAE(PriorArgumentsMixin, PEAKVAE):
+class PEAKVMMVAE(LatentMapsMixin, PriorArgumentsMixin, PEAKVAE):
     """:class:`scvi.module.PEAKVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
     Parameters
@@ -29,6 +30,8 @@ class PEAKVMMVAE(PriorArgumentsMixin, PEAKVAE):
     """
 
     region_factors: Any
+
+    inference = with_latent_maps(PEAKVAE.inference)
 
     def __init__(self, *args: Any, stock_loss: bool = False, **kwargs: Any) -> None:
         self.stock_loss = stock_loss

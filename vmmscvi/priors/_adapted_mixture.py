@@ -1,0 +1,240 @@
+r"""A frozen mixture adapted to the cells of another batch, and the map that undoes the difference.
+
+The components are those of the reference, moved: weights, means and covariances are fitted to the new cells by
+expectation maximisation with priors at the reference's values, as a speech recogniser is adapted to a new speaker
+(MAP adaptation of Gaussian mixtures). What all components have in common, a shift, is fitted first and without a
+penalty; each component's own displacement is shrunk towards it. A broad background component takes the cells that fit
+no component, so that a new type does not drag a known one along. Cells are then moved from the adapted components to
+those of the reference by the optimal map between Gaussians.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+TEMPERATURES = (16.0, 8.0, 4.0, 2.0, 1.0)
+"""Factors on the covariances while the common shift is searched: far cells are seen at first."""
+STEPS_PER_TEMPERATURE = 8
+N_STEPS = 30
+MEAN_COUNTS = 16.0
+"""Number of cells that the prior of a component's displacement counts as."""
+COVARIANCE_COUNTS = 50.0
+"""The same for its covariance."""
+WEIGHT_COUNTS = 2.0
+"""Number of cells that each component has beforehand: none starves."""
+FARTHEST = 2.0
+"""Largest displacement of a component from the common shift, in standard deviations per dimension."""
+BACKGROUND_SCALE = 1.5
+"""Standard deviation of the background as a multiple of that of the mixture."""
+BACKGROUND_WEIGHT = 0.02
+
+
+class GaussianMoments(NamedTuple):
+    """Weights ``(K,)``, means ``(K, p)`` and covariances ``(K, p, p)`` of components."""
+
+    weights: Tensor
+    loc: Tensor
+    covariance: Tensor
+
+    def to(self, like: torch.device | torch.dtype) -> GaussianMoments:
+        """Return the moments on a device, or in a precision."""
+        return GaussianMoments(*(value.to(like) for value in self))
+
+
+class AdaptedMixture(NamedTuple):
+    """A mixture and the displacement of its components that fits new cells.
+
+    Attributes
+    ----------
+    reference
+        Components as they are in the reference.
+    adapted
+        Components as they are in the new cells.
+    background
+        Log-weight, mean and covariance of what fits no component.
+    """
+
+    reference: GaussianMoments
+    adapted: GaussianMoments
+    background: GaussianMoments
+
+    def to(self, device: torch.device) -> AdaptedMixture:
+        """Return the mixture on a device."""
+        return AdaptedMixture(*(moments.to(device) for moments in self))
+
+    def to_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return arrays that a file can hold."""
+        return {
+            f"{part}_{name}": value.cpu().numpy()
+            for part, moments in self._asdict().items()
+            for name, value in moments._asdict().items()
+        }
+
+    @classmethod
+    def from_dict(cls, arrays: Mapping[str, NDArray[np.float64]]) -> AdaptedMixture:
+        """Make the mixture again from :meth:`to_dict`."""
+        return cls(
+            *(
+                GaussianMoments(
+                    *(torch.as_tensor(arrays[f"{part}_{name}"]) for name in GaussianMoments._fields)
+                )
+                for part in cls._fields
+            )
+        )
+
+    def moved(self, z: Tensor) -> Tensor:
+        """Move positions ``(..., p)`` of new cells to where the reference has the like of them."""
+        log_joint = _log_joint(z, self.adapted, self.background)
+        r = torch.softmax(log_joint, dim=-1)
+        transport = optimal_transport(self.adapted.covariance, self.reference.covariance)
+        centered = z.unsqueeze(-2) - self.adapted.loc
+        targets = self.reference.loc + torch.einsum("kij,...kj->...ki", transport, centered)
+        shift = _weighted_mean(self.reference.loc - self.adapted.loc, self.adapted.weights)
+        # what fits no component is moved by what all components are
+        return (r[..., :-1, None] * targets).sum(-2) + r[..., -1:] * (z + shift)
+
+
+def adapt_mixture(
+    z: Tensor, reference: GaussianMoments, scale: bool = True, own: bool = True
+) -> AdaptedMixture:
+    """Adapt a mixture to new cells.
+
+    Parameters
+    ----------
+    z
+        Positions of the new cells, shape ``(n, p)``.
+    reference
+        The components.
+    """
+    z = z.double()
+    reference = GaussianMoments(*(value.double() for value in reference))
+    background = _background(reference)
+    adapted = reference
+    shift = z.new_zeros(z.shape[1])
+    precision = torch.linalg.inv(reference.covariance)
+    weights = reference.weights
+    for temperature in TEMPERATURES:
+        for _ in range(STEPS_PER_TEMPERATURE):
+            now = GaussianMoments(weights, reference.loc + shift, reference.covariance * temperature)
+            r = torch.softmax(_log_joint(z, now, _shifted(background, shift, temperature)), dim=1)[:, :-1]
+            counts = r.sum(0)
+            weights = _normalised(counts + WEIGHT_COUNTS)
+            # the common shift: precision-weighted mean of the residuals
+            total = torch.einsum("k,kij->ij", counts, precision) + precision.mean(0)
+            residual = r.mT @ z - counts[:, None] * reference.loc
+            shift = torch.linalg.solve(total, torch.einsum("kij,kj->i", precision, residual))
+    loc, covariance = reference.loc + shift, reference.covariance
+    for _ in range(N_STEPS if own else 0):
+        now = GaussianMoments(weights, loc, covariance)
+        r = torch.softmax(_log_joint(z, now, _shifted(background, shift)), dim=1)[:, :-1]
+        counts = r.sum(0)
+        weights = _normalised(counts + WEIGHT_COUNTS)
+        prior_loc = reference.loc + shift
+        loc = (r.mT @ z + MEAN_COUNTS * prior_loc) / (counts + MEAN_COUNTS)[:, None]
+        loc = prior_loc + _clipped(loc - prior_loc, reference.covariance)
+        if scale:
+            centered = z.unsqueeze(1) - loc
+            scatter = torch.einsum("nk,nki,nkj->kij", r, centered, centered)
+            covariance = (scatter + COVARIANCE_COUNTS * reference.covariance) / (counts + COVARIANCE_COUNTS)[
+                :, None, None
+            ]
+    adapted = GaussianMoments(weights, loc, covariance)
+    return AdaptedMixture(reference, adapted, _shifted(background, shift))
+
+
+def moments_of(z: Tensor, responsibilities: Tensor, prior: GaussianMoments) -> GaussianMoments:
+    """Weights, means and covariances of the cells in each component.
+
+    A component with few cells has the covariance that components have on average, at its prior's centre.
+
+    Parameters
+    ----------
+    z
+        Positions of cells, shape ``(n, p)``.
+    responsibilities
+        Probabilities of the components, shape ``(n, K)``.
+    prior
+        The components themselves, whose covariances include the uncertainty of single cells.
+    """
+    z, r = z.double(), responsibilities.double()
+    prior = prior.to(torch.float64)
+    counts = r.sum(0)
+    loc = (r.mT @ z + prior.loc) / (counts + 1.0)[:, None]
+    centered = z.unsqueeze(1) - loc
+    scatter = torch.einsum("nk,nki,nkj->kij", r, centered, centered)
+    pooled = scatter.sum(0) / counts.sum().clamp_min(1.0)
+    n_prior = 2.0 * z.shape[1]
+    covariance = (scatter + n_prior * pooled) / (counts + n_prior)[:, None, None]
+    return GaussianMoments(_normalised(counts + 1.0), loc, covariance)
+
+
+def optimal_transport(source: Tensor, target: Tensor) -> Tensor:
+    r"""Matrices of the optimal maps between centred Gaussians, shape ``(K, p, p)``.
+
+    :math:`A = \Sigma_s^{-1/2} (\Sigma_s^{1/2} \Sigma_t \Sigma_s^{1/2})^{1/2} \Sigma_s^{-1/2}`.
+
+    Parameters
+    ----------
+    source, target
+        Covariances, shape ``(K, p, p)``.
+    """
+    root, inverse_root = _power(source, 0.5), _power(source, -0.5)
+    return inverse_root @ _power(root @ target @ root, 0.5) @ inverse_root
+
+
+def _power(matrices: Tensor, exponent: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrices)
+    return (vectors * values.clamp_min(1e-12).pow(exponent).unsqueeze(-2)) @ vectors.mT
+
+
+def _log_joint(z: Tensor, components: GaussianMoments, background: GaussianMoments) -> Tensor:
+    """Log of weight times density, the background last, shape ``(..., K + 1)``."""
+    loc = torch.cat((components.loc, background.loc))
+    covariance = torch.cat((components.covariance, background.covariance))
+    share = background.weights
+    log_weights = torch.cat((components.weights.log() + torch.log1p(-share), share.log()))
+    cholesky = torch.linalg.cholesky(covariance)
+    whitening = torch.linalg.inv(cholesky)
+    # one product for all components: (x - m) W' = x W' - m W'
+    white = torch.einsum("...j,kij->...ki", z, whitening) - torch.einsum("kj,kij->ki", loc, whitening)
+    log_det = cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    p = z.shape[-1]
+    return log_weights - 0.5 * white.square().sum(-1) - log_det - 0.5 * p * math.log(2 * math.pi)
+
+
+def _background(reference: GaussianMoments) -> GaussianMoments:
+    mean = reference.weights @ reference.loc
+    centered = reference.loc - mean
+    between = (reference.weights[:, None] * centered).mT @ centered
+    within = torch.einsum("k,kij->ij", reference.weights, reference.covariance)
+    return GaussianMoments(
+        mean.new_tensor([BACKGROUND_WEIGHT]), mean[None], ((between + within) * BACKGROUND_SCALE**2)[None]
+    )
+
+
+def _shifted(background: GaussianMoments, shift: Tensor, temperature: float = 1.0) -> GaussianMoments:
+    return GaussianMoments(background.weights, background.loc + shift, background.covariance * temperature)
+
+
+def _clipped(displacement: Tensor, covariance: Tensor) -> Tensor:
+    """Shorten displacements ``(K, p)`` that are farther than components may move."""
+    white = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(covariance), displacement.unsqueeze(-1), upper=False
+    ).squeeze(-1)
+    length = white.square().mean(1).sqrt()
+    return displacement * (FARTHEST / length.clamp_min(FARTHEST))[:, None]
+
+
+def _normalised(counts: Tensor) -> Tensor:
+    return counts / counts.sum()
+
+
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    return weights @ values / weights.sum()
