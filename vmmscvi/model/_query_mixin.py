@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import numpy as np
@@ -12,8 +13,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS, settings
 
+from vmmscvi._mapping_report import MappingReport, mapping_report
 from vmmscvi.model._batch_columns import average_new_batches
-from vmmscvi.model._novelty_mixin import NoveltyMixin
+from vmmscvi.model._quality_mixin import QualityMixin, cluster_of_each
 from vmmscvi.priors import AdaptedMixture, MixturePrior, adapt_mixture
 from vmmscvi.starts import embed
 
@@ -21,9 +23,11 @@ logger = logging.getLogger(__name__)
 
 N_CELLS_OF_BATCH = 20_000
 """Cells of a batch that its map is fitted to at most."""
+N_CELLS_OF_REPORT = 10_000
+"""Cells of a query that are compared with the reference at most."""
 
 
-class QueryMixin(NoveltyMixin):
+class QueryMixin(QualityMixin):
     """Query mapping: clusters are those of the reference."""
 
     latent_maps_: dict[int, dict[str, NDArray[np.float64]]] | None = None
@@ -74,6 +78,58 @@ class QueryMixin(NoveltyMixin):
         model._use_latent_maps(model.latent_maps_)
         return model
 
+    def get_mapping_report(self, false_alarm_rate: float = 0.05) -> MappingReport:
+        """Tell, without labels, how well the new batches of a query are mapped; logged after training.
+
+        Parameters
+        ----------
+        false_alarm_rate
+            As in :meth:`get_verdict`.
+
+        Raises
+        ------
+        RuntimeError
+            If the model has not been trained, or is not a query.
+        """
+        new = self._cells_of_new_batches()
+        if self.reference_cells_ is None or len(new) == 0:
+            raise RuntimeError("The model is no query with new batches of a reference that it remembers.")
+        if len(new) > N_CELLS_OF_REPORT:
+            rng = np.random.default_rng(settings.seed or 0)
+            new = np.sort(rng.choice(new, N_CELLS_OF_REPORT, replace=False))
+        prior, names = self._mixture_prior(), np.array(self.component_names())
+        with self._random_state_kept():
+            z = self._latent_tensor(None, new, None)  # type: ignore[arg-type]
+        reference = torch.as_tensor(self.reference_cells_["z"], device=z.device)
+        clusters, of_reference = (names[cluster_of_each(cells, prior)] for cells in (z, reference))
+        unknown = self._is_unknown(clusters, self._novelty_at(z), false_alarm_rate)
+        return mapping_report(
+            z.cpu().numpy(), clusters, unknown, reference.cpu().numpy(), of_reference, false_alarm_rate
+        )
+
+    def _cells_of_new_batches(self) -> NDArray[np.int64]:
+        """Positions of the cells whose batch the reference lacks; none in a model that is no query."""
+        if self.n_reference_batches_ is None or self.adata is None:
+            return np.zeros(0, dtype=np.int64)
+        return np.flatnonzero(self._batch_codes() >= self.n_reference_batches_)
+
+    def _batch_codes(self) -> NDArray[np.int64]:
+        return self.adata.obs[f"_scvi_{REGISTRY_KEYS.BATCH_KEY}"].to_numpy().astype(np.int64)
+
+    def _report_mapping(self) -> None:
+        """Log the report of a query whose prior is frozen."""
+        if (
+            self.module.latent_maps
+            and self.reference_cells_ is not None
+            and len(self._cells_of_new_batches())
+        ):
+            logger.info("%s", self.get_mapping_report())
+
+    def _random_state_kept(self) -> AbstractContextManager[None]:
+        """Keep the random state: encoding draws samples that nobody asked for."""
+        device = self.module.device
+        return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
     def _use_latent_maps(self, maps: Mapping[int, Mapping[str, NDArray[np.float64]]] | None) -> None:
         """Keep maps with the model, and let its module use them."""
         self.latent_maps_ = None if maps is None else {code: dict(values) for code, values in maps.items()}
@@ -83,30 +139,30 @@ class QueryMixin(NoveltyMixin):
 
     def _map_new_batches(self) -> None:
         """Fit the maps of a query's new batches; nothing to do in a model that is no query."""
-        n_known, module = self.n_reference_batches_, self.module
-        prior = module.latent_prior
-        if n_known is None or self.adata is None or not (prior.is_frozen and isinstance(prior, MixturePrior)):
+        n_known, prior = self.n_reference_batches_, self.module.latent_prior
+        new = self._cells_of_new_batches()
+        maps_latent = hasattr(self.module, "latent_maps") and isinstance(prior, MixturePrior)
+        if n_known is None or not (len(new) and prior.is_frozen and maps_latent):
             return
-        kept = {code: values for code, values in (self.latent_maps_ or {}).items() if code < n_known}
-        self._use_latent_maps(kept)
-        reference = self._reference_moments()
-        device = module.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            loader = self._make_data_loader(adata=self.adata, batch_size=settings.batch_size)  # type: ignore[attr-defined]
-            embedding = embed(module, loader)
-        codes = self.adata.obs[f"_scvi_{REGISTRY_KEYS.BATCH_KEY}"].to_numpy().astype(int)
+        maps = {code: values for code, values in (self.latent_maps_ or {}).items() if code < n_known}
+        self._use_latent_maps(maps)
+        with self._random_state_kept():
+            loader = self._make_data_loader(  # type: ignore[attr-defined]
+                adata=self.adata, batch_size=settings.batch_size
+            )
+            z = embed(self.module, loader).z
+        reference, codes = self._reference_moments(), self._batch_codes()
         rng = np.random.default_rng(settings.seed or 0)
-        maps = dict(kept)
-        for code in np.unique(codes[codes >= n_known]):
+        for code in np.unique(codes[new]):
             cells = np.flatnonzero(codes == code)
             if len(cells) > N_CELLS_OF_BATCH:
                 cells = np.sort(rng.choice(cells, N_CELLS_OF_BATCH, replace=False))
-            maps[int(code)] = adapt_mixture(embedding.z[cells], reference).to_dict()
+            maps[int(code)] = adapt_mixture(z[cells], reference).to_dict()
         self._use_latent_maps(maps)
 
 
 def _number_of_batches(cls: Any, reference_model: Any) -> int | None:
-    """Number of batches of a reference, given as a model or a folder; ``None`` if it does not tell."""
+    """Count the batches of a reference, a model or a folder; ``None`` if it does not tell."""
     registry: Any = (
         cls.load_registry(str(reference_model))
         if not hasattr(reference_model, "registry_")

@@ -60,6 +60,8 @@ class TrainingMixin:
 
         def _map_new_batches(self) -> None: ...
 
+        def _report_mapping(self) -> None: ...
+
         def _component_labels(self) -> list[str]: ...
 
     def check_data(self) -> None:
@@ -240,6 +242,7 @@ class TrainingMixin:
         finally:
             number_epochs_of_prior(self.history_ or {}, n_logged)
         self._report(initialiser, stopping.stopped_early, time.monotonic() - began)
+        self._report_mapping()
 
     # -- what a training starts from -------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Batches of a query: a map of the latent space for each, and normalisation layers that stay the reference's."""
+"""Batches of a query: a map of the latent space for each, and normalisation that stays the reference's."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 r"""A frozen mixture adapted to the cells of another batch, and the map that undoes the difference.
 
-The components are those of the reference, moved: weights, means and covariances are fitted to the new cells by
-expectation maximisation with priors at the reference's values, as a speech recogniser is adapted to a new speaker
-(MAP adaptation of Gaussian mixtures). What all components have in common, a shift, is fitted first and without a
-penalty; each component's own displacement is shrunk towards it. A broad background component takes the cells that fit
-no component, so that a new type does not drag a known one along. Cells are then moved from the adapted components to
-those of the reference by the optimal map between Gaussians.
+The components are those of the reference, moved: weights, means and covariances are fitted to the new cells
+by expectation maximisation with priors at the reference's values, as a speech recogniser is adapted to a new
+speaker (MAP adaptation of Gaussian mixtures). The shift that all components share is fitted first, without a
+penalty; each component's own displacement is shrunk towards it. A broad background component takes the cells
+that fit no component, so that a new type does not drag a known one along. Cells are then moved from the
+adapted components to those of the reference by the optimal map between Gaussians.
 """
 
 from __future__ import annotations
