@@ -67,7 +67,8 @@ class MappingReport:
         """Say it in a few lines."""
         lines = [
             f"Mapped {self.n_cells:,} cells: {self.mixing:.0%} of their neighbours are of the query, "
-            f"expected {self.expected_mixing:.0%}; unknown {self.unknown:.1%}, expected {self.false_alarm_rate:.1%}.",
+            f"expected {self.expected_mixing:.0%}; unknown {self.unknown:.1%}, "
+            f"expected {self.false_alarm_rate:.1%}.",
             *self.advice,
         ]
         if self.new_clusters:
