@@ -61,15 +61,19 @@ class LatentMapsMixin:
         return {**outputs, **moved}
 
 
-def with_latent_maps(inference: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def with_latent_maps(
+    inference: Callable[..., dict[str, Any]], stock: Callable[..., Any] | None = None
+) -> Callable[..., dict[str, Any]]:
     """Let a module's inference move the cells of batches that have a map.
 
     Parameters
     ----------
     inference
         A method with an argument ``batch_index`` that returns a posterior ``"qz"`` and samples ``"z"``.
+    stock
+        The method whose signature names the arguments, where ``inference`` itself does not.
     """
-    parameters = inspect.signature(inference)
+    parameters = inspect.signature(stock or inference)
 
     @wraps(inference)
     def mapped(self: LatentMapsMixin, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -143,7 +143,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
         )
 
     loss = with_prior(VAE.loss)
-    _regular_inference = with_latent_maps(SparseEncoderMixin._regular_inference)
+    _regular_inference = with_latent_maps(SparseEncoderMixin._regular_inference, VAE._regular_inference)
 
     def generative(
         self,
