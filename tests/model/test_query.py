@@ -209,7 +209,7 @@ def test_other_priors_can_be_mapped_into_as_well(make_model: Make, query: AnnDat
         assert torch.equal(reference.module.latent_prior.log_prob(z, reference.module.centers()), before)
 
 
-# -- how cells of new batches are mapped -----------------------------------------------------------------------
+# -- how cells of new batches are mapped -----------------------------------------------------------------
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from anndata import AnnData
 from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS, settings
 
@@ -21,6 +20,8 @@ from vmmscvi.starts import embed
 
 logger = logging.getLogger(__name__)
 
+BATCH_CODES = f"_scvi_{REGISTRY_KEYS.BATCH_KEY}"
+"""Column of ``obs`` where scvi-tools keeps the codes of batches."""
 N_CELLS_OF_BATCH = 20_000
 """Cells of a batch that its map is fitted to at most."""
 N_CELLS_OF_REPORT = 10_000
@@ -66,9 +67,6 @@ class QueryMixin(QualityMixin):
         model.n_reference_batches_ = _number_of_batches(cls, reference_model)
         if model.n_reference_batches_ is not None and hasattr(module, "latent_maps"):
             average_new_batches(module, model.n_reference_batches_)
-            if isinstance(module.latent_prior, MixturePrior) and isinstance(model.adata, AnnData):
-                for encoder in module.latent_encoders().values():
-                    encoder.requires_grad_(False)
         return model
 
     @classmethod
@@ -109,12 +107,12 @@ class QueryMixin(QualityMixin):
 
     def _cells_of_new_batches(self) -> NDArray[np.int64]:
         """Positions of the cells whose batch the reference lacks; none in a model that is no query."""
-        if self.n_reference_batches_ is None or self.adata is None:
+        if self.n_reference_batches_ is None or self.adata is None or BATCH_CODES not in self.adata.obs:
             return np.zeros(0, dtype=np.int64)
         return np.flatnonzero(self._batch_codes() >= self.n_reference_batches_)
 
     def _batch_codes(self) -> NDArray[np.int64]:
-        return self.adata.obs[f"_scvi_{REGISTRY_KEYS.BATCH_KEY}"].to_numpy().astype(np.int64)
+        return self.adata.obs[BATCH_CODES].to_numpy().astype(np.int64)
 
     def _report_mapping(self) -> None:
         """Log the report of a query whose prior is frozen."""
@@ -144,6 +142,8 @@ class QueryMixin(QualityMixin):
         maps_latent = hasattr(self.module, "latent_maps") and isinstance(prior, MixturePrior)
         if n_known is None or not (len(new) and prior.is_frozen and maps_latent):
             return
+        for encoder in self.module.latent_encoders().values():
+            encoder.requires_grad_(False)  # the map holds for the encoder that it was fitted to
         maps = {code: values for code, values in (self.latent_maps_ or {}).items() if code < n_known}
         self._use_latent_maps(maps)
         with self._random_state_kept():

@@ -82,7 +82,7 @@ def _split(adata: ad.AnnData, in_reference: np.ndarray, in_query: np.ndarray) ->
 
 
 def _bare(adata: ad.AnnData) -> ad.AnnData:
-    """Counts, batch and type alone; cells without counts left out."""
+    """Keep counts, batch and type alone; leave out cells without counts."""
     obs = pd.DataFrame({name: adata.obs[name].astype(str) for name in ("batch", "cell_type")})
     found = ad.AnnData(adata.X.copy(), obs=obs, var=pd.DataFrame(index=adata.var_names))
     return found[np.asarray(found.X.sum(1)).ravel() > 0].copy()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier
 
-N_NEIGHBORS = 15
+from vmmscvi._mapping_report import N_NEIGHBORS, share_of_query_neighbours
 
-
-def share_of_query_neighbours(reference_z: np.ndarray, query_z: np.ndarray) -> float:
-    """Mean share of query cells among the neighbours of a query cell, itself left out."""
-    together = np.concatenate([query_z, reference_z])
-    found = NearestNeighbors(n_neighbors=N_NEIGHBORS + 1).fit(together).kneighbors(query_z)[1]
-    others = found != np.arange(len(query_z))[:, None]
-    others[others.all(1), -1] = False  # duplicates of a cell may crowd it out of its own neighbours
-    return float(((found < len(query_z)) & others).sum() / others.sum())
+__all__ = [
+    "accuracy",
+    "auroc",
+    "label_of_clusters",
+    "label_of_neighbours",
+    "largest_growth",
+    "perfect_mixing",
+    "share_of_query_neighbours",
+]
 
 
 def perfect_mixing(reference_types: np.ndarray, query_types: np.ndarray) -> float:
