@@ -164,3 +164,13 @@ def test_a_component_without_reference_cells_has_its_own_centre_and_a_usual_cova
     found = moments_of(z, torch.nn.functional.one_hot(component, K), reference)
     torch.testing.assert_close(found.loc[4], reference.loc[4])
     torch.testing.assert_close(found.covariance[4], reference.covariance[:4].mean(0), rtol=0.2, atol=0.03)
+
+
+def test_a_query_of_one_type_stays_with_its_type(
+    reference: GaussianMoments, generator: torch.Generator
+) -> None:
+    for k in range(K):
+        one = torch.nn.functional.one_hot(torch.tensor(k), K).double()
+        z, _ = draw(reference, 300, generator, one)
+        moved = adapt_mixture(z + 0.2, reference).moved(z + 0.2)
+        assert (nearest(moved, reference) == k).double().mean() > 0.95

@@ -21,7 +21,13 @@ from torch import Tensor
 
 TEMPERATURES = (16.0, 8.0, 4.0, 2.0, 1.0)
 """Factors on the covariances while the common shift is searched: far cells are seen at first."""
+FIRST_TEMPERATURES = (16.0, 4.0, 1.0)
+"""Where searches begin; the best of them is taken."""
+SHIFT_PENALTY = 0.1
+"""Nats per cell that a shift of one standard deviation per dimension costs: of equals, the nearest wins."""
 STEPS_PER_TEMPERATURE = 8
+N_CELLS_OF_SEARCH = 5000
+"""Cells that the common shift is fitted to at most."""
 N_STEPS = 30
 MEAN_COUNTS = 16.0
 """Number of cells that the prior of a component's displacement counts as."""
@@ -29,7 +35,7 @@ COVARIANCE_COUNTS = 50.0
 """The same for its covariance."""
 WEIGHT_COUNTS = 2.0
 """Number of cells that each component has beforehand: none starves."""
-FARTHEST = 2.0
+FARTHEST = 1.0
 """Largest displacement of a component from the common shift, in standard deviations per dimension."""
 BACKGROUND_SCALE = 1.5
 """Standard deviation of the background as a multiple of that of the mixture."""
@@ -112,41 +118,59 @@ def adapt_mixture(
         Positions of the new cells, shape ``(n, p)``.
     reference
         The components.
+    scale
+        Whether covariances are adapted.
+    own
+        Whether each component is displaced on its own; else all are shifted alike.
     """
     z = z.double()
-    reference = GaussianMoments(*(value.double() for value in reference))
+    reference = reference.to(torch.float64)
+    every = max(len(z) // N_CELLS_OF_SEARCH, 1)
+    searches = [_common_shift(z[::every], reference, first) for first in FIRST_TEMPERATURES]
+    _, shift, weights = max(searches, key=lambda search: search[0])
+    background = _shifted(_background(reference), shift)
+    prior_loc = reference.loc + shift
+    adapted = GaussianMoments(weights, prior_loc, reference.covariance)
+    for _ in range(N_STEPS if own else 0):
+        r = torch.softmax(_log_joint(z, adapted, background), dim=1)[:, :-1]
+        counts = r.sum(0)
+        loc = (r.mT @ z + MEAN_COUNTS * prior_loc) / (counts + MEAN_COUNTS)[:, None]
+        loc = prior_loc + _clipped(loc - prior_loc, reference.covariance)
+        covariance = adapted.covariance
+        if scale:
+            scatter = _scatter(z, r, loc) + COVARIANCE_COUNTS * reference.covariance
+            covariance = scatter / (counts + COVARIANCE_COUNTS)[:, None, None]
+        adapted = GaussianMoments(_normalised(counts + WEIGHT_COUNTS), loc, covariance)
+    return AdaptedMixture(reference, adapted, background)
+
+
+def _common_shift(
+    z: Tensor, reference: GaussianMoments, first_temperature: float
+) -> tuple[float, Tensor, Tensor]:
+    """Search the shift of all components; return how well it fits, the shift, and the weights."""
     background = _background(reference)
-    adapted = reference
-    shift = z.new_zeros(z.shape[1])
     precision = torch.linalg.inv(reference.covariance)
-    weights = reference.weights
-    for temperature in TEMPERATURES:
+    shift, weights = torch.zeros_like(z[0]), reference.weights
+    for temperature in (t for t in TEMPERATURES if t <= first_temperature):
         for _ in range(STEPS_PER_TEMPERATURE):
             now = GaussianMoments(weights, reference.loc + shift, reference.covariance * temperature)
             r = torch.softmax(_log_joint(z, now, _shifted(background, shift, temperature)), dim=1)[:, :-1]
             counts = r.sum(0)
             weights = _normalised(counts + WEIGHT_COUNTS)
-            # the common shift: precision-weighted mean of the residuals
+            # the mean of the residuals, weighted by precision; a cell at no shift keeps it proper
             total = torch.einsum("k,kij->ij", counts, precision) + precision.mean(0)
             residual = r.mT @ z - counts[:, None] * reference.loc
             shift = torch.linalg.solve(total, torch.einsum("kij,kj->i", precision, residual))
-    loc, covariance = reference.loc + shift, reference.covariance
-    for _ in range(N_STEPS if own else 0):
-        now = GaussianMoments(weights, loc, covariance)
-        r = torch.softmax(_log_joint(z, now, _shifted(background, shift)), dim=1)[:, :-1]
-        counts = r.sum(0)
-        weights = _normalised(counts + WEIGHT_COUNTS)
-        prior_loc = reference.loc + shift
-        loc = (r.mT @ z + MEAN_COUNTS * prior_loc) / (counts + MEAN_COUNTS)[:, None]
-        loc = prior_loc + _clipped(loc - prior_loc, reference.covariance)
-        if scale:
-            centered = z.unsqueeze(1) - loc
-            scatter = torch.einsum("nk,nki,nkj->kij", r, centered, centered)
-            covariance = (scatter + COVARIANCE_COUNTS * reference.covariance) / (counts + COVARIANCE_COUNTS)[
-                :, None, None
-            ]
-    adapted = GaussianMoments(weights, loc, covariance)
-    return AdaptedMixture(reference, adapted, _shifted(background, shift))
+    now = GaussianMoments(weights, reference.loc + shift, reference.covariance)
+    fit = _log_joint(z, now, _shifted(background, shift)).logsumexp(1).mean()
+    penalty = SHIFT_PENALTY * (shift @ precision.mean(0) @ shift) / len(shift)
+    return float(fit - penalty), shift, weights
+
+
+def _scatter(z: Tensor, r: Tensor, loc: Tensor) -> Tensor:
+    """Weighted sums of squares around ``loc``, shape ``(K, p, p)``; a component at a time, to save memory."""
+    centered = ((z - loc[k], r[:, k : k + 1]) for k in range(len(loc)))
+    return torch.stack([(x * weight).mT @ x for x, weight in centered])
 
 
 def moments_of(z: Tensor, responsibilities: Tensor, prior: GaussianMoments) -> GaussianMoments:
@@ -167,8 +191,7 @@ def moments_of(z: Tensor, responsibilities: Tensor, prior: GaussianMoments) -> G
     prior = prior.to(torch.float64)
     counts = r.sum(0)
     loc = (r.mT @ z + prior.loc) / (counts + 1.0)[:, None]
-    centered = z.unsqueeze(1) - loc
-    scatter = torch.einsum("nk,nki,nkj->kij", r, centered, centered)
+    scatter = _scatter(z, r, loc)
     pooled = scatter.sum(0) / counts.sum().clamp_min(1.0)
     n_prior = 2.0 * z.shape[1]
     covariance = (scatter + n_prior * pooled) / (counts + n_prior)[:, None, None]
