@@ -39,7 +39,7 @@ def scored(method: str, pair: Pair, reference_model: Any, query_model: Any) -> d
     labels, distance = scores.label_of_neighbours(reference_z, types, z)
     by_neighbours = scores.accuracy(labels, of_query, types)
     row: dict[str, float | None] = {
-        "mixing": scores.share_of_query_neighbours(reference_z, z),
+        "mixing": scores.share_of_query_neighbours(z, reference_z),
         "perfect": scores.perfect_mixing(types, of_query),
         "knn": by_neighbours["accuracy"],
         "knn_balanced": by_neighbours["balanced"],

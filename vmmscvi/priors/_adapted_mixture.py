@@ -19,24 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-TEMPERATURES = (16.0, 8.0, 4.0, 2.0, 1.0)
-"""Factors on the covariances while the common shift is searched: far cells are seen at first."""
-FIRST_TEMPERATURES = (16.0, 4.0, 1.0)
-"""Where searches begin; the best of them is taken."""
-SHIFT_PENALTY = 0.1
-"""Nats per cell that a shift of one standard deviation per dimension costs: of equals, the nearest wins."""
-STEPS_PER_TEMPERATURE = 8
-N_CELLS_OF_SEARCH = 5000
-"""Cells that the common shift is fitted to at most."""
-N_STEPS = 30
+TEMPERATURES = (4.0, 2.0, 1.0)
+"""Factors on the covariances: far cells are seen at first."""
+STEPS_PER_TEMPERATURE = 10
+"""Steps of expectation maximisation at each; the last has twice as many."""
 MEAN_COUNTS = 16.0
-"""Number of cells that the prior of a component's displacement counts as."""
+"""Number of cells that the prior of a displacement counts as, of a group's and of a component's own."""
 COVARIANCE_COUNTS = 50.0
-"""The same for its covariance."""
+"""The same for covariances."""
 WEIGHT_COUNTS = 2.0
 """Number of cells that each component has beforehand: none starves."""
 FARTHEST = 1.0
-"""Largest displacement of a component from the common shift, in standard deviations per dimension."""
+"""Largest displacement of a component from its group's, in standard deviations per dimension."""
+FARTHEST_GROUP = 2.0
+"""Largest displacement of a group."""
 BACKGROUND_SCALE = 1.5
 """Standard deviation of the background as a multiple of that of the mixture."""
 BACKGROUND_WEIGHT = 0.02
@@ -107,9 +103,7 @@ class AdaptedMixture(NamedTuple):
         return (r[..., :-1, None] * targets).sum(-2) + r[..., -1:] * (z + shift)
 
 
-def adapt_mixture(
-    z: Tensor, reference: GaussianMoments, scale: bool = True, own: bool = True
-) -> AdaptedMixture:
+def adapt_mixture(z: Tensor, reference: GaussianMoments, groups: Tensor | None = None) -> AdaptedMixture:
     """Adapt a mixture to new cells.
 
     Parameters
@@ -118,53 +112,48 @@ def adapt_mixture(
         Positions of the new cells, shape ``(n, p)``.
     reference
         The components.
-    scale
-        Whether covariances are adapted.
-    own
-        Whether each component is displaced on its own; else all are shifted alike.
+    groups
+        Code of the group of each component, shape ``(K,)``. The components of a group move together, as far
+        as their own cells do not say otherwise; by default each is a group.
     """
-    z = z.double()
-    reference = reference.to(torch.float64)
-    every = max(len(z) // N_CELLS_OF_SEARCH, 1)
-    searches = [_common_shift(z[::every], reference, first) for first in FIRST_TEMPERATURES]
-    _, shift, weights = max(searches, key=lambda search: search[0])
-    background = _shifted(_background(reference), shift)
-    prior_loc = reference.loc + shift
-    adapted = GaussianMoments(weights, prior_loc, reference.covariance)
-    for _ in range(N_STEPS if own else 0):
-        r = torch.softmax(_log_joint(z, adapted, background), dim=1)[:, :-1]
-        counts = r.sum(0)
-        loc = (r.mT @ z + MEAN_COUNTS * prior_loc) / (counts + MEAN_COUNTS)[:, None]
-        loc = prior_loc + _clipped(loc - prior_loc, reference.covariance)
-        covariance = adapted.covariance
-        if scale:
-            scatter = _scatter(z, r, loc) + COVARIANCE_COUNTS * reference.covariance
-            covariance = scatter / (counts + COVARIANCE_COUNTS)[:, None, None]
-        adapted = GaussianMoments(_normalised(counts + WEIGHT_COUNTS), loc, covariance)
+    z, reference = z.double(), reference.to(torch.float64)
+    groups = torch.arange(len(reference.weights)) if groups is None else groups
+    member = torch.nn.functional.one_hot(groups.long()).double()
+    background = _background(reference)
+    adapted = reference
+    for temperature in (*TEMPERATURES, TEMPERATURES[-1]):
+        for _ in range(STEPS_PER_TEMPERATURE):
+            broad = adapted._replace(covariance=adapted.covariance * temperature)
+            r = torch.softmax(_log_joint(z, broad, background), dim=1)[:, :-1]
+            adapted = _maximised(z, r, reference, member, scales=temperature == 1.0)
     return AdaptedMixture(reference, adapted, background)
 
 
-def _common_shift(
-    z: Tensor, reference: GaussianMoments, first_temperature: float
-) -> tuple[float, Tensor, Tensor]:
-    """Search the shift of all components; return how well it fits, the shift, and the weights."""
-    background = _background(reference)
-    precision = torch.linalg.inv(reference.covariance)
-    shift, weights = torch.zeros_like(z[0]), reference.weights
-    for temperature in (t for t in TEMPERATURES if t <= first_temperature):
-        for _ in range(STEPS_PER_TEMPERATURE):
-            now = GaussianMoments(weights, reference.loc + shift, reference.covariance * temperature)
-            r = torch.softmax(_log_joint(z, now, _shifted(background, shift, temperature)), dim=1)[:, :-1]
-            counts = r.sum(0)
-            weights = _normalised(counts + WEIGHT_COUNTS)
-            # the mean of the residuals, weighted by precision; a cell at no shift keeps it proper
-            total = torch.einsum("k,kij->ij", counts, precision) + precision.mean(0)
-            residual = r.mT @ z - counts[:, None] * reference.loc
-            shift = torch.linalg.solve(total, torch.einsum("kij,kj->i", precision, residual))
-    now = GaussianMoments(weights, reference.loc + shift, reference.covariance)
-    fit = _log_joint(z, now, _shifted(background, shift)).logsumexp(1).mean()
-    penalty = SHIFT_PENALTY * (shift @ precision.mean(0) @ shift) / len(shift)
-    return float(fit - penalty), shift, weights
+def _maximised(
+    z: Tensor, r: Tensor, reference: GaussianMoments, member: Tensor, scales: bool
+) -> GaussianMoments:
+    """Return the components that are the most probable given the responsibilities ``(n, K)``.
+
+    A group's displacement is the mean residual of its cells, each from its own component: other shares of
+    its components displace no group.
+    """
+    counts = r.sum(0)
+    residual = r.mT @ z - counts[:, None] * reference.loc
+    of_group = (member.mT @ residual) / (member.mT @ counts + MEAN_COUNTS)[:, None]
+    displacement = _clipped(member @ of_group, reference.covariance, FARTHEST_GROUP)
+    own = (residual - counts[:, None] * displacement) / (counts + MEAN_COUNTS)[:, None]
+    loc = reference.loc + displacement + _clipped(own, reference.covariance, FARTHEST)
+    covariance = reference.covariance
+    if scales:
+        root, inverse = _power(reference.covariance, 0.5), _power(reference.covariance, -0.5)
+        white = inverse @ _scatter(z, r, loc) @ inverse
+        identity = COVARIANCE_COUNTS * torch.eye(z.shape[1], dtype=z.dtype)
+        of_group = torch.einsum("kg,kij->gij", member, white) + identity
+        of_group = of_group / (member.mT @ counts + COVARIANCE_COUNTS)[:, None, None]
+        expected = torch.einsum("kg,gij->kij", member, of_group)
+        white = (white + COVARIANCE_COUNTS * expected) / (counts + COVARIANCE_COUNTS)[:, None, None]
+        covariance = root @ white @ root
+    return GaussianMoments(_normalised(counts + WEIGHT_COUNTS), loc, covariance)
 
 
 def _scatter(z: Tensor, r: Tensor, loc: Tensor) -> Tensor:
@@ -242,17 +231,13 @@ def _background(reference: GaussianMoments) -> GaussianMoments:
     )
 
 
-def _shifted(background: GaussianMoments, shift: Tensor, temperature: float = 1.0) -> GaussianMoments:
-    return GaussianMoments(background.weights, background.loc + shift, background.covariance * temperature)
-
-
-def _clipped(displacement: Tensor, covariance: Tensor) -> Tensor:
+def _clipped(displacement: Tensor, covariance: Tensor, farthest: float) -> Tensor:
     """Shorten displacements ``(K, p)`` that are farther than components may move."""
     white = torch.linalg.solve_triangular(
         torch.linalg.cholesky(covariance), displacement.unsqueeze(-1), upper=False
     ).squeeze(-1)
     length = white.square().mean(1).sqrt()
-    return displacement * (FARTHEST / length.clamp_min(FARTHEST))[:, None]
+    return displacement * (farthest / length.clamp_min(farthest))[:, None]
 
 
 def _normalised(counts: Tensor) -> Tensor:
