@@ -9,7 +9,7 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from vmmscvi.priors import AdaptedMixture, GaussianMoments, adapt_mixture, moments_of
-from vmmscvi.priors._adapted_mixture import FARTHEST, optimal_transport
+from vmmscvi.priors._adapted_mixture import FARTHEST, FARTHEST_GROUP, optimal_transport
 
 K, P = 5, 4
 
@@ -74,7 +74,7 @@ def test_a_shift_is_undone_whatever_the_composition(
     reference: GaussianMoments, generator: torch.Generator, weights: list[float]
 ) -> None:
     z, component = draw(reference, 2000, generator, _shares(weights))
-    shift = 0.8 * torch.randn(P, generator=generator, dtype=torch.float64)
+    shift = 0.35 * torch.randn(P, generator=generator, dtype=torch.float64)
     adapted = adapt_mixture(z + shift, reference)
     moved = adapted.moved(z + shift)
     assert (nearest(moved, reference) == component).double().mean() > 0.99
@@ -119,11 +119,23 @@ def test_no_component_moves_farther_than_it_may(
     z[component == 0] += 3.0
     adapted = adapt_mixture(z, reference)
     displacement = adapted.adapted.loc - reference.loc
-    common = adapted.background.loc[0] - (reference.weights @ reference.loc)
-    white = torch.linalg.solve(
-        torch.linalg.cholesky(reference.covariance), (displacement - common).unsqueeze(-1)
-    ).squeeze(-1)
-    assert white.square().mean(1).sqrt().max() <= FARTHEST + 1e-6
+    root = torch.linalg.cholesky(reference.covariance)
+    white = torch.linalg.solve(root, displacement.unsqueeze(-1)).squeeze(-1)
+    assert white.square().mean(1).sqrt().max() <= FARTHEST + FARTHEST_GROUP + 1e-6
+
+
+def test_components_of_a_group_move_together_whatever_their_shares(
+    reference: GaussianMoments, generator: torch.Generator
+) -> None:
+    shift = 0.3 * torch.ones(P, dtype=torch.float64)
+    groups = torch.tensor([0, 0, 0, 0, 0])
+    weights = _shares([1.0, 1, 1, 0, 8])  # none of the fourth component
+    z, _ = draw(reference, 3000, generator, weights)
+    adapted = adapt_mixture(z + shift, reference, groups)
+    moved = adapted.adapted.loc - reference.loc
+    torch.testing.assert_close(moved[3], shift, atol=0.08, rtol=0)
+    alone = adapt_mixture(z + shift, reference).adapted.loc - reference.loc
+    assert alone[3].norm() < 0.3 * shift.norm()
 
 
 def test_a_component_without_cells_keeps_a_weight(

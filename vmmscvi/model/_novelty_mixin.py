@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vmmscvi._calibration import ClusterCalibration, share_above
 from vmmscvi.model._clustering_mixin import by_chunks
-from vmmscvi.priors import GaussianMoments, MixturePrior, Prior, moments_of
+from vmmscvi.priors import MixturePrior, Prior
 
 Calibration = Literal["cluster", "pooled"]
 
@@ -120,18 +120,6 @@ class NoveltyMixin:
         codes = self.adata.obs.get(f"_scvi_{REGISTRY_KEYS.BATCH_KEY}")
         if codes is not None:
             self.reference_cells_["batch"] = codes.to_numpy()[cells].astype(np.int32)
-
-    def _reference_moments(self) -> GaussianMoments:
-        """Weights, means and covariances of the clusters' reference cells, or else the prior's own."""
-        prior: Any = self.module.latent_prior
-        with torch.inference_mode():
-            components = prior.component_distribution()
-            of_prior = GaussianMoments(prior.weights, components.loc, components.covariance_matrix)
-            if self.reference_cells_ is None:
-                return of_prior.to(torch.device("cpu"))
-            z = torch.as_tensor(self.reference_cells_["z"], device=self.module.device)
-            r = by_chunks(z, prior, prior.responsibilities)
-        return moments_of(z.cpu(), r, of_prior.to(torch.device("cpu")))
 
 
 def _fits(z: Tensor, prior: MixturePrior) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

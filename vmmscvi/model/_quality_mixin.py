@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
+from vmmscvi._calibration import share_above
 from vmmscvi.model._clustering_mixin import ClusteringMixin, by_chunks
 from vmmscvi.model._novelty_mixin import NoveltyMixin
 from vmmscvi.priors import MixturePrior
@@ -120,14 +121,21 @@ class QualityMixin(ClusteringMixin, NoveltyMixin):
 
     def get_catch_alls(self) -> list[str]:
         """Names of the components that hold outliers of the reference, see :meth:`cluster_quality`."""
-        prior = self._mixture_prior()
+        names = self.component_names()
+        return [names[k] for k in self._catch_alls()]
+
+    def _catch_alls(self) -> list[int]:
+        """Numbers of the components of :meth:`get_catch_alls`, also before a query is trained."""
+        prior = self.module.latent_prior
         if self.reference_cells_ is None:
             return []
         z = torch.as_tensor(self.reference_cells_["z"], device=self.module.device)
-        cluster, low = cluster_of_each(z, prior), self._novelty_at(z, "pooled") > LOW_DENSITY
+        with torch.inference_mode():
+            density = by_chunks(z, prior, prior.log_prob).numpy()
+        cluster = cluster_of_each(z, prior)
+        low = share_above(np.asarray(self.reference_log_densities_), density) > LOW_DENSITY
         spread = _relative_spread(prior, cluster)
-        names = self.component_names()
-        return [names[k] for k in np.unique(cluster) if low[cluster == k].mean() > MOSTLY and spread[k] > 1.0]
+        return [int(k) for k in np.unique(cluster) if low[cluster == k].mean() > MOSTLY and spread[k] > 1.0]
 
     def _is_unknown(
         self, clusters: NDArray[np.str_], novelty: NDArray[np.floating], false_alarm_rate: float

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS, settings
+from sklearn.cluster import KMeans
+from torch import Tensor
+from torch.nn.functional import one_hot
 
 from vmmscvi._mapping_report import MappingReport, mapping_report
 from vmmscvi.model._batch_columns import average_new_batches
 from vmmscvi.model._quality_mixin import QualityMixin, cluster_of_each
-from vmmscvi.priors import AdaptedMixture, MixturePrior, adapt_mixture
+from vmmscvi.priors import AdaptedMixture, GaussianMoments, MixturePrior, adapt_mixture, moments_of
 from vmmscvi.starts import embed
 
 logger = logging.getLogger(__name__)
@@ -24,6 +27,10 @@ BATCH_CODES = f"_scvi_{REGISTRY_KEYS.BATCH_KEY}"
 """Column of ``obs`` where scvi-tools keeps the codes of batches."""
 N_CELLS_OF_BATCH = 20_000
 """Cells of a batch that its map is fitted to at most."""
+N_FINE = 60
+"""Components that the cells of a reference are described by at most."""
+CELLS_PER_COMPONENT = 50
+"""Reference cells that each of them has at least, on average."""
 N_CELLS_OF_REPORT = 10_000
 """Cells of a query that are compared with the reference at most."""
 
@@ -44,7 +51,7 @@ class QueryMixin(QualityMixin):
 
         Prior, centres and encoder are frozen. :meth:`train` moves the cells of each new batch to where the
         reference has the like of them, see :func:`vmmscvi.priors.adapt_mixture`, and trains what the decoder
-        has of the new batches.
+        has of the new batches. Without new batches, and without a mixture, nothing is moved.
 
         Parameters
         ----------
@@ -135,6 +142,31 @@ class QueryMixin(QualityMixin):
             found = (self.latent_maps_ or {}).items()
             self.module.latent_maps = {code: AdaptedMixture.from_dict(values) for code, values in found}
 
+    def _fine_components(self) -> tuple[GaussianMoments, Tensor]:
+        """Fine components of the reference's cells, and the cluster of each.
+
+        A cluster may hold several types whose shares differ in the query; fine components tell them apart.
+        Catch-alls are left out: they attract nothing.
+        """
+        prior: Any = self.module.latent_prior
+        with torch.inference_mode():
+            components = prior.component_distribution()
+        if self.reference_cells_ is None:  # a model of an earlier version
+            coarse = GaussianMoments(prior.weights, components.loc, components.covariance_matrix)
+            return coarse.to(torch.device("cpu")), torch.arange(prior.n_components)
+        z = torch.as_tensor(self.reference_cells_["z"], device=self.module.device)
+        kept = ~np.isin(cluster_of_each(z, prior), self._catch_alls())
+        cells = z.cpu().numpy()[kept]
+        n_fine = min(N_FINE, max(len(cells) // CELLS_PER_COMPONENT, 1))
+        found = KMeans(n_fine, n_init=1, random_state=0).fit(cells)
+        centers = torch.as_tensor(found.cluster_centers_, device=z.device, dtype=z.dtype)
+        wide = torch.eye(z.shape[1], dtype=torch.float64).expand(n_fine, -1, -1)
+        start = GaussianMoments(torch.full((n_fine,), 1.0 / n_fine), centers.cpu(), wide)
+        fine = moments_of(
+            torch.as_tensor(cells), one_hot(torch.as_tensor(found.labels_).long(), n_fine), start
+        )
+        return fine, torch.as_tensor(np.unique(cluster_of_each(centers, prior), return_inverse=True)[1])
+
     def _map_new_batches(self) -> None:
         """Fit the maps of a query's new batches; nothing to do in a model that is no query."""
         n_known, prior = self.n_reference_batches_, self.module.latent_prior
@@ -151,13 +183,13 @@ class QueryMixin(QualityMixin):
                 adata=self.adata, batch_size=settings.batch_size
             )
             z = embed(self.module, loader).z
-        reference, codes = self._reference_moments(), self._batch_codes()
+        reference, codes = self._fine_components(), self._batch_codes()
         rng = np.random.default_rng(settings.seed or 0)
         for code in np.unique(codes[new]):
             cells = np.flatnonzero(codes == code)
             if len(cells) > N_CELLS_OF_BATCH:
                 cells = np.sort(rng.choice(cells, N_CELLS_OF_BATCH, replace=False))
-            maps[int(code)] = adapt_mixture(z[cells], reference).to_dict()
+            maps[int(code)] = adapt_mixture(z[cells], *reference).to_dict()
         self._use_latent_maps(maps)
 
 

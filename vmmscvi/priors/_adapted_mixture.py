@@ -2,10 +2,11 @@ r"""A frozen mixture adapted to the cells of another batch, and the map that und
 
 The components are those of the reference, moved: weights, means and covariances are fitted to the new cells
 by expectation maximisation with priors at the reference's values, as a speech recogniser is adapted to a new
-speaker (MAP adaptation of Gaussian mixtures). The shift that all components share is fitted first, without a
-penalty; each component's own displacement is shrunk towards it. A broad background component takes the cells
-that fit no component, so that a new type does not drag a known one along. Cells are then moved from the
-adapted components to those of the reference by the optimal map between Gaussians.
+speaker (MAP adaptation of Gaussian mixtures). Components come in groups, the clusters: what a group has in
+common is shared by its components. Displacements and widths that exceed what most components have are held
+back, and a broad background takes the cells that fit no component, so that a new type drags no known one
+along. Cells are then moved from the adapted components to those of the reference by the optimal map between
+Gaussians.
 """
 
 from __future__ import annotations
@@ -19,10 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-TEMPERATURES = (4.0, 2.0, 1.0)
-"""Factors on the covariances: far cells are seen at first."""
-STEPS_PER_TEMPERATURE = 10
-"""Steps of expectation maximisation at each; the last has twice as many."""
+N_STEPS = 40
+"""Steps of expectation maximisation."""
 MEAN_COUNTS = 16.0
 """Number of cells that the prior of a displacement counts as, of a group's and of a component's own."""
 COVARIANCE_COUNTS = 50.0
@@ -33,6 +32,14 @@ FARTHEST = 1.0
 """Largest displacement of a component from its group's, in standard deviations per dimension."""
 FARTHEST_GROUP = 2.0
 """Largest displacement of a group."""
+N_TIMES_MEDIAN = 1.5
+"""What moves so many times farther than half of the others is held back: its cells may be of a new type."""
+SMALLEST_LIMIT = 0.25
+"""Displacement, in standard deviations per dimension, that is never held back."""
+WIDEST = 1.5
+"""Largest variance in a direction, in units of what components usually have relative to the reference."""
+FEWEST_CELLS = 20.0
+"""Cells that a group or a component has at least to tell how far the others may move."""
 BACKGROUND_SCALE = 1.5
 """Standard deviation of the background as a multiple of that of the mixture."""
 BACKGROUND_WEIGHT = 0.02
@@ -121,17 +128,13 @@ def adapt_mixture(z: Tensor, reference: GaussianMoments, groups: Tensor | None =
     member = torch.nn.functional.one_hot(groups.long()).double()
     background = _background(reference)
     adapted = reference
-    for temperature in (*TEMPERATURES, TEMPERATURES[-1]):
-        for _ in range(STEPS_PER_TEMPERATURE):
-            broad = adapted._replace(covariance=adapted.covariance * temperature)
-            r = torch.softmax(_log_joint(z, broad, background), dim=1)[:, :-1]
-            adapted = _maximised(z, r, reference, member, scales=temperature == 1.0)
+    for _ in range(N_STEPS):
+        r = torch.softmax(_log_joint(z, adapted, background), dim=1)[:, :-1]
+        adapted = _maximised(z, r, reference, member)
     return AdaptedMixture(reference, adapted, background)
 
 
-def _maximised(
-    z: Tensor, r: Tensor, reference: GaussianMoments, member: Tensor, scales: bool
-) -> GaussianMoments:
+def _maximised(z: Tensor, r: Tensor, reference: GaussianMoments, member: Tensor) -> GaussianMoments:
     """Return the components that are the most probable given the responsibilities ``(n, K)``.
 
     A group's displacement is the mean residual of its cells, each from its own component: other shares of
@@ -140,19 +143,18 @@ def _maximised(
     counts = r.sum(0)
     residual = r.mT @ z - counts[:, None] * reference.loc
     of_group = (member.mT @ residual) / (member.mT @ counts + MEAN_COUNTS)[:, None]
-    displacement = _clipped(member @ of_group, reference.covariance, FARTHEST_GROUP)
+    cells = member @ (member.mT @ counts)
+    displacement = _held_back(member @ of_group, reference.covariance, cells, FARTHEST_GROUP)
     own = (residual - counts[:, None] * displacement) / (counts + MEAN_COUNTS)[:, None]
-    loc = reference.loc + displacement + _clipped(own, reference.covariance, FARTHEST)
-    covariance = reference.covariance
-    if scales:
-        root, inverse = _power(reference.covariance, 0.5), _power(reference.covariance, -0.5)
-        white = inverse @ _scatter(z, r, loc) @ inverse
-        identity = COVARIANCE_COUNTS * torch.eye(z.shape[1], dtype=z.dtype)
-        of_group = torch.einsum("kg,kij->gij", member, white) + identity
-        of_group = of_group / (member.mT @ counts + COVARIANCE_COUNTS)[:, None, None]
-        expected = torch.einsum("kg,gij->kij", member, of_group)
-        white = (white + COVARIANCE_COUNTS * expected) / (counts + COVARIANCE_COUNTS)[:, None, None]
-        covariance = root @ white @ root
+    loc = reference.loc + displacement + _held_back(own, reference.covariance, counts, FARTHEST)
+    root, inverse = _power(reference.covariance, 0.5), _power(reference.covariance, -0.5)
+    white = inverse @ _scatter(z, r, loc) @ inverse
+    identity = COVARIANCE_COUNTS * torch.eye(z.shape[1], dtype=z.dtype)
+    of_group = torch.einsum("kg,kij->gij", member, white) + identity
+    of_group = of_group / (member.mT @ counts + COVARIANCE_COUNTS)[:, None, None]
+    expected = torch.einsum("kg,gij->kij", member, of_group)
+    white = (white + COVARIANCE_COUNTS * expected) / (counts + COVARIANCE_COUNTS)[:, None, None]
+    covariance = root @ _narrowed(white, cells) @ root
     return GaussianMoments(_normalised(counts + WEIGHT_COUNTS), loc, covariance)
 
 
@@ -231,13 +233,26 @@ def _background(reference: GaussianMoments) -> GaussianMoments:
     )
 
 
-def _clipped(displacement: Tensor, covariance: Tensor, farthest: float) -> Tensor:
-    """Shorten displacements ``(K, p)`` that are farther than components may move."""
+def _held_back(displacement: Tensor, covariance: Tensor, counts: Tensor, farthest: float) -> Tensor:
+    """Shorten displacements ``(K, p)`` that are far longer than those of most components with cells."""
     white = torch.linalg.solve_triangular(
         torch.linalg.cholesky(covariance), displacement.unsqueeze(-1), upper=False
     ).squeeze(-1)
     length = white.square().mean(1).sqrt()
-    return displacement * (farthest / length.clamp_min(farthest))[:, None]
+    others = length[counts >= FEWEST_CELLS]
+    usual = others.median() if len(others) else length.median()
+    limit = (N_TIMES_MEDIAN * usual).clamp(SMALLEST_LIMIT, farthest)
+    return displacement * (limit / torch.maximum(length, limit))[:, None]
+
+
+def _narrowed(white: Tensor, counts: Tensor) -> Tensor:
+    """Bound the variances of components, relative to the reference's, that exceed what is usual."""
+    values, vectors = torch.linalg.eigh(white)
+    widths = values.mean(1)
+    others = widths[counts >= FEWEST_CELLS]
+    usual = others.median() if len(others) else widths.median()
+    bounded = torch.minimum(values, WIDEST * usual.clamp_min(1.0))
+    return (vectors * bounded.unsqueeze(-2)) @ vectors.mT
 
 
 def _normalised(counts: Tensor) -> Tensor:
