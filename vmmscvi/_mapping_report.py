@@ -108,7 +108,7 @@ def mapping_report(
     shares = {str(name): float(unknown[query_clusters == name].mean()) for name in names}
     smallest = 5 / len(reference)
     growth = {
-        str(name): n / len(query) / max(n_reference.get(name, 0) / len(reference), smallest)
+        str(name): float(n / len(query)) / max(n_reference.get(name, 0) / len(reference), smallest)
         for name, n in n_query.items()
         if n >= FEWEST_NEW
     }
