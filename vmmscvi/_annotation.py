@@ -19,6 +19,7 @@ PROBABILITY = "vmm_cluster_probability"
 SECOND = "vmm_second_cluster"
 ENTROPY = "vmm_entropy"
 NOVELTY = "vmm_novelty"
+VERDICT = "vmm_verdict"
 LEAF = "vmm_leaf"
 LABEL = "vmm_label"
 LABEL_PROBABILITY = "vmm_label_probability"
@@ -29,7 +30,7 @@ WRITTEN = "written"
 LIBRARIES = ("scvi-tools", "torch", "lightning", "anndata", "scanpy", "numpy")
 ENTRIES = [
     f"obsm/{EMBEDDING}",
-    *(f"obs/{name}" for name in (CLUSTER, NAME, PROBABILITY, SECOND, ENTROPY, NOVELTY, LEAF)),
+    *(f"obs/{name}" for name in (CLUSTER, NAME, PROBABILITY, SECOND, ENTROPY, NOVELTY, VERDICT, LEAF)),
     *(f"obs/{name}" for name in (LABEL, LABEL_PROBABILITY)),
 ]
 """What an annotation may write."""

@@ -41,12 +41,12 @@ def test_score_is_the_share_of_reference_cells_that_are_denser(make_model: Make,
     model = make_model(prior=prior)
     model.train(**{**TRAINING, "max_epochs": 2})
     density = model.get_prior_log_density()
-    score = model.get_novelty_score()
+    score = model.get_novelty_score(calibration="pooled")
     expected = [1 - percentileofscore(density, value, kind="weak") / 100 for value in density]
     np.testing.assert_allclose(score, expected, atol=1e-12)
     assert score.min() == 0 and score.max() == pytest.approx(1 - 1 / 300)
     assert score.index.equals(model.adata.obs_names) and score.name == "novelty"
-    two = model.get_novelty_score(indices=[5, 2])
+    two = model.get_novelty_score(indices=[5, 2], calibration="pooled")
     np.testing.assert_allclose(two, score.iloc[[5, 2]], atol=0.01)  # two neighbours may change places
 
 
@@ -101,7 +101,8 @@ def test_a_query_that_trains_an_unfrozen_prior_takes_the_place_of_the_reference(
     model.train(**{**TRAINING, "max_epochs": 1})
     np.testing.assert_array_equal(model.reference_log_densities_, np.sort(model.get_prior_log_density()))
     # ranks among the 120 cells of the query themselves: one in twenty is above 0.95, whatever they are
-    np.testing.assert_allclose(np.sort(model.get_novelty_score()), np.arange(120) / 120, atol=1e-9)
+    score = model.get_novelty_score(calibration="pooled")
+    np.testing.assert_allclose(np.sort(score), np.arange(120) / 120, atol=1e-9)
 
 
 def test_many_cells_are_represented_by_some(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +112,7 @@ def test_many_cells_are_represented_by_some(make_model: Make, monkeypatch: pytes
     assert model.reference_log_densities_.shape == (150,)
     assert set(model.reference_log_densities_) <= set(model.get_prior_log_density())
     everything = model.get_prior_log_density().rank(pct=True, ascending=False)
-    assert abs(model.get_novelty_score() - everything).max() < 0.12
+    assert abs(model.get_novelty_score(calibration="pooled") - everything).max() < 0.12
 
 
 def test_a_model_without_a_reference_says_so(make_model: Make) -> None:

@@ -207,3 +207,127 @@ def test_other_priors_can_be_mapped_into_as_well(make_model: Make, query: AnnDat
         model.train(**{**TRAINING, "max_epochs": 1})
         assert torch.equal(model.module.latent_prior.log_prob(z, model.module.centers()), before)
         assert torch.equal(reference.module.latent_prior.log_prob(z, reference.module.centers()), before)
+
+
+# -- how cells of new batches are mapped -----------------------------------------------------------------
+
+
+@pytest.fixture
+def shifted(counts: AnnData) -> AnnData:
+    """Cells of the reference's types from a batch of its own, with a batch effect."""
+    adata = simulate_counts(n_cells=400, n_genes=100, n_types=4, n_batches=2, batch_effect=0.3, seed=0)
+    adata = adata[adata.obs["batch"] == "batch1"].copy()
+    adata.obs["batch"] = "new"
+    return AnnData(adata.X, obs=adata.obs[["batch"]], var=counts.var.copy())
+
+
+@pytest.fixture
+def mapped(make_model: Make, shifted: AnnData) -> SCVI_VMM:
+    reference = make_model()
+    reference.train(**{**TRAINING, "max_epochs": 10})
+    model = SCVI_VMM.load_query_data(shifted, reference)
+    model.train(**{**TRAINING, "max_epochs": 2})
+    return model
+
+
+def test_weights_of_new_batches_are_the_average_of_the_references(make_model: Make, query: AnnData) -> None:
+    reference = make_model()
+    reference.train(**{**TRAINING, "max_epochs": 1})
+    model = SCVI_VMM.load_query_data(query, reference)
+    for layers in (model.module.z_encoder.encoder, model.module.decoder.px_decoder):
+        columns = layers.fc_layers[0][0].weight[:, -3:]
+        torch.testing.assert_close(columns[:, 2], columns[:, :2].mean(1))
+
+
+def test_a_reference_of_one_batch_encodes_its_cells_in_the_query_as_before(
+    make_model: Make, adata: AnnData, query: AnnData
+) -> None:
+    adata.obs["batch"] = "batch0"
+    reference = make_model(adata)
+    reference.train(**{**TRAINING, "max_epochs": 2})
+    expected = reference.get_latent_representation(query[query.obs["batch"] == "batch0"].copy())
+    model = SCVI_VMM.load_query_data(query, reference)
+    model.is_trained_ = True
+    of_batch0 = np.flatnonzero(query.obs["batch"] == "batch0")
+    np.testing.assert_allclose(model.get_latent_representation(indices=of_batch0), expected, atol=1e-5)
+
+
+def test_batch_normalisation_keeps_the_references_statistics(mapped: SCVI_VMM) -> None:
+    layers = [layer for layer in mapped.module.modules() if isinstance(layer, torch.nn.BatchNorm1d)]
+    before = [layer.running_mean.clone() for layer in layers]
+    mapped.train(**{**TRAINING, "max_epochs": 1})
+    assert layers
+    assert all(torch.equal(b, layer.running_mean) for b, layer in zip(before, layers, strict=True))
+    mapped.module.train()
+    assert mapped.module.training and not any(layer.training for layer in layers)
+
+
+def test_cells_of_new_batches_are_moved_and_those_of_known_ones_are_not(
+    make_model: Make, query: AnnData
+) -> None:
+    reference = make_model()
+    reference.train(**TRAINING)
+    model = SCVI_VMM.load_query_data(query, reference)
+    model.is_trained_ = True
+    before = model.get_latent_representation()
+    model.train(**{**TRAINING, "max_epochs": 1})
+    moved = np.abs(model.get_latent_representation() - before).max(1)
+    assert list(model.latent_maps_) == [2]
+    is_new = (query.obs["batch"] == "new").to_numpy()
+    assert (moved[~is_new] < 1e-6).all() and (moved[is_new] > 1e-6).all()
+
+
+def test_samples_move_with_their_posteriors(mapped: SCVI_VMM) -> None:
+    tensors = next(iter(mapped._make_data_loader(adata=mapped.adata, batch_size=32)))
+    module = mapped.module
+    arguments = module._get_inference_input(tensors)
+    found = []
+    for maps in ({}, module.latent_maps):
+        module.latent_maps = maps
+        torch.manual_seed(0)
+        with torch.no_grad():
+            outputs = module.inference(**arguments)
+        found.append((outputs["qz"].loc, outputs["z"], outputs["qz"].scale))
+    (loc, z, scale), (moved_loc, moved_z, moved_scale) = found
+    assert (moved_loc - loc).abs().max() > 1e-3
+    torch.testing.assert_close(moved_z - z, moved_loc - loc, atol=1e-5, rtol=0)
+    assert torch.equal(scale, moved_scale)
+
+
+def test_the_map_goes_along_to_a_file(mapped: SCVI_VMM, tmp_path: Path) -> None:
+    expected = mapped.get_latent_representation()
+    mapped.save(tmp_path / "mapped")
+    loaded = SCVI_VMM.load(tmp_path / "mapped", adata=mapped.adata.copy())
+    np.testing.assert_allclose(loaded.get_latent_representation(), expected, atol=1e-5)
+
+
+def test_a_query_of_a_mapped_query_keeps_the_first_ones_map(mapped: SCVI_VMM, query: AnnData) -> None:
+    second = SCVI_VMM.load_query_data(query, mapped)
+    query.obs["batch"] = "another"
+    third = query[:50].copy()
+    model = SCVI_VMM.load_query_data(third, mapped)
+    model.train(**{**TRAINING, "max_epochs": 1})
+    assert set(model.latent_maps_) == {2, 3}
+    for name, values in mapped.latent_maps_[2].items():
+        np.testing.assert_array_equal(model.latent_maps_[2][name], values)
+    assert set(second.latent_maps_) == {2}
+
+
+def test_a_query_whose_clusters_are_trained_is_not_moved(mapped: SCVI_VMM, query: AnnData) -> None:
+    model = SCVI_VMM.load_query_data(query, mapped, unfrozen=True)
+    assert not model.module.latent_maps and model.latent_maps_ is None
+
+
+def test_the_mapping_is_reported(
+    mapped: SCVI_VMM, make_model: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = mapped.get_mapping_report()
+    assert report.n_cells == mapped.adata.n_obs and 0 < report.mixing <= 1
+    assert 0 < report.expected_mixing < 1 and report.unknown < 0.5
+    with caplog.at_level("INFO", logger="vmmscvi"):
+        mapped.train(**{**TRAINING, "max_epochs": 1})
+    assert "of their neighbours are of the query" in caplog.text
+    reference = make_model()
+    reference.train(**{**TRAINING, "max_epochs": 1})
+    with pytest.raises(RuntimeError, match="is no query"):
+        reference.get_mapping_report()

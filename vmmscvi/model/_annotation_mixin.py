@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from scvi import settings
+from scvi import REGISTRY_KEYS, settings
 from torch import Tensor
 
 from vmmscvi._annotation import (
@@ -26,6 +26,7 @@ from vmmscvi._annotation import (
     NOVELTY,
     PROBABILITY,
     SECOND,
+    VERDICT,
     Annotation,
     Column,
     foreign_entries,
@@ -35,18 +36,20 @@ from vmmscvi._annotation import (
 from vmmscvi.model._clustering_mixin import by_chunks
 from vmmscvi.model._features import with_features_of
 from vmmscvi.model._labels_mixin import LabelsMixin, most_probable
-from vmmscvi.model._novelty_mixin import NoveltyMixin
+from vmmscvi.model._quality_mixin import UNKNOWN, QualityMixin
 from vmmscvi.model._tree_mixin import ClusterTreeMixin
 from vmmscvi.priors import ClusterTree, MixturePrior
 from vmmscvi.priors import functional as F
 
 logger = logging.getLogger(__name__)
 
+FALSE_ALARM_RATE = 0.05
+"""Share of the reference cells of each cluster that the verdict of :meth:`annotate` calls unknown."""
 UNDECIDED = 0.8
 """Cells whose largest probability is smaller are undecided."""
 
 
-class AnnotationMixin(LabelsMixin, ClusterTreeMixin, NoveltyMixin):
+class AnnotationMixin(LabelsMixin, ClusterTreeMixin, QualityMixin):
     """Results in the place where scanpy and other tools look for them."""
 
     def annotate(
@@ -68,7 +71,8 @@ class AnnotationMixin(LabelsMixin, ClusterTreeMixin, NoveltyMixin):
         ``obs["vmm_cluster_probability"]``  its probability
         ``obs["vmm_second_cluster"]``     the second most probable cluster, if there are two
         ``obs["vmm_entropy"]``            entropy of the probabilities, in nats: 0 is certain
-        ``obs["vmm_novelty"]``            share of the reference cells that fit the clusters better
+        ``obs["vmm_novelty"]``            share of the cluster's reference cells that fit it better
+        ``obs["vmm_verdict"]``            the cluster's name, or ``"unknown"``; see :meth:`get_verdict`
         ``obs["vmm_leaf"]``               the part of the cluster, a leaf of the tree
         ``obs["vmm_label"]``              the most probable label or free cluster, with ``start="labels"``
         ``obs["vmm_label_probability"]``  its probability
@@ -153,8 +157,6 @@ def annotation_of(
     z = model._latent_tensor(with_features_of(model, adata), None, batch_size)
     obs_names = (model.adata if adata is None else adata).obs_names
     prior = model._trained_prior()
-    with torch.inference_mode():
-        log_density = by_chunks(z, prior, prior.log_prob).numpy()
     columns: dict[str, Column] = {}
     uns: dict[str, Any] = {
         "settings": {**_settings_of(model), **storable(settings_of_run or {})},
@@ -168,21 +170,32 @@ def annotation_of(
         columns[LABEL] = most_probable(probabilities).array
         columns[LABEL_PROBABILITY] = probabilities.max(axis=1).to_numpy(np.float32)
     if model.reference_log_densities_ is not None:
-        columns[NOVELTY] = model._share_of_denser(log_density).astype(np.float32)
+        columns[NOVELTY] = model._novelty_at(z).astype(np.float32)
     if isinstance(prior, MixturePrior):
         clusters: Any = columns[CLUSTER]
         weights = model.get_cluster_weights()
         uns["weights"] = {name: float(weights[name]) for name in clusters.categories}
+        named = clusters
         if model.cluster_names_ is not None:
-            columns[NAME] = model._named(pd.Series(clusters)).array
+            columns[NAME] = named = model._named(pd.Series(clusters)).array
+        if NOVELTY in columns:
+            novelty: Any = columns[NOVELTY]
+            unknown = model._is_unknown(np.asarray(clusters, dtype=str), novelty, FALSE_ALARM_RATE)
+            columns[VERDICT] = pd.Categorical(np.where(unknown, UNKNOWN, np.asarray(named, dtype=str)))
+        found: ClusterTree | None = None
         if tree:
             found = model._tree_of(z, pd.Series(clusters, index=obs_names), n_effective, seed)
             columns[LEAF] = pd.Categorical(found.assignments)
             uns["cluster_tree"] = found.to_dict()
-            uns["clusters"] = _table(columns, weights, model, found)
-        else:
-            uns["clusters"] = _table(columns, weights, model, None)
+        uns["clusters"] = _table(columns, weights, model, found).join(_quality(model, z, adata))
     return Annotation(z.cpu().numpy().astype(np.float32), columns, uns)
+
+
+def _quality(model: AnnotationMixin, z: Tensor, adata: AnnData | None) -> pd.DataFrame:
+    """Columns of the clusters' quality that their table does not have."""
+    codes = (model.adata if adata is None else adata).obs.get(f"_scvi_{REGISTRY_KEYS.BATCH_KEY}")
+    quality = model._quality_at(z, None if codes is None else codes.to_numpy())
+    return quality.drop(columns=["n_cells", "share", "mean_probability"])
 
 
 def _assignments(z: Tensor, prior: MixturePrior) -> dict[str, Column]:

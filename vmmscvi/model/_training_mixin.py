@@ -57,6 +57,10 @@ class TrainingMixin:
 
         def _remember_reference(self) -> None: ...
 
+        def _map_new_batches(self) -> None: ...
+
+        def _report_mapping(self) -> None: ...
+
         def _component_labels(self) -> list[str]: ...
 
     def check_data(self) -> None:
@@ -210,6 +214,7 @@ class TrainingMixin:
             )
         # after a training or a load the module is in evaluation mode, and Lightning trains it as it finds it
         self.module.train()
+        self._map_new_batches()
         has_datamodule = kwargs.get("datamodule") is not None
         is_default_of_module = has_datamodule and request.batch_size == self.training_defaults.batch_size
         began, stopping = time.monotonic(), ReportStopping()
@@ -236,6 +241,7 @@ class TrainingMixin:
         finally:
             number_epochs_of_prior(self.history_ or {}, n_logged)
         self._report(initialiser, stopping.stopped_early, time.monotonic() - began)
+        self._report_mapping()
 
     # -- what a training starts from -------------------------------------------------------------------------
 

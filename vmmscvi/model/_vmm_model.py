@@ -5,6 +5,7 @@ from __future__ import annotations
 from vmmscvi.model._annotation_mixin import AnnotationMixin
 from vmmscvi.model._new_data import NewDataMixin
 from vmmscvi.model._query_mixin import QueryMixin
+from vmmscvi.model._reference_card import ReferenceMixin
 from vmmscvi.model._sampling_mixin import SamplingMixin
 from vmmscvi.model._setup_checks import ArgumentChecksMixin
 from vmmscvi.model._summary_mixin import SummaryMixin
@@ -12,7 +13,14 @@ from vmmscvi.model._training_mixin import TrainingMixin
 
 
 class VMMModelMixin(
-    TrainingMixin, AnnotationMixin, SamplingMixin, QueryMixin, NewDataMixin, ArgumentChecksMixin, SummaryMixin
+    TrainingMixin,
+    AnnotationMixin,
+    SamplingMixin,
+    QueryMixin,
+    ReferenceMixin,
+    NewDataMixin,
+    ArgumentChecksMixin,
+    SummaryMixin,
 ):
     """Training with the prior's own steps, clusters, tree, novelty, queries; checks of arguments and data.
 

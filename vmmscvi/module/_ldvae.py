@@ -5,11 +5,12 @@ from __future__ import annotations
 from scvi.module import LDVAE
 
 from vmmscvi.module._counts_module import CountsModuleMixin
+from vmmscvi.module._latent_maps import LatentMapsMixin, with_latent_maps
 from vmmscvi.module._prior_arguments import PriorArgumentsMixin
 from vmmscvi.module._prior_loss import with_prior
 
 
-class LDVMMVAE(CountsModuleMixin, PriorArgumentsMixin, LDVAE):
+class LDVMMVAE(CountsModuleMixin, LatentMapsMixin, PriorArgumentsMixin, LDVAE):
     """:class:`scvi.module.LDVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
     Parameters
@@ -21,3 +22,4 @@ class LDVMMVAE(CountsModuleMixin, PriorArgumentsMixin, LDVAE):
     """
 
     loss = with_prior(LDVAE.loss)
+    _regular_inference = with_latent_maps(LDVAE._regular_inference)

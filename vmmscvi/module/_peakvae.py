@@ -12,11 +12,12 @@ from scvi.module import PEAKVAE
 from scvi.module.base import LossOutput, auto_move_data
 from torch import Tensor, nn
 
+from vmmscvi.module._latent_maps import LatentMapsMixin, with_latent_maps
 from vmmscvi.module._prior_arguments import PriorArgumentsMixin
 from vmmscvi.module._prior_loss import corrected
 
 
-class PEAKVMMVAE(PriorArgumentsMixin, PEAKVAE):
+class PEAKVMMVAE(LatentMapsMixin, PriorArgumentsMixin, PEAKVAE):
     """:class:`scvi.module.PEAKVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
     Parameters
@@ -67,6 +68,7 @@ class PEAKVMMVAE(PriorArgumentsMixin, PEAKVAE):
             options["get_generative_input_kwargs"] = {"at_mean_depth": True, **given}
         return super().forward(tensors, **options)
 
+    @with_latent_maps
     @auto_move_data
     def inference(
         self,

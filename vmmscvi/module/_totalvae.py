@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.distributions import Normal
 from torch.nn.functional import linear, one_hot
 
+from vmmscvi.module._latent_maps import LatentMapsMixin, with_latent_maps
 from vmmscvi.module._prior_arguments import PriorArgumentsMixin
 from vmmscvi.module._prior_loss import log_prior_ratio, marginal_log_likelihood, with_prior
 
 
-class TOTALVMMVAE(PriorArgumentsMixin, TOTALVAE):
+class TOTALVMMVAE(LatentMapsMixin, PriorArgumentsMixin, TOTALVAE):
     """:class:`scvi.module.TOTALVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
     Parameters
@@ -31,6 +32,7 @@ class TOTALVMMVAE(PriorArgumentsMixin, TOTALVAE):
     library_log_vars: Any
 
     loss = with_prior(TOTALVAE.loss)
+    _regular_inference = with_latent_maps(TOTALVAE._regular_inference)
 
     @auto_move_data
     def marginal_ll(

@@ -14,6 +14,7 @@ from torch.distributions import Distribution
 from vmmscvi._upstream import MODULE_KEYS
 from vmmscvi.module._counts_module import CountsModuleMixin
 from vmmscvi.module._encoder_inputs import Scale
+from vmmscvi.module._latent_maps import LatentMapsMixin, with_latent_maps
 from vmmscvi.module._prior_loss import with_prior
 from vmmscvi.module._prior_module import PriorModuleMixin
 from vmmscvi.module._sparse_encoder import SparseEncoderMixin
@@ -23,7 +24,7 @@ from vmmscvi.priors import Inference, PriorConfig, PriorName, WishartScale
 PseudoInputSpace = Literal["log1p", "counts"]
 
 
-class VMMVAE(CountsModuleMixin, PriorModuleMixin, SparseEncoderMixin, VAE):
+class VMMVAE(CountsModuleMixin, LatentMapsMixin, PriorModuleMixin, SparseEncoderMixin, VAE):
     """scVI's VAE whose prior on the latent space is one of :mod:`vmmscvi.priors`.
 
     Everything but the prior is inherited. What depends on :math:`p(z)` is overridden: the ``pz`` of the
@@ -142,6 +143,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
         )
 
     loss = with_prior(VAE.loss)
+    _regular_inference = with_latent_maps(SparseEncoderMixin._regular_inference, VAE._regular_inference)
 
     def generative(
         self,

@@ -4,6 +4,7 @@ Knows nothing of cells, genes or encoders.
 """
 
 from vmmscvi.priors import functional, hyperpriors
+from vmmscvi.priors._adapted_mixture import AdaptedMixture, GaussianMoments, adapt_mixture, moments_of
 from vmmscvi.priors._base import Centers, Prior, entropy
 from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior, EmpiricalBayesLoss, Inference
 from vmmscvi.priors._component_labels import FREE, ComponentLabels
@@ -25,6 +26,7 @@ from vmmscvi.priors.coarsened import N_EFFECTIVE, fit_coarsened_mixture
 __all__ = [
     "FREE",
     "N_EFFECTIVE",
+    "AdaptedMixture",
     "BayesianMixturePrior",
     "Centers",
     "ClusterTree",
@@ -32,6 +34,7 @@ __all__ = [
     "ComponentLabels",
     "EmpiricalBayesLoss",
     "GaussianMixturePrior",
+    "GaussianMoments",
     "Inference",
     "LabelledCells",
     "LabelledMixturePrior",
@@ -44,11 +47,13 @@ __all__ = [
     "VampPrior",
     "VampPriorMixture",
     "WishartScale",
+    "adapt_mixture",
     "entropy",
     "fit_cluster_tree",
     "fit_coarsened_mixture",
     "functional",
     "generative_model",
     "hyperpriors",
+    "moments_of",
     "wishart_scale_factor",
 ]

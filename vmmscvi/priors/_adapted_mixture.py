@@ -1,0 +1,263 @@
+r"""A frozen mixture adapted to the cells of another batch, and the map that undoes the difference.
+
+The components are those of the reference, moved: weights, means and covariances are fitted to the new cells
+by expectation maximisation with priors at the reference's values, as a speech recogniser is adapted to a new
+speaker (MAP adaptation of Gaussian mixtures). Components come in groups, the clusters: what a group has in
+common is shared by its components. Displacements and widths that exceed what most components have are held
+back, and a broad background takes the cells that fit no component, so that a new type drags no known one
+along. Cells are then moved from the adapted components to those of the reference by the optimal map between
+Gaussians.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+N_STEPS = 40
+"""Steps of expectation maximisation."""
+MEAN_COUNTS = 16.0
+"""Number of cells that the prior of a displacement counts as, of a group's and of a component's own."""
+COVARIANCE_COUNTS = 50.0
+"""The same for covariances."""
+WEIGHT_COUNTS = 2.0
+"""Number of cells that each component has beforehand: none starves."""
+FARTHEST = 1.0
+"""Largest displacement of a component from its group's, in standard deviations per dimension."""
+FARTHEST_GROUP = 2.0
+"""Largest displacement of a group."""
+N_TIMES_MEDIAN = 1.5
+"""What moves so many times farther than half of the others is held back: its cells may be of a new type."""
+SMALLEST_LIMIT = 0.25
+"""Displacement, in standard deviations per dimension, that is never held back."""
+WIDEST = 1.5
+"""Largest variance in a direction, in units of what components usually have relative to the reference."""
+FEWEST_CELLS = 20.0
+"""Cells that a group or a component has at least to tell how far the others may move."""
+BACKGROUND_SCALE = 1.5
+"""Standard deviation of the background as a multiple of that of the mixture."""
+BACKGROUND_WEIGHT = 0.02
+
+
+class GaussianMoments(NamedTuple):
+    """Weights ``(K,)``, means ``(K, p)`` and covariances ``(K, p, p)`` of components."""
+
+    weights: Tensor
+    loc: Tensor
+    covariance: Tensor
+
+    def to(self, like: torch.device | torch.dtype) -> GaussianMoments:
+        """Return the moments on a device, or in a precision."""
+        return GaussianMoments(*(value.to(like) for value in self))
+
+
+class AdaptedMixture(NamedTuple):
+    """A mixture and the displacement of its components that fits new cells.
+
+    Attributes
+    ----------
+    reference
+        Components as they are in the reference.
+    adapted
+        Components as they are in the new cells.
+    background
+        Log-weight, mean and covariance of what fits no component.
+    """
+
+    reference: GaussianMoments
+    adapted: GaussianMoments
+    background: GaussianMoments
+
+    def to(self, device: torch.device) -> AdaptedMixture:
+        """Return the mixture on a device."""
+        return AdaptedMixture(*(moments.to(device) for moments in self))
+
+    def to_dict(self) -> dict[str, NDArray[np.float64]]:
+        """Return arrays that a file can hold."""
+        return {
+            f"{part}_{name}": value.cpu().numpy()
+            for part, moments in self._asdict().items()
+            for name, value in moments._asdict().items()
+        }
+
+    @classmethod
+    def from_dict(cls, arrays: Mapping[str, NDArray[np.float64]]) -> AdaptedMixture:
+        """Make the mixture again from :meth:`to_dict`."""
+        return cls(
+            *(
+                GaussianMoments(
+                    *(torch.as_tensor(arrays[f"{part}_{name}"]) for name in GaussianMoments._fields)
+                )
+                for part in cls._fields
+            )
+        )
+
+    def moved(self, z: Tensor) -> Tensor:
+        """Move positions ``(..., p)`` of new cells to where the reference has the like of them."""
+        log_joint = _log_joint(z, self.adapted, self.background)
+        r = torch.softmax(log_joint, dim=-1)
+        transport = optimal_transport(self.adapted.covariance, self.reference.covariance)
+        centered = z.unsqueeze(-2) - self.adapted.loc
+        targets = self.reference.loc + torch.einsum("kij,...kj->...ki", transport, centered)
+        shift = _weighted_mean(self.reference.loc - self.adapted.loc, self.adapted.weights)
+        # what fits no component is moved by what all components are
+        return (r[..., :-1, None] * targets).sum(-2) + r[..., -1:] * (z + shift)
+
+
+def adapt_mixture(z: Tensor, reference: GaussianMoments, groups: Tensor | None = None) -> AdaptedMixture:
+    """Adapt a mixture to new cells.
+
+    Parameters
+    ----------
+    z
+        Positions of the new cells, shape ``(n, p)``.
+    reference
+        The components.
+    groups
+        Code of the group of each component, shape ``(K,)``. The components of a group move together, as far
+        as their own cells do not say otherwise; by default each is a group.
+    """
+    z, reference = z.double(), reference.to(torch.float64)
+    groups = torch.arange(len(reference.weights)) if groups is None else groups
+    member = torch.nn.functional.one_hot(groups.long()).double()
+    background = _background(reference)
+    adapted = reference
+    for _ in range(N_STEPS):
+        r = torch.softmax(_log_joint(z, adapted, background), dim=1)[:, :-1]
+        adapted = _maximised(z, r, reference, member)
+    return AdaptedMixture(reference, adapted, background)
+
+
+def _maximised(z: Tensor, r: Tensor, reference: GaussianMoments, member: Tensor) -> GaussianMoments:
+    """Return the components that are the most probable given the responsibilities ``(n, K)``.
+
+    A group's displacement is the mean residual of its cells, each from its own component: other shares of
+    its components displace no group.
+    """
+    counts = r.sum(0)
+    residual = r.mT @ z - counts[:, None] * reference.loc
+    of_group = (member.mT @ residual) / (member.mT @ counts + MEAN_COUNTS)[:, None]
+    cells = member @ (member.mT @ counts)
+    displacement = _held_back(member @ of_group, reference.covariance, cells, FARTHEST_GROUP)
+    own = (residual - counts[:, None] * displacement) / (counts + MEAN_COUNTS)[:, None]
+    loc = reference.loc + displacement + _held_back(own, reference.covariance, counts, FARTHEST)
+    root, inverse = _power(reference.covariance, 0.5), _power(reference.covariance, -0.5)
+    white = inverse @ _scatter(z, r, loc) @ inverse
+    identity = COVARIANCE_COUNTS * torch.eye(z.shape[1], dtype=z.dtype)
+    of_group = torch.einsum("kg,kij->gij", member, white) + identity
+    of_group = of_group / (member.mT @ counts + COVARIANCE_COUNTS)[:, None, None]
+    expected = torch.einsum("kg,gij->kij", member, of_group)
+    white = (white + COVARIANCE_COUNTS * expected) / (counts + COVARIANCE_COUNTS)[:, None, None]
+    covariance = root @ _narrowed(white, cells) @ root
+    return GaussianMoments(_normalised(counts + WEIGHT_COUNTS), loc, covariance)
+
+
+def _scatter(z: Tensor, r: Tensor, loc: Tensor) -> Tensor:
+    """Weighted sums of squares around ``loc``, shape ``(K, p, p)``; a component at a time, to save memory."""
+    centered = ((z - loc[k], r[:, k : k + 1]) for k in range(len(loc)))
+    return torch.stack([(x * weight).mT @ x for x, weight in centered])
+
+
+def moments_of(z: Tensor, responsibilities: Tensor, prior: GaussianMoments) -> GaussianMoments:
+    """Weights, means and covariances of the cells in each component.
+
+    A component with few cells has the covariance that components have on average, at its prior's centre.
+
+    Parameters
+    ----------
+    z
+        Positions of cells, shape ``(n, p)``.
+    responsibilities
+        Probabilities of the components, shape ``(n, K)``.
+    prior
+        The components themselves, whose covariances include the uncertainty of single cells.
+    """
+    z, r = z.double(), responsibilities.double()
+    prior = prior.to(torch.float64)
+    counts = r.sum(0)
+    loc = (r.mT @ z + prior.loc) / (counts + 1.0)[:, None]
+    scatter = _scatter(z, r, loc)
+    pooled = scatter.sum(0) / counts.sum().clamp_min(1.0)
+    n_prior = 2.0 * z.shape[1]
+    covariance = (scatter + n_prior * pooled) / (counts + n_prior)[:, None, None]
+    return GaussianMoments(_normalised(counts + 1.0), loc, covariance)
+
+
+def optimal_transport(source: Tensor, target: Tensor) -> Tensor:
+    r"""Matrices of the optimal maps between centred Gaussians, shape ``(K, p, p)``.
+
+    :math:`A = \Sigma_s^{-1/2} (\Sigma_s^{1/2} \Sigma_t \Sigma_s^{1/2})^{1/2} \Sigma_s^{-1/2}`.
+
+    Parameters
+    ----------
+    source, target
+        Covariances, shape ``(K, p, p)``.
+    """
+    root, inverse_root = _power(source, 0.5), _power(source, -0.5)
+    return inverse_root @ _power(root @ target @ root, 0.5) @ inverse_root
+
+
+def _power(matrices: Tensor, exponent: float) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrices)
+    return (vectors * values.clamp_min(1e-12).pow(exponent).unsqueeze(-2)) @ vectors.mT
+
+
+def _log_joint(z: Tensor, components: GaussianMoments, background: GaussianMoments) -> Tensor:
+    """Log of weight times density, the background last, shape ``(..., K + 1)``."""
+    loc = torch.cat((components.loc, background.loc))
+    covariance = torch.cat((components.covariance, background.covariance))
+    share = background.weights
+    log_weights = torch.cat((components.weights.log() + torch.log1p(-share), share.log()))
+    cholesky = torch.linalg.cholesky(covariance)
+    whitening = torch.linalg.inv(cholesky)
+    # one product for all components: (x - m) W' = x W' - m W'
+    white = torch.einsum("...j,kij->...ki", z, whitening) - torch.einsum("kj,kij->ki", loc, whitening)
+    log_det = cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    p = z.shape[-1]
+    return log_weights - 0.5 * white.square().sum(-1) - log_det - 0.5 * p * math.log(2 * math.pi)
+
+
+def _background(reference: GaussianMoments) -> GaussianMoments:
+    mean = reference.weights @ reference.loc
+    centered = reference.loc - mean
+    between = (reference.weights[:, None] * centered).mT @ centered
+    within = torch.einsum("k,kij->ij", reference.weights, reference.covariance)
+    return GaussianMoments(
+        mean.new_tensor([BACKGROUND_WEIGHT]), mean[None], ((between + within) * BACKGROUND_SCALE**2)[None]
+    )
+
+
+def _held_back(displacement: Tensor, covariance: Tensor, counts: Tensor, farthest: float) -> Tensor:
+    """Shorten displacements ``(K, p)`` that are far longer than those of most components with cells."""
+    white = torch.linalg.solve_triangular(
+        torch.linalg.cholesky(covariance), displacement.unsqueeze(-1), upper=False
+    ).squeeze(-1)
+    length = white.square().mean(1).sqrt()
+    others = length[counts >= FEWEST_CELLS]
+    usual = others.median() if len(others) else length.median()
+    limit = (N_TIMES_MEDIAN * usual).clamp(SMALLEST_LIMIT, farthest)
+    return displacement * (limit / torch.maximum(length, limit))[:, None]
+
+
+def _narrowed(white: Tensor, counts: Tensor) -> Tensor:
+    """Bound the variances of components, relative to the reference's, that exceed what is usual."""
+    values, vectors = torch.linalg.eigh(white)
+    widths = values.mean(1)
+    others = widths[counts >= FEWEST_CELLS]
+    usual = others.median() if len(others) else widths.median()
+    bounded = torch.minimum(values, WIDEST * usual.clamp_min(1.0))
+    return (vectors * bounded.unsqueeze(-2)) @ vectors.mT
+
+
+def _normalised(counts: Tensor) -> Tensor:
+    return counts / counts.sum()
+
+
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    return weights @ values / weights.sum()
