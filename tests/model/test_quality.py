@@ -64,6 +64,7 @@ def test_cells_of_a_catch_all_are_unknown(model: SCVI_VMM) -> None:
 def _make_broad(model: SCVI_VMM, component: int) -> None:
     """Turn a component into one of outliers: few cells, far from all, in all directions."""
     prior = model.module.latent_prior
+    kept = model.reference_cells_["z"][(model.predict() != str(component)).to_numpy()]
     with torch.no_grad():
         prior.loc[component] = 0.0
         cholesky = prior.precision_cholesky().clone()
@@ -72,7 +73,7 @@ def _make_broad(model: SCVI_VMM, component: int) -> None:
         prior.pi_logits[component] -= 4.0
     rng = np.random.default_rng(0)
     outliers = rng.normal(0, 5.0, size=(8, prior.n_latent)).astype(np.float32)
-    cells = np.concatenate([model.reference_cells_["z"], outliers])
+    cells = np.concatenate([kept, outliers])
     clusters = prior.responsibilities(torch.as_tensor(cells)).argmax(1).numpy()
     model.reference_cells_ = {"z": cells}
     density = prior.log_prob(torch.as_tensor(cells)).detach().numpy()
