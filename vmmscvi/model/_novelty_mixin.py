@@ -131,6 +131,7 @@ def _fits(z: Tensor, prior: MixturePrior) -> tuple[NDArray[np.int64], NDArray[np
 
     with torch.inference_mode():
         components = prior.component_distribution()
-        peaks = components.log_prob(components.loc) + prior.weights.log()
+        at_centers: Tensor = components.log_prob(components.loc)  # type: ignore[no-untyped-call]
+        peaks = at_centers + prior.weights.log()
         values = by_chunks(z, prior, fits).numpy()
     return values[:, 0].astype(np.int64), values[:, 1]

@@ -119,12 +119,12 @@ class QueryMixin(QualityMixin):
         return np.flatnonzero(self._batch_codes() >= self.n_reference_batches_)
 
     def _batch_codes(self) -> NDArray[np.int64]:
-        return self.adata.obs[BATCH_CODES].to_numpy().astype(np.int64)
+        return np.asarray(self.adata.obs[BATCH_CODES], dtype=np.int64)
 
     def _report_mapping(self) -> None:
         """Log the report of a query whose prior is frozen."""
         if (
-            self.module.latent_maps
+            getattr(self.module, "latent_maps", None)
             and self.reference_cells_ is not None
             and len(self._cells_of_new_batches())
         ):

@@ -200,12 +200,14 @@ def optimal_transport(source: Tensor, target: Tensor) -> Tensor:
         Covariances, shape ``(K, p, p)``.
     """
     root, inverse_root = _power(source, 0.5), _power(source, -0.5)
-    return inverse_root @ _power(root @ target @ root, 0.5) @ inverse_root
+    product: Tensor = inverse_root @ _power(root @ target @ root, 0.5) @ inverse_root
+    return product
 
 
 def _power(matrices: Tensor, exponent: float) -> Tensor:
     values, vectors = torch.linalg.eigh(matrices)
-    return (vectors * values.clamp_min(1e-12).pow(exponent).unsqueeze(-2)) @ vectors.mT
+    power: Tensor = (vectors * values.clamp_min(1e-12).pow(exponent).unsqueeze(-2)) @ vectors.mT
+    return power
 
 
 def _log_joint(z: Tensor, components: GaussianMoments, background: GaussianMoments) -> Tensor:
@@ -220,7 +222,8 @@ def _log_joint(z: Tensor, components: GaussianMoments, background: GaussianMomen
     white = torch.einsum("...j,kij->...ki", z, whitening) - torch.einsum("kj,kij->ki", loc, whitening)
     log_det = cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     p = z.shape[-1]
-    return log_weights - 0.5 * white.square().sum(-1) - log_det - 0.5 * p * math.log(2 * math.pi)
+    log_joint: Tensor = log_weights - 0.5 * white.square().sum(-1) - log_det - 0.5 * p * math.log(2 * math.pi)
+    return log_joint
 
 
 def _background(reference: GaussianMoments) -> GaussianMoments:
@@ -242,7 +245,8 @@ def _held_back(displacement: Tensor, covariance: Tensor, counts: Tensor, farthes
     others = length[counts >= FEWEST_CELLS]
     usual = others.median() if len(others) else length.median()
     limit = (N_TIMES_MEDIAN * usual).clamp(SMALLEST_LIMIT, farthest)
-    return displacement * (limit / torch.maximum(length, limit))[:, None]
+    shortened: Tensor = displacement * (limit / torch.maximum(length, limit))[:, None]
+    return shortened
 
 
 def _narrowed(white: Tensor, counts: Tensor) -> Tensor:
@@ -252,7 +256,8 @@ def _narrowed(white: Tensor, counts: Tensor) -> Tensor:
     others = widths[counts >= FEWEST_CELLS]
     usual = others.median() if len(others) else widths.median()
     bounded = torch.minimum(values, WIDEST * usual.clamp_min(1.0))
-    return (vectors * bounded.unsqueeze(-2)) @ vectors.mT
+    narrowed: Tensor = (vectors * bounded.unsqueeze(-2)) @ vectors.mT
+    return narrowed
 
 
 def _normalised(counts: Tensor) -> Tensor:
