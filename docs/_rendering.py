@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import inspect
 import re
+from importlib import import_module
 from typing import Any
 
+from docutils.nodes import Node
+from sphinx.util.docutils import SphinxDirective
+
 PROSE_SECTIONS = ("Returns", "Yields")
-SPAN = re.compile(r'(<span class="pre">)([^<]+)(</span>)')
+LONG_NAME = re.compile(r'(<span class="pre">)([^<]{25,})(</span>)')
 BREAK_AFTER = re.compile(r"(?<=[\w\])])([._/])(?=\w)")
+CITATION = re.compile(r"\.\. \[(\w+)\] (.*)")
+CITED = re.compile(r"\[(\w+)\]_")
 ROLE = re.compile(r":[\w:]+:`~?(?:[^`<]*?\.)?([^`.<>]+)(?: <[^`]*>)?`")
-PACKAGE = "vmmscvi"
+BOOKKEEPING = re.compile("^_|registry|setup|manager|legacy|transfer_fields|prepare_query_mudata")
 
 
 def prose_returns(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
@@ -25,8 +31,23 @@ def prose_returns(app: Any, what: str, name: str, obj: Any, options: Any, lines:
             continue
         field = ":returns:" if lines[start] == "Returns" else ":yields:"
         indented = [f"    {line}" if line else "" for line in body]
-        lines[start:end] = [f"{field} {body[0]}", *indented[1:]]
+        lines[start:end] = ["", f"{field} {body[0]}", *indented[1:]]  # two empty lines end a section
         return
+
+
+def plain_citations(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Make citations items of a list: their labels hold for the whole site, and methods are on many pages."""
+    found: list[str] = []
+    for line in lines:
+        cited = CITATION.match(line)
+        if cited:
+            found.append(f"- {cited[1]}: {cited[2]}")
+        elif found and found[-1].startswith("- ") and line.startswith("   "):
+            found[-1] += f" {line.strip()}"
+        else:
+            found.append(CITED.sub(r"(\1)", line))
+    if any(map(CITATION.match, lines)):
+        lines[:] = found
 
 
 def is_header(lines: list[str], index: int) -> bool:
@@ -35,26 +56,32 @@ def is_header(lines: list[str], index: int) -> bool:
     return bool(lines[index]) and len(underline) > 2 and set(underline) == {"-"}
 
 
-def list_inherited(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """List what a model has from scvi-tools, each method with its own first sentence."""
-    stock = next((base for base in getattr(obj, "__mro__", ()) if base.__module__.startswith("scvi.")), None)
-    if what != "class" or stock is None or not name.startswith(f"{PACKAGE}.model."):
-        return
-    lines += ["", f".. rubric:: Inherited from :class:`scvi.model.{stock.__name__}`", ""]
-    for member in sorted(set(dir(obj))):
-        function = getattr(obj, member)
-        summary = first_sentence(function)
-        if member.startswith("_") or not callable(function) or not summary:
-            continue
-        if getattr(function, "__module__", "").startswith("scvi."):
-            lines.append(f"- :meth:`~{stock.__module__}.{stock.__name__}.{member}`: {summary}")
-    lines.append("")
+class InheritedMethods(SphinxDirective):
+    """What a model has from scvi-tools, each method with its own first sentence."""
+
+    required_arguments = 1
+
+    def run(self) -> list[Node]:
+        """Return a list of methods, or nothing for classes that are no model of scvi-tools."""
+        home, _, name = self.arguments[0].rpartition(".")
+        model = getattr(import_module(home), name)
+        stock = next((base for base in model.__mro__ if base.__module__.startswith("scvi.")), None)
+        if stock is None or not home.startswith("vmmscvi.model"):
+            return []
+        path = ".".join([*stock.__module__.split(".")[:2], stock.__name__])
+        lines = [f".. rubric:: Inherited from :class:`{path}`", ""]
+        for member in dir(model):
+            method = getattr(model, member)
+            is_inherited = callable(method) and getattr(method, "__module__", "").startswith("scvi.")
+            if is_inherited and not BOOKKEEPING.search(member) and first_sentence(method):
+                lines.append(f"- :meth:`~{path}.{member}`: {first_sentence(method)}")
+        return self.parse_text_to_nodes("\n".join(lines))
 
 
 def first_sentence(function: Any) -> str:
     """Return the first sentence of a docstring, its references as plain code."""
     paragraph = (inspect.getdoc(function) or "").split("\n\n")[0]
-    text = ROLE.sub(r"``\1``", " ".join(paragraph.split()))
+    text = ROLE.sub(r"``\1``", " ".join(paragraph.split())).replace("\\", "\\\\")
     return re.split(r"(?<=\.)\s", text)[0]
 
 
@@ -65,4 +92,4 @@ def break_names(app: Any, page: str, template: str, context: dict[str, Any], doc
         return match[1] + BREAK_AFTER.sub(r"\1<wbr>", match[2]) + match[3]
 
     if "body" in context:
-        context["body"] = SPAN.sub(breakable, context["body"])
+        context["body"] = LONG_NAME.sub(breakable, context["body"])

@@ -7,10 +7,11 @@ import sys
 from importlib.metadata import metadata
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from types import BuiltinMethodType, ClassMethodDescriptorType, MethodDescriptorType
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _rendering import break_names, list_inherited, prose_returns
+from _rendering import InheritedMethods, break_names, plain_citations, prose_returns
 
 project = "vmmscvi"
 author = "the vmmscvi developers"
@@ -125,11 +126,17 @@ def resolve_alias(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     return None
 
 
+BUILTIN = (BuiltinMethodType, ClassMethodDescriptorType, MethodDescriptorType)
+"""Methods that Python's own classes bring, such as those of the integers that a state is."""
+
+
 def is_of_others(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Leave out of a class's page what other libraries have defined."""
     function = obj.fget if isinstance(obj, property) else getattr(obj, "__func__", obj)
     home = getattr(function, "__module__", None)
     is_member = what in ("class", "exception") and callable(function)
+    if is_member and isinstance(obj, BUILTIN):
+        return True
     return True if is_member and home is not None and home.split(".")[0] != project else None
 
 
@@ -137,7 +144,8 @@ def setup(app: Any) -> None:
     """Register what Sphinx calls."""
     app.connect("autodoc-skip-member", is_of_others)
     app.connect("autodoc-process-docstring", prose_returns, priority=400)  # before napoleon
-    app.connect("autodoc-process-docstring", list_inherited, priority=600)
+    app.connect("autodoc-process-docstring", plain_citations, priority=401)
+    app.add_directive("inherited-from-scvi", InheritedMethods)
     app.connect("html-page-context", break_names)
     app.connect("missing-reference", resolve_alias)
 
