@@ -15,7 +15,7 @@ LONG_NAME = re.compile(r'(<span class="pre">)([^<]{25,})(</span>)')
 BREAK_AFTER = re.compile(r"(?<=[\w\])])([._/])(?=\w)")
 CITATION = re.compile(r"\.\. \[(\w+)\] (.*)")
 CITED = re.compile(r"\[(\w+)\]_")
-ROLE = re.compile(r":[\w:]+:`~?(?:[^`<]*?\.)?([^`.<>]+)(?: <[^`]*>)?`")
+ROLE = re.compile(r":(?!math)[\w:]+:`~?(?:[^`<]*?\.)?([^`.<>]+)(?: <[^`]*>)?`")
 BOOKKEEPING = re.compile("^_|registry|setup|manager|legacy|transfer_fields|prepare_query_mudata")
 
 
@@ -72,7 +72,8 @@ class InheritedMethods(SphinxDirective):
         lines = [f".. rubric:: Inherited from :class:`{path}`", ""]
         for member in dir(model):
             method = getattr(model, member)
-            is_inherited = callable(method) and getattr(method, "__module__", "").startswith("scvi.")
+            origin = getattr(method, "__module__", None) or ""
+            is_inherited = callable(method) and origin.startswith("scvi.")
             if is_inherited and not BOOKKEEPING.search(member) and first_sentence(method):
                 lines.append(f"- :meth:`~{path}.{member}`: {first_sentence(method)}")
         return self.parse_text_to_nodes("\n".join(lines))
@@ -81,7 +82,7 @@ class InheritedMethods(SphinxDirective):
 def first_sentence(function: Any) -> str:
     """Return the first sentence of a docstring, its references as plain code."""
     paragraph = (inspect.getdoc(function) or "").split("\n\n")[0]
-    text = ROLE.sub(r"``\1``", " ".join(paragraph.split())).replace("\\", "\\\\")
+    text = ROLE.sub(r"``\1``", " ".join(paragraph.split()))
     return re.split(r"(?<=\.)\s", text)[0]
 
 
