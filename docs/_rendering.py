@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from html import unescape
 from importlib import import_module
 from typing import Any
 
@@ -11,7 +12,9 @@ from docutils.nodes import Node
 from sphinx.util.docutils import SphinxDirective
 
 PROSE_SECTIONS = ("Returns", "Yields")
-LONG_NAME = re.compile(r'(<span class="pre">)([^<]{25,})(</span>)')
+NAME = re.compile(r'(<span class="pre">)([^<]+)(</span>)')
+LONGEST_WHOLE = 28
+"""Characters from which on a name may be broken: shorter ones fit a phone's width."""
 BREAK_AFTER = re.compile(r"(?<=[\w\])])([._/])(?=\w)")
 CITATION = re.compile(r"\.\. \[(\w+)\] (.*)")
 CITED = re.compile(r"\[(\w+)\]_")
@@ -90,7 +93,9 @@ def break_names(app: Any, page: str, template: str, context: dict[str, Any], doc
     """Let long names break after dots and underscores, and nowhere else; what is copied stays the same."""
 
     def breakable(match: re.Match[str]) -> str:
+        if len(unescape(match[2])) < LONGEST_WHOLE:
+            return match[0]
         return match[1] + BREAK_AFTER.sub(r"\1<wbr>", match[2]) + match[3]
 
     if "body" in context:
-        context["body"] = LONG_NAME.sub(breakable, context["body"])
+        context["body"] = NAME.sub(breakable, context["body"])
