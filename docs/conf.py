@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from importlib.metadata import metadata
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from types import BuiltinMethodType, ClassMethodDescriptorType, MethodDescriptorType
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _rendering import InheritedMethods, break_names, plain_citations, prose_returns
 
 project = "vmmscvi"
 author = "the vmmscvi developers"
@@ -27,7 +33,7 @@ exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 
 # Prose and notebooks. Notebooks are stored with their outputs: building the pages trains nothing.
-myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "substitution"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
@@ -55,6 +61,9 @@ napoleon_google_docstring = False
 napoleon_numpy_docstring = True
 napoleon_use_ivar = True
 napoleon_use_rtype = False
+napoleon_use_param = False  # parameters that share a text are one entry
+napoleon_attr_annotations = False  # types are in the signature
+toc_object_entries_show_parents = "hide"
 
 # Our own public names have to resolve; those of others do where their inventories can be had.
 nitpicky = True
@@ -78,13 +87,22 @@ bibtex_default_style = "unsrt"
 bibtex_reference_style = "author_year"
 
 html_theme = "sphinx_book_theme"
-html_title = "vmmscvi"
+html_title = f"vmmscvi {release}"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_theme_options = {
     "navbar_persistent": [],  # the side bar has the search already
+    "max_navbar_depth": 3,  # modules and their classes; deeper names are longer than the menu is wide
     "show_toc_level": 2,
 }
+
+# Links to the repository, as soon as pyproject.toml has its address ("Source" in project.urls).
+myst_substitutions = {"version": release, "repository": "BSD-3-Clause"}
+for entry in metadata("vmmscvi").get_all("Project-URL") or []:
+    label, _, address = entry.partition(", ")
+    if label == "Source":
+        html_theme_options |= {"repository_url": address, "use_repository_button": True}
+        myst_substitutions["repository"] = f"[Repository]({address})"
 
 MODELS = ("SCVI", "LinearSCVI", "TOTALVI", "PEAKVI", "POISSONVI", "MULTIVI")
 PUBLIC_ALIASES = {
@@ -108,17 +126,27 @@ def resolve_alias(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     return None
 
 
+BUILTIN = (BuiltinMethodType, ClassMethodDescriptorType, MethodDescriptorType)
+"""Methods that Python's own classes bring, such as those of the integers that a state is."""
+
+
 def is_of_others(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Leave out of a class's page what other libraries have defined."""
     function = obj.fget if isinstance(obj, property) else getattr(obj, "__func__", obj)
     home = getattr(function, "__module__", None)
     is_member = what in ("class", "exception") and callable(function)
+    if is_member and isinstance(obj, BUILTIN):
+        return True
     return True if is_member and home is not None and home.split(".")[0] != project else None
 
 
 def setup(app: Any) -> None:
     """Register what Sphinx calls."""
     app.connect("autodoc-skip-member", is_of_others)
+    app.connect("autodoc-process-docstring", prose_returns, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", plain_citations, priority=401)
+    app.add_directive("inherited-from-scvi", InheritedMethods)
+    app.connect("html-page-context", break_names)
     app.connect("missing-reference", resolve_alias)
 
 

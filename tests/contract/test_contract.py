@@ -135,7 +135,7 @@ def test_training_finds_clusters_and_their_methods_agree(case: Case, trained: Ca
     assert list(clusters.index) == list(model.adata.obs_names)
     density = model.get_prior_log_density()
     assert np.isfinite(density).all()
-    novelty = model.get_novelty_score()
+    novelty = model.get_novelty_score(calibration="pooled")
     assert novelty.corr(density, method="spearman") < -0.99
     assert model.get_cluster_tree().cut(n_clusters=1).nunique() == 1
     np.testing.assert_allclose(model.get_cluster_weights().sum(), 1.0, rtol=1e-5)

@@ -49,8 +49,8 @@ class ClusteringMixin:
 
         Returns
         -------
-        DataFrame of shape ``(n_cells, K)``: index ``obs_names``, a column for each component, rows that sum
-        to one.
+        DataFrame of shape ``(n_cells, K)`` with index ``obs_names`` and a column for each component. Its rows
+        sum to one.
 
         Raises
         ------
@@ -84,13 +84,13 @@ class ClusteringMixin:
         Parameters
         ----------
         adata, indices, batch_size, dataloader
-            As in :meth:`get_cluster_probabilities`.
+            Cells to assign, as in :meth:`get_cluster_probabilities`.
         soft
             Whether to return the probabilities instead.
 
         Returns
         -------
-        Categorical Series of component names, index ``obs_names``; its categories are the components that
+        Categorical Series of component names with index ``obs_names``. Its categories are the components that
         occur, in numerical order. With ``soft=True`` the DataFrame of :meth:`get_cluster_probabilities`.
         """
         if soft:
@@ -131,12 +131,12 @@ class ClusteringMixin:
         batch_size: int | None = None,
         dataloader: Iterable[dict[str, Tensor]] | None = None,
     ) -> pd.Series:
-        """Log-density of the learned prior at every cell: how well it fits the clusters. Low means novel.
+        """Log-density of the learned prior at every cell. It is low for cells that fit no cluster.
 
         Parameters
         ----------
         adata, indices, batch_size, dataloader
-            As in :meth:`get_cluster_probabilities`.
+            Cells to evaluate, as in :meth:`get_cluster_probabilities`.
 
         Returns
         -------

@@ -28,8 +28,8 @@ class SCVI_VMM(
 ):
     """scVI with the VampPrior Mixture Model: integrates and clusters single-cell counts in one training.
 
-    Everything that :class:`scvi.model.SCVI` offers is inherited; the prior N(0, I) is replaced by a Bayesian
-    mixture of Gaussians, whose components are the clusters.
+    The prior N(0, I) of :class:`scvi.model.SCVI` is replaced by a Bayesian mixture of Gaussians, whose
+    components are the clusters. All methods of scVI are inherited.
 
     Parameters
     ----------
@@ -44,8 +44,19 @@ class SCVI_VMM(
         Largest number of clusters. Components that are not needed lose their weight.
     inference
         ``"MAP-DP"`` (default), ``"MAP"`` or ``"MLE"``: which hyper-priors the mixture has.
-    n_hidden, n_latent, n_layers, dropout_rate, dispersion, gene_likelihood, use_observed_lib_size
-        As in :class:`scvi.model.SCVI`.
+    n_hidden, n_layers
+        Width and number of the hidden layers of encoder and decoder.
+    n_latent
+        Dimension of the latent space.
+    dropout_rate
+        Dropout in the hidden layers of the encoder.
+    dispersion
+        Parameters of overdispersion: one for each gene, gene and batch, gene and label, or gene and cell.
+    gene_likelihood
+        Likelihood of the counts: zero-inflated negative binomial (default), negative binomial or Poisson;
+        ``"normal"`` is for values that are not counts.
+    use_observed_lib_size
+        Whether a cell's library size is its total count; otherwise it is a latent variable.
     encode_covariates
         Whether the encoder sees the batch; ``True`` as in the paper (scVI: ``False``).
     responsibilities_in_gradient, wishart_scale
@@ -141,12 +152,16 @@ class SCVI_VMM(
             The data. Columns ``_scvi_...`` are added to ``obs`` and an identifier to ``uns``.
         layer
             Layer of raw counts; ``adata.X`` by default.
-        batch_key, labels_key, size_factor_key
-            Columns of ``adata.obs``; labels are used by the prior with ``train(start="labels")``.
+        batch_key
+            Column of ``adata.obs`` with the batch of each cell.
+        labels_key
+            Column of ``adata.obs`` with cell types. Only ``train(start="labels")`` uses them.
+        size_factor_key
+            Column of ``adata.obs`` with size factors, which replace the library size.
         categorical_covariate_keys, continuous_covariate_keys
-            Lists of columns of ``adata.obs``.
+            Columns of ``adata.obs`` with further covariates, whose effects are removed as well.
         **kwargs
-            As in :meth:`scvi.model.SCVI.setup_anndata`.
+            Further arguments of :meth:`scvi.model.SCVI.setup_anndata`.
 
         Raises
         ------
@@ -164,6 +179,6 @@ class SCVI_VMM(
         super().setup_anndata(adata, layer=layer, **keys, **kwargs)
 
     def check_data(self) -> None:
-        """Check counts, batches and covariates; see :meth:`TrainingMixin.check_data`."""
+        """Check counts, batches and covariates, and raise a ``ValueError`` that says what is wrong."""
         check_counts(self.adata_manager, require_counts=self.module.gene_likelihood != "normal")
         super().check_data()

@@ -29,10 +29,9 @@ class SamplingMixin(ClusteringMixin):
         library_size: float | None = None,
         seed: int | None = None,
     ) -> AnnData:
-        """Generate cells from the prior predictive: a latent position from the mixture, decoded into counts.
+        """Generate cells from the prior predictive: draw latent positions, and decode them into counts.
 
-        What else the decoder needs (batch, covariates and library size) is that of randomly chosen cells of
-        the training data.
+        Batch, covariates and library size are those of randomly chosen training cells.
 
         Parameters
         ----------
@@ -88,7 +87,7 @@ class SamplingMixin(ClusteringMixin):
 
     @torch.inference_mode()
     def get_decoded_centers(self, library_size: float = 1e4, seed: int | None = None) -> pd.DataFrame:
-        """Return the expected counts at the centre of every component: what the model takes it to be.
+        """Return the expected counts at the centre of every component.
 
         Parameters
         ----------
@@ -100,8 +99,8 @@ class SamplingMixin(ClusteringMixin):
 
         Returns
         -------
-        DataFrame of shape ``(K, n_vars)``, index component names: means over all batches, each as large as
-        the others; further covariates are those of one randomly chosen cell of the training data.
+        DataFrame of shape ``(K, n_vars)`` with the component names as index. Values are means over all
+        batches, which have equal weight. Further covariates are those of one randomly chosen training cell.
 
         Raises
         ------

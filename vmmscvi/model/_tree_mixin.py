@@ -33,27 +33,26 @@ class ClusterTreeMixin(ClusteringMixin):
         batch_size: int | None = None,
         seed: int | None = None,
     ) -> ClusterTree:
-        """Find parts of the clusters, and join clusters to coarser ones.
+        """Build a tree of finer and coarser clusters.
 
-        The tree is cut at any level: ``tree.cut(n_clusters=5)`` or ``tree.cut(n_effective=3000)``. That takes
-        the place of Leiden's resolution; the model is not trained again, and its own clusters are one level.
+        Cut it at any level: ``tree.cut(n_clusters=5)`` or ``tree.cut(n_effective=3000)``. The level replaces
+        Leiden's resolution. The model is not trained again, and its own clusters are one of the levels.
 
         Parameters
         ----------
         adata, indices, batch_size
-            Cells that the tree is made for, as in :meth:`get_cluster_probabilities`.
+            Cells of the tree, as in :meth:`get_cluster_probabilities`.
         n_effective
-            How fine the leaves are: number of cells that all the data count as in the search for parts; more
-            than there are mean as many as there are. By default 10,000, or four times as many as the model's
-            own clusters were found with if that is more; :meth:`train` finds these with 500. A number below
-            theirs asks for leaves that are coarser than the model, and hardly any cluster has parts then. See
-            :func:`vmmscvi.priors.fit_coarsened_mixture`.
+            Granularity of the leaves: the effective sample size of the search for subclusters, at most the
+            number of cells. The default is 10,000, or four times the value of :meth:`train` (500 by default)
+            if that is larger. With a smaller value than that of :meth:`train` hardly any cluster is divided.
+            See :func:`vmmscvi.priors.fit_coarsened_mixture`.
         seed
             Seed of the search; ``scvi.settings.seed`` by default.
 
         Returns
         -------
-        :class:`vmmscvi.priors.ClusterTree` over the cells.
+        A :class:`vmmscvi.priors.ClusterTree` of the cells.
 
         Raises
         ------

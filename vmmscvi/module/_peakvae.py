@@ -22,7 +22,7 @@ class PEAKVMMVAE(LatentMapsMixin, PriorArgumentsMixin, PEAKVAE):
 
     Parameters
     ----------
-    *args, **kwargs
+    *args, n_continuous_cov, **kwargs
         Arguments of :class:`scvi.module.PEAKVAE` and of the prior.
     stock_loss
         Whether the loss is weighed as in scvi-tools, which adds the sum of reconstruction errors to every

@@ -46,7 +46,13 @@ BACKGROUND_WEIGHT = 0.02
 
 
 class GaussianMoments(NamedTuple):
-    """Weights ``(K,)``, means ``(K, p)`` and covariances ``(K, p, p)`` of components."""
+    """Moments of ``K`` components.
+
+    Attributes
+    ----------
+    weights, loc, covariance
+        Weights ``(K,)``, means ``(K, p)`` and covariances ``(K, p, p)``.
+    """
 
     weights: Tensor
     loc: Tensor

@@ -96,7 +96,15 @@ class FromEmbedding:
 
 
 def embed(module: Any, sample: Minibatches) -> Embedding:
-    """Encode minibatches in evaluation mode."""
+    """Encode minibatches in evaluation mode.
+
+    Parameters
+    ----------
+    module
+        The module.
+    sample
+        Minibatches of ``n`` cells.
+    """
     means, variances, depths = [], [], []
     codes: dict[str, list[Tensor]] = {REGISTRY_KEYS.LABELS_KEY: [], REGISTRY_KEYS.BATCH_KEY: []}
     for tensors in sample:
