@@ -64,20 +64,20 @@ class AnnotationMixin(LabelsMixin, ClusterTreeMixin, QualityMixin):
     ) -> None:
         """Write embedding and clusters into an AnnData.
 
-        ================================  ==================================================================
-        ``obsm["X_vmm"]``                 the embedding
-        ``obs["vmm_cluster"]``            the most probable cluster
-        ``obs["vmm_cluster_name"]``       its name, once there are names (:meth:`rename_clusters`)
-        ``obs["vmm_cluster_probability"]``  its probability
-        ``obs["vmm_second_cluster"]``     the second most probable cluster, if there are two
-        ``obs["vmm_entropy"]``            entropy of the probabilities, in nats: 0 is certain
-        ``obs["vmm_novelty"]``            share of the cluster's reference cells that fit it better
-        ``obs["vmm_verdict"]``            the cluster's name, or ``"unknown"``; see :meth:`get_verdict`
-        ``obs["vmm_leaf"]``               the part of the cluster, a leaf of the tree
-        ``obs["vmm_label"]``              the most probable label or free cluster, with ``start="labels"``
-        ``obs["vmm_label_probability"]``  its probability
-        ``uns["vmmscvi"]``                settings, versions, weights, history, the tree, a table of clusters
-        ================================  ==================================================================
+        ===================================  ===============================================================
+        ``obsm["X_vmm"]``                    the embedding
+        ``obs["vmm_cluster"]``               the most probable cluster
+        ``obs["vmm_cluster_name"]``          its name, once there are names (:meth:`rename_clusters`)
+        ``obs["vmm_cluster_probability"]``   its probability
+        ``obs["vmm_second_cluster"]``        the second most probable cluster, if there are two
+        ``obs["vmm_entropy"]``               entropy of the probabilities, in nats: 0 is certain
+        ``obs["vmm_novelty"]``               share of the cluster's reference cells that fit it better
+        ``obs["vmm_verdict"]``               the cluster's name, or ``"unknown"``; see :meth:`get_verdict`
+        ``obs["vmm_leaf"]``                  the part of the cluster, a leaf of the tree
+        ``obs["vmm_label"]``                 the most probable label or free cluster, with ``start="labels"``
+        ``obs["vmm_label_probability"]``     its probability
+        ``uns["vmmscvi"]``                   settings, versions, weights, history, tree, table of clusters
+        ===================================  ===============================================================
 
         All can be written to h5ad; :meth:`vmmscvi.priors.ClusterTree.from_anndata` makes the tree again. A
         second call replaces what the first has written.
