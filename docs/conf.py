@@ -11,7 +11,6 @@ from types import BuiltinMethodType, ClassMethodDescriptorType, MethodDescriptor
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _rendering import InheritedMethods, break_names, plain_citations, prose_returns
 
 project = "vmmscvi"
 author = "the vmmscvi developers"
@@ -142,6 +141,9 @@ def is_of_others(app: Any, what: str, name: str, obj: Any, skip: bool, options: 
 
 def setup(app: Any) -> None:
     """Register what Sphinx calls."""
+    # here, since tests read this file where Sphinx is not installed
+    from _rendering import InheritedMethods, break_names, plain_citations, prose_returns
+
     app.connect("autodoc-skip-member", is_of_others)
     app.connect("autodoc-process-docstring", prose_returns, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", plain_citations, priority=401)
