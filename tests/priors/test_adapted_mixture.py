@@ -9,7 +9,8 @@ from scipy.linalg import sqrtm
 from torch import Tensor
 
 from vmmscvi.priors import AdaptedMixture, GaussianMoments, adapt_mixture, moments_of
-from vmmscvi.priors._adapted_mixture import FARTHEST, FARTHEST_GROUP, optimal_transport
+from vmmscvi.priors._adapted_mixture import FARTHEST, FARTHEST_GROUP
+from vmmscvi.priors._latent_map import optimal_transport
 
 K, P = 5, 4
 
@@ -65,7 +66,7 @@ def test_cells_that_are_as_in_the_reference_stay(
     reference: GaussianMoments, generator: torch.Generator
 ) -> None:
     z, _ = draw(reference, 3000, generator)
-    moved = adapt_mixture(z, reference).moved(z)
+    moved = adapt_mixture(z, reference).latent_map().moved(z)
     assert (moved - z).norm(dim=1).mean() < 0.05
 
 
@@ -76,7 +77,7 @@ def test_a_shift_is_undone_whatever_the_composition(
     z, component = draw(reference, 2000, generator, _shares(weights))
     shift = 0.35 * torch.randn(P, generator=generator, dtype=torch.float64)
     adapted = adapt_mixture(z + shift, reference)
-    moved = adapted.moved(z + shift)
+    moved = adapted.latent_map().moved(z + shift)
     assert (nearest(moved, reference) == component).double().mean() > 0.99
     assert (moved - z).norm(dim=1).mean() < 0.2 * shift.norm()
     found = torch.bincount(component, minlength=K) / len(z)
@@ -89,7 +90,7 @@ def test_components_that_move_on_their_own_are_followed(
     displacement = 0.25 * torch.randn(K, P, generator=generator, dtype=torch.float64)
     there = reference._replace(loc=reference.loc + displacement, covariance=1.5 * reference.covariance)
     z, component = draw(there, 4000, generator)
-    moved = adapt_mixture(z, reference).moved(z)
+    moved = adapt_mixture(z, reference).latent_map().moved(z)
     for k in range(K):
         cells = moved[component == k]
         assert (cells.mean(0) - reference.loc[k]).norm() < 0.4 * displacement[k].norm() + 0.05
@@ -108,7 +109,7 @@ def test_a_type_that_the_reference_lacks_is_left_alone_and_drags_no_component_al
         reference.loc[4] + root @ white + 0.2 * torch.randn(300, P, generator=generator, dtype=torch.float64)
     )
     adapted = adapt_mixture(torch.cat((known, new)), reference)
-    assert (adapted.moved(new) - new).norm(dim=1).mean() < 0.3 * (root @ white).norm()
+    assert (adapted.latent_map().moved(new) - new).norm(dim=1).mean() < 0.3 * (root @ white).norm()
     torch.testing.assert_close(adapted.adapted.loc[:4], reference.loc[:4], atol=0.15, rtol=0)
 
 
@@ -149,14 +150,14 @@ def test_a_component_without_cells_keeps_a_weight(
 
 def test_one_cell_is_enough(reference: GaussianMoments) -> None:
     z = reference.loc[:1]
-    assert torch.isfinite(adapt_mixture(z, reference).moved(z)).all()
+    assert torch.isfinite(adapt_mixture(z, reference).latent_map().moved(z)).all()
 
 
 def test_a_map_is_the_same_after_a_file(reference: GaussianMoments, generator: torch.Generator) -> None:
     z, _ = draw(reference, 200, generator)
     adapted = adapt_mixture(z, reference)
     again = AdaptedMixture.from_dict(adapted.to_dict())
-    assert torch.equal(again.moved(z), adapted.moved(z))
+    assert torch.equal(again.latent_map().moved(z), adapted.latent_map().moved(z))
 
 
 def test_moments_are_those_of_the_cells(reference: GaussianMoments, generator: torch.Generator) -> None:
@@ -184,5 +185,5 @@ def test_a_query_of_one_type_stays_with_its_type(
     for k in range(K):
         one = torch.nn.functional.one_hot(torch.tensor(k), K).double()
         z, _ = draw(reference, 300, generator, one)
-        moved = adapt_mixture(z + 0.2, reference).moved(z + 0.2)
+        moved = adapt_mixture(z + 0.2, reference).latent_map().moved(z + 0.2)
         assert (nearest(moved, reference) == k).double().mean() > 0.95

@@ -140,7 +140,9 @@ class QueryMixin(QualityMixin):
         self.latent_maps_ = None if maps is None else {code: dict(values) for code, values in maps.items()}
         if hasattr(self.module, "latent_maps"):
             found = (self.latent_maps_ or {}).items()
-            self.module.latent_maps = {code: AdaptedMixture.from_dict(values) for code, values in found}
+            self.module.latent_maps = {
+                code: AdaptedMixture.from_dict(values).latent_map() for code, values in found
+            }
 
     def _fine_components(self) -> tuple[GaussianMoments, Tensor]:
         """Fine components of the reference's cells, and the cluster of each.

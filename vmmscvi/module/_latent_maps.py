@@ -12,14 +12,14 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from vmmscvi._upstream import MODULE_KEYS, BatchNorm
-from vmmscvi.priors import AdaptedMixture, Prior
+from vmmscvi.priors import LatentMap, Prior
 
 
 class LatentMapsMixin:
     """For a module whose inference is wrapped by :func:`with_latent_maps`."""
 
     latent_prior: Prior
-    latent_maps: Mapping[int, AdaptedMixture] = {}
+    latent_maps: Mapping[int, LatentMap] = {}
     """By the code of a batch: how its cells are moved to where the reference has the like of them."""
 
     def train(self, mode: bool = True) -> Any:
@@ -49,11 +49,13 @@ class LatentMapsMixin:
         qz = outputs[MODULE_KEYS.QZ_KEY]
         codes = batch_index.reshape(-1).long()
         shift = torch.zeros_like(qz.loc)
-        for code, adapted in self.latent_maps.items():
+        if any(each.shift.device != shift.device for each in self.latent_maps.values()):
+            self.latent_maps = {code: each.to(shift.device) for code, each in self.latent_maps.items()}
+        for code, latent_map in self.latent_maps.items():
             cells = (codes == code).nonzero().ravel()
             if len(cells):
                 z = qz.loc.detach()[cells].double()
-                shift[cells] = (adapted.to(z.device).moved(z) - z).to(shift)
+                shift[cells] = (latent_map.moved(z) - z).to(shift)
         moved = {MODULE_KEYS.QZ_KEY: Normal(qz.loc + shift, qz.scale)}
         for name in (MODULE_KEYS.Z_KEY, "untran_z"):
             if outputs.get(name) is not None:

@@ -4,7 +4,7 @@ Knows nothing of cells, genes or encoders.
 """
 
 from vmmscvi.priors import functional, hyperpriors
-from vmmscvi.priors._adapted_mixture import AdaptedMixture, GaussianMoments, adapt_mixture, moments_of
+from vmmscvi.priors._adapted_mixture import AdaptedMixture, adapt_mixture, moments_of
 from vmmscvi.priors._base import Centers, Prior, entropy
 from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior, EmpiricalBayesLoss, Inference
 from vmmscvi.priors._component_labels import FREE, ComponentLabels
@@ -14,6 +14,7 @@ from vmmscvi.priors._gaussian_mixture import GaussianMixturePrior, VampPriorMixt
 from vmmscvi.priors._generative import generative_model
 from vmmscvi.priors._labelled_cells import LabelledCells
 from vmmscvi.priors._labelled_mixture import LabelledMixturePrior
+from vmmscvi.priors._latent_map import GaussianMoments, LatentMap
 from vmmscvi.priors._mixture import MixturePrior
 from vmmscvi.priors._standard_normal import StandardNormalPrior
 from vmmscvi.priors._state import PriorState
@@ -38,6 +39,7 @@ __all__ = [
     "Inference",
     "LabelledCells",
     "LabelledMixturePrior",
+    "LatentMap",
     "MixturePrior",
     "Prior",
     "PriorConfig",

@@ -1,17 +1,15 @@
-r"""A frozen mixture adapted to the cells of another batch, and the map that undoes the difference.
+r"""A frozen mixture adapted to the cells of another batch.
 
 The components are those of the reference, moved: weights, means and covariances are fitted to the new cells
 by expectation maximisation with priors at the reference's values, as a speech recogniser is adapted to a new
 speaker (MAP adaptation of Gaussian mixtures). Components come in groups, the clusters: what a group has in
 common is shared by its components. Displacements and widths that exceed what most components have are held
 back, and a broad background takes the cells that fit no component, so that a new type drags no known one
-along. Cells are then moved from the adapted components to those of the reference by the optimal map between
-Gaussians.
+along. :mod:`vmmscvi.priors._latent_map` moves cells from the adapted components to those of the reference.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -19,6 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from vmmscvi.priors._latent_map import (
+    GaussianMoments,
+    LatentMap,
+    MixtureDensity,
+    optimal_transport,
+    power_of,
+)
 
 N_STEPS = 40
 """Steps of expectation maximisation."""
@@ -45,24 +51,6 @@ BACKGROUND_SCALE = 1.5
 BACKGROUND_WEIGHT = 0.02
 
 
-class GaussianMoments(NamedTuple):
-    """Moments of ``K`` components.
-
-    Attributes
-    ----------
-    weights, loc, covariance
-        Weights ``(K,)``, means ``(K, p)`` and covariances ``(K, p, p)``.
-    """
-
-    weights: Tensor
-    loc: Tensor
-    covariance: Tensor
-
-    def to(self, like: torch.device | torch.dtype) -> GaussianMoments:
-        """Return the moments on a device, or in a precision."""
-        return GaussianMoments(*(value.to(like) for value in self))
-
-
 class AdaptedMixture(NamedTuple):
     """A mixture and the displacement of its components that fits new cells.
 
@@ -73,16 +61,12 @@ class AdaptedMixture(NamedTuple):
     adapted
         Components as they are in the new cells.
     background
-        Log-weight, mean and covariance of what fits no component.
+        Weight, mean and covariance of what fits no component.
     """
 
     reference: GaussianMoments
     adapted: GaussianMoments
     background: GaussianMoments
-
-    def to(self, device: torch.device) -> AdaptedMixture:
-        """Return the mixture on a device."""
-        return AdaptedMixture(*(moments.to(device) for moments in self))
 
     def to_dict(self) -> dict[str, NDArray[np.float64]]:
         """Return arrays that a file can hold."""
@@ -104,16 +88,15 @@ class AdaptedMixture(NamedTuple):
             )
         )
 
-    def moved(self, z: Tensor) -> Tensor:
-        """Move positions ``(..., p)`` of new cells to where the reference has the like of them."""
-        log_joint = _log_joint(z, self.adapted, self.background)
-        r = torch.softmax(log_joint, dim=-1)
-        transport = optimal_transport(self.adapted.covariance, self.reference.covariance)
-        centered = z.unsqueeze(-2) - self.adapted.loc
-        targets = self.reference.loc + torch.einsum("kij,...kj->...ki", transport, centered)
-        shift = _weighted_mean(self.reference.loc - self.adapted.loc, self.adapted.weights)
-        # what fits no component is moved by what all components are
-        return (r[..., :-1, None] * targets).sum(-2) + r[..., -1:] * (z + shift)
+    def latent_map(self) -> LatentMap:
+        """Return the map from the adapted components to the reference's."""
+        return LatentMap(
+            density=MixtureDensity.of(self.adapted, self.background),
+            transport=optimal_transport(self.adapted.covariance, self.reference.covariance),
+            source=self.adapted.loc,
+            target=self.reference.loc,
+            shift=self.adapted.weights @ (self.reference.loc - self.adapted.loc),
+        )
 
 
 def adapt_mixture(z: Tensor, reference: GaussianMoments, groups: Tensor | None = None) -> AdaptedMixture:
@@ -135,7 +118,7 @@ def adapt_mixture(z: Tensor, reference: GaussianMoments, groups: Tensor | None =
     background = _background(reference)
     adapted = reference
     for _ in range(N_STEPS):
-        r = torch.softmax(_log_joint(z, adapted, background), dim=1)[:, :-1]
+        r = torch.softmax(MixtureDensity.of(adapted, background).log_joint(z), dim=1)[:, :-1]
         adapted = _maximised(z, r, reference, member)
     return AdaptedMixture(reference, adapted, background)
 
@@ -153,7 +136,7 @@ def _maximised(z: Tensor, r: Tensor, reference: GaussianMoments, member: Tensor)
     displacement = _held_back(member @ of_group, reference.covariance, cells, FARTHEST_GROUP)
     own = (residual - counts[:, None] * displacement) / (counts + MEAN_COUNTS)[:, None]
     loc = reference.loc + displacement + _held_back(own, reference.covariance, counts, FARTHEST)
-    root, inverse = _power(reference.covariance, 0.5), _power(reference.covariance, -0.5)
+    root, inverse = power_of(reference.covariance, 0.5), power_of(reference.covariance, -0.5)
     white = inverse @ _scatter(z, r, loc) @ inverse
     identity = COVARIANCE_COUNTS * torch.eye(z.shape[1], dtype=z.dtype)
     of_group = torch.einsum("kg,kij->gij", member, white) + identity
@@ -195,43 +178,6 @@ def moments_of(z: Tensor, responsibilities: Tensor, prior: GaussianMoments) -> G
     return GaussianMoments(_normalised(counts + 1.0), loc, covariance)
 
 
-def optimal_transport(source: Tensor, target: Tensor) -> Tensor:
-    r"""Matrices of the optimal maps between centred Gaussians, shape ``(K, p, p)``.
-
-    :math:`A = \Sigma_s^{-1/2} (\Sigma_s^{1/2} \Sigma_t \Sigma_s^{1/2})^{1/2} \Sigma_s^{-1/2}`.
-
-    Parameters
-    ----------
-    source, target
-        Covariances, shape ``(K, p, p)``.
-    """
-    root, inverse_root = _power(source, 0.5), _power(source, -0.5)
-    product: Tensor = inverse_root @ _power(root @ target @ root, 0.5) @ inverse_root
-    return product
-
-
-def _power(matrices: Tensor, exponent: float) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrices)
-    power: Tensor = (vectors * values.clamp_min(1e-12).pow(exponent).unsqueeze(-2)) @ vectors.mT
-    return power
-
-
-def _log_joint(z: Tensor, components: GaussianMoments, background: GaussianMoments) -> Tensor:
-    """Log of weight times density, the background last, shape ``(..., K + 1)``."""
-    loc = torch.cat((components.loc, background.loc))
-    covariance = torch.cat((components.covariance, background.covariance))
-    share = background.weights
-    log_weights = torch.cat((components.weights.log() + torch.log1p(-share), share.log()))
-    cholesky = torch.linalg.cholesky(covariance)
-    whitening = torch.linalg.inv(cholesky)
-    # one product for all components: (x - m) W' = x W' - m W'
-    white = torch.einsum("...j,kij->...ki", z, whitening) - torch.einsum("kj,kij->ki", loc, whitening)
-    log_det = cholesky.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    p = z.shape[-1]
-    log_joint: Tensor = log_weights - 0.5 * white.square().sum(-1) - log_det - 0.5 * p * math.log(2 * math.pi)
-    return log_joint
-
-
 def _background(reference: GaussianMoments) -> GaussianMoments:
     mean = reference.weights @ reference.loc
     centered = reference.loc - mean
@@ -268,7 +214,3 @@ def _narrowed(white: Tensor, counts: Tensor) -> Tensor:
 
 def _normalised(counts: Tensor) -> Tensor:
     return counts / counts.sum()
-
-
-def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    return weights @ values / weights.sum()
