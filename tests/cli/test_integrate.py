@@ -20,7 +20,6 @@ COLUMNS = {
     "vmm_cluster_probability",
     "vmm_entropy",
     "vmm_novelty",
-    "vmm_verdict",
     "vmm_leaf",
 }
 OPTIONAL = {"vmm_second_cluster"}  # without it, if there is one cluster only

@@ -26,7 +26,6 @@ COLUMNS = {
     "vmm_second_cluster",
     "vmm_entropy",
     "vmm_novelty",
-    "vmm_verdict",
     "vmm_leaf",
 }
 
@@ -55,7 +54,6 @@ def test_columns_are_what_the_methods_return(model: SCVI_VMM, annotated: AnnData
     np.testing.assert_allclose(of_second, np.sort(r, axis=1)[:, -2], atol=1e-6)
     np.testing.assert_allclose(annotated.obs["vmm_entropy"], entropy(r, axis=1), atol=1e-5)
     np.testing.assert_allclose(annotated.obs["vmm_novelty"], model.get_novelty_score(), atol=1e-6)
-    assert (annotated.obs["vmm_verdict"].astype(str) == model.get_verdict()["verdict"].astype(str)).all()
     pd.testing.assert_series_equal(
         annotated.obs["vmm_leaf"], model.get_cluster_tree().assignments, check_names=False
     )

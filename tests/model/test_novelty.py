@@ -19,14 +19,6 @@ from vmmscvi.model import _novelty_mixin
 
 Make = Callable[..., SCVI_VMM]
 
-TRAINING: dict[str, Any] = {
-    "max_epochs": 10,
-    "batch_size": 32,
-    "lr": 1e-2,
-    "accelerator": "cpu",
-    "enable_progress_bar": False,
-}
-
 
 @pytest.fixture
 def query(counts: AnnData) -> AnnData:
@@ -37,9 +29,11 @@ def query(counts: AnnData) -> AnnData:
 
 
 @pytest.mark.parametrize("prior", ["vmm", "gmm", "vampprior", "standard_normal"])
-def test_score_is_the_share_of_reference_cells_that_are_denser(make_model: Make, prior: str) -> None:
+def test_score_is_the_share_of_reference_cells_that_are_denser(
+    make_model: Make, prior: str, training: dict[str, Any]
+) -> None:
     model = make_model(prior=prior)
-    model.train(**{**TRAINING, "max_epochs": 2})
+    model.train(**{**training, "max_epochs": 2})
     density = model.get_prior_log_density()
     score = model.get_novelty_score(calibration="pooled")
     expected = [1 - percentileofscore(density, value, kind="weak") / 100 for value in density]
@@ -50,9 +44,11 @@ def test_score_is_the_share_of_reference_cells_that_are_denser(make_model: Make,
     np.testing.assert_allclose(two, score.iloc[[5, 2]], atol=0.01)  # two neighbours may change places
 
 
-def test_cells_unlike_any_other_have_a_score_of_one(make_model: Make, adata: AnnData) -> None:
+def test_cells_unlike_any_other_have_a_score_of_one(
+    make_model: Make, adata: AnnData, training: dict[str, Any]
+) -> None:
     model = make_model(adata)
-    model.train(**TRAINING)
+    model.train(**training)
     strange = adata.copy()
     strange.X = np.roll(adata.X.toarray(), 37, axis=1)  # other genes are expressed
     score = model.get_novelty_score(strange)
@@ -60,13 +56,15 @@ def test_cells_unlike_any_other_have_a_score_of_one(make_model: Make, adata: Ann
     assert ((score >= 0) & (score <= 1)).all()
 
 
-def test_a_type_that_the_reference_lacks_is_novel(make_model: Make, adata: AnnData, query: AnnData) -> None:
+def test_a_type_that_the_reference_lacks_is_novel(
+    make_model: Make, adata: AnnData, query: AnnData, training: dict[str, Any]
+) -> None:
     held_out = "type3"
     assert held_out in set(adata.obs["cell_type"])
     model = make_model(adata[adata.obs["cell_type"] != held_out].copy())
-    model.train(**TRAINING)
+    model.train(**training)
     mapped = SCVI_VMM.load_query_data(query, model)
-    mapped.train(**{**TRAINING, "max_epochs": 5})
+    mapped.train(**{**training, "max_epochs": 5})
     is_novel = query.obs["cell_type"] == held_out
     score = mapped.get_novelty_score()
     assert roc_auc_score(is_novel, score) > 0.9
@@ -74,16 +72,16 @@ def test_a_type_that_the_reference_lacks_is_novel(make_model: Make, adata: AnnDa
 
 
 def test_the_reference_goes_along_to_files_and_queries(
-    make_model: Make, query: AnnData, tmp_path: Path
+    make_model: Make, query: AnnData, tmp_path: Path, training: dict[str, Any]
 ) -> None:
     reference = make_model()
-    reference.train(**TRAINING)
+    reference.train(**training)
     kept = reference.reference_log_densities_
     assert kept.shape == (300,) and (np.diff(kept) >= 0).all()
     reference.save(tmp_path / "reference")
     for source in (reference, str(tmp_path / "reference")):
         model = SCVI_VMM.load_query_data(query.copy(), source)
-        model.train(**{**TRAINING, "max_epochs": 1})
+        model.train(**{**training, "max_epochs": 1})
         np.testing.assert_array_equal(model.reference_log_densities_, kept)
     expected = model.get_novelty_score()
     model.save(tmp_path / "query")
@@ -92,42 +90,44 @@ def test_the_reference_goes_along_to_files_and_queries(
 
 
 def test_a_query_that_trains_an_unfrozen_prior_takes_the_place_of_the_reference(
-    make_model: Make, query: AnnData
+    make_model: Make, query: AnnData, training: dict[str, Any]
 ) -> None:
     reference = make_model()
-    reference.train(**TRAINING)
+    reference.train(**training)
     model = SCVI_VMM.load_query_data(query, reference, unfrozen=True)
     np.testing.assert_array_equal(model.reference_log_densities_, reference.reference_log_densities_)
-    model.train(**{**TRAINING, "max_epochs": 1})
+    model.train(**{**training, "max_epochs": 1})
     np.testing.assert_array_equal(model.reference_log_densities_, np.sort(model.get_prior_log_density()))
     # ranks among the 120 cells of the query themselves: one in twenty is above 0.95, whatever they are
     score = model.get_novelty_score(calibration="pooled")
     np.testing.assert_allclose(np.sort(score), np.arange(120) / 120, atol=1e-9)
 
 
-def test_many_cells_are_represented_by_some(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_cells_are_represented_by_some(
+    make_model: Make, monkeypatch: pytest.MonkeyPatch, training: dict[str, Any]
+) -> None:
     monkeypatch.setattr(_novelty_mixin, "N_REFERENCE_CELLS", 150)
     model = make_model()
-    model.train(**{**TRAINING, "max_epochs": 2})
+    model.train(**{**training, "max_epochs": 2})
     assert model.reference_log_densities_.shape == (150,)
     assert set(model.reference_log_densities_) <= set(model.get_prior_log_density())
     everything = model.get_prior_log_density().rank(pct=True, ascending=False)
     assert abs(model.get_novelty_score(calibration="pooled") - everything).max() < 0.12
 
 
-def test_a_model_without_a_reference_says_so(make_model: Make) -> None:
+def test_a_model_without_a_reference_says_so(make_model: Make, training: dict[str, Any]) -> None:
     model = make_model()
     with pytest.raises(RuntimeError, match="has not been trained"):
         model.get_novelty_score()
-    model.train(**{**TRAINING, "max_epochs": 1})
+    model.train(**{**training, "max_epochs": 1})
     model.reference_log_densities_ = None
     with pytest.raises(RuntimeError, match="The model remembers no reference"):
         model.get_novelty_score()
 
 
-def test_keeping_a_reference_draws_no_random_numbers(make_model: Make) -> None:
+def test_keeping_a_reference_draws_no_random_numbers(make_model: Make, training: dict[str, Any]) -> None:
     model = make_model()
-    model.train(**{**TRAINING, "max_epochs": 1})
+    model.train(**{**training, "max_epochs": 1})
     state = torch.random.get_rng_state()
     model._remember_reference()
     assert torch.equal(torch.random.get_rng_state(), state)

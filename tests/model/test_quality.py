@@ -14,19 +14,11 @@ from vmmscvi import SCVI_VMM
 
 Make = Callable[..., SCVI_VMM]
 
-TRAINING: dict[str, Any] = {
-    "max_epochs": 10,
-    "batch_size": 32,
-    "lr": 1e-2,
-    "accelerator": "cpu",
-    "enable_progress_bar": False,
-}
-
 
 @pytest.fixture
-def model(make_model: Make) -> SCVI_VMM:
+def model(make_model: Make, training: dict[str, Any]) -> SCVI_VMM:
     trained = make_model(prior="gmm")
-    trained.train(**TRAINING)
+    trained.train(**training)
     return trained
 
 
@@ -95,7 +87,7 @@ def test_a_verdict_says_the_name_of_the_cluster(model: SCVI_VMM) -> None:
     known = verdict["verdict"] != "unknown"
     assert verdict["verdict"][known].astype(str).str.startswith("type ").all()
     model.annotate(tree=False)
-    np.testing.assert_array_equal(model.adata.obs["vmm_verdict"].astype(str), verdict["verdict"].astype(str))
+    assert "vmm_verdict" not in model.adata.obs, "one in twenty cells of the reference would be unknown"
     assert {"low_density", "spread", "catch_all"} <= set(model.adata.uns["vmmscvi"]["clusters"].columns)
 
 
@@ -104,9 +96,11 @@ def test_a_rate_that_is_none_is_refused(model: SCVI_VMM) -> None:
         model.get_verdict(false_alarm_rate=5)
 
 
-def test_a_small_cluster_has_no_more_false_alarms_than_a_large_one(make_model: Make, adata: AnnData) -> None:
+def test_a_small_cluster_has_no_more_false_alarms_than_a_large_one(
+    make_model: Make, adata: AnnData, training: dict[str, Any]
+) -> None:
     model = make_model(adata)
-    model.train(**TRAINING)
+    model.train(**training)
     score, clusters = model.get_novelty_score(), model.predict()
     shares = (score > 0.9).groupby(clusters, observed=True).mean()
     sizes = clusters.value_counts()

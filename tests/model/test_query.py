@@ -331,3 +331,12 @@ def test_the_mapping_is_reported(
     reference.train(**{**TRAINING, "max_epochs": 1})
     with pytest.raises(RuntimeError, match="is no query"):
         reference.get_mapping_report()
+
+
+def test_an_annotated_query_has_a_verdict_for_each_cell(mapped: SCVI_VMM) -> None:
+    mapped.annotate(tree=False)
+    expected = mapped.get_verdict()
+    obs = mapped.adata.obs
+    np.testing.assert_array_equal(obs["vmm_verdict"].astype(str), expected["verdict"].astype(str))
+    unknown = expected["novelty"] > 0.95
+    assert unknown.any() and (obs["vmm_verdict"][unknown.to_numpy()] == "unknown").all()

@@ -36,21 +36,22 @@ from vmmscvi._annotation import (
 from vmmscvi.model._clustering_mixin import by_chunks
 from vmmscvi.model._features import with_features_of
 from vmmscvi.model._labels_mixin import LabelsMixin, most_probable
-from vmmscvi.model._quality_mixin import UNKNOWN, QualityMixin
+from vmmscvi.model._quality_mixin import FALSE_ALARM_RATE, QualityMixin
 from vmmscvi.model._tree_mixin import ClusterTreeMixin
 from vmmscvi.priors import ClusterTree, MixturePrior
 from vmmscvi.priors import functional as F
 
 logger = logging.getLogger(__name__)
 
-FALSE_ALARM_RATE = 0.05
-"""Share of the reference cells of each cluster that the verdict of :meth:`annotate` calls unknown."""
 UNDECIDED = 0.8
 """Cells whose largest probability is smaller are undecided."""
 
 
 class AnnotationMixin(LabelsMixin, ClusterTreeMixin, QualityMixin):
     """Results in the place where scanpy and other tools look for them."""
+
+    n_reference_batches_: int | None
+    """Number of batches of the reference of a query, see :class:`QueryMixin`; ``None`` in other models."""
 
     def annotate(
         self,
@@ -72,7 +73,7 @@ class AnnotationMixin(LabelsMixin, ClusterTreeMixin, QualityMixin):
         ``obs["vmm_second_cluster"]``        the second most probable cluster, if there are two
         ``obs["vmm_entropy"]``               entropy of the probabilities, in nats: 0 is certain
         ``obs["vmm_novelty"]``               share of the cluster's reference cells that fit it better
-        ``obs["vmm_verdict"]``               the cluster's name, or ``"unknown"``; see :meth:`get_verdict`
+        ``obs["vmm_verdict"]``               of a query: the cluster's name or ``"unknown"``
         ``obs["vmm_leaf"]``                  the part of the cluster, a leaf of the tree
         ``obs["vmm_label"]``                 the most probable label or free cluster, with ``start="labels"``
         ``obs["vmm_label_probability"]``     its probability
@@ -175,13 +176,11 @@ def annotation_of(
         clusters: Any = columns[CLUSTER]
         weights = model.get_cluster_weights()
         uns["weights"] = {name: float(weights[name]) for name in clusters.categories}
-        named = clusters
         if model.cluster_names_ is not None:
-            columns[NAME] = named = model._named(pd.Series(clusters)).array
-        if NOVELTY in columns:
+            columns[NAME] = model._named(pd.Series(clusters)).array
+        if model.n_reference_batches_ is not None and NOVELTY in columns:
             novelty: Any = columns[NOVELTY]
-            unknown = model._is_unknown(np.asarray(clusters, dtype=str), novelty, FALSE_ALARM_RATE)
-            columns[VERDICT] = pd.Categorical(np.where(unknown, UNKNOWN, np.asarray(named, dtype=str)))
+            columns[VERDICT] = model._verdict(pd.Series(clusters), novelty, FALSE_ALARM_RATE)
         found: ClusterTree | None = None
         if tree:
             found = model._tree_of(z, pd.Series(clusters, index=obs_names), n_effective, seed)

@@ -76,6 +76,8 @@ class NoveltyMixin:
         ------
         RuntimeError
             If the model has not been trained, or remembers no reference.
+        ValueError
+            If ``calibration`` is neither.
         """
         if calibration not in get_args(Calibration):
             raise ValueError(f"`calibration` must be one of {get_args(Calibration)}, found {calibration!r}.")

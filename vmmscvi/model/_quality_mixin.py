@@ -14,10 +14,13 @@ from scvi import REGISTRY_KEYS
 from torch import Tensor
 
 from vmmscvi._calibration import share_above
-from vmmscvi.model._clustering_mixin import ClusteringMixin, by_chunks
+from vmmscvi.model._clustering_mixin import by_chunks
+from vmmscvi.model._names_mixin import ClusterNamesMixin
 from vmmscvi.model._novelty_mixin import NoveltyMixin
 from vmmscvi.priors import MixturePrior
 
+FALSE_ALARM_RATE = 0.05
+"""Share of the reference cells of each cluster that a verdict calls unknown, unless told otherwise."""
 UNKNOWN = "unknown"
 """Verdict on cells that fit no cluster."""
 LOW_DENSITY = 0.95
@@ -26,7 +29,7 @@ MOSTLY = 0.5
 """Share of a cluster's reference cells of low density from which on the cluster is a catch-all."""
 
 
-class QualityMixin(ClusteringMixin, NoveltyMixin):
+class QualityMixin(ClusterNamesMixin, NoveltyMixin):
     """Clusters whose own cells do not fit them are told from the others."""
 
     def cluster_quality(
@@ -77,7 +80,7 @@ class QualityMixin(ClusteringMixin, NoveltyMixin):
         adata: AnnData | None = None,
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
-        false_alarm_rate: float = 0.05,
+        false_alarm_rate: float = FALSE_ALARM_RATE,
     ) -> pd.DataFrame:
         """Cluster of each cell, or that it belongs to none.
 
@@ -105,16 +108,13 @@ class QualityMixin(ClusteringMixin, NoveltyMixin):
             raise ValueError(f"`false_alarm_rate` must be between 0 and 1, found {false_alarm_rate}.")
         novelty = self.get_novelty_score(adata, indices, batch_size)
         probabilities = self.get_cluster_probabilities(adata, indices, batch_size)
-        cluster = probabilities.idxmax(axis=1)
-        unknown = self._is_unknown(cluster.to_numpy(str), novelty.to_numpy(), false_alarm_rate)
-        names: dict[str, str] = getattr(self, "cluster_names_", None) or {}
-        named = cluster.map(lambda component: names.get(component, component))
+        cluster = probabilities.idxmax(axis=1).astype("category")
         return pd.DataFrame(
             {
-                "cluster": pd.Categorical(cluster),
+                "cluster": cluster,
                 "probability": probabilities.max(axis=1),
                 "novelty": novelty,
-                "verdict": pd.Categorical(np.where(unknown, UNKNOWN, named)),
+                "verdict": self._verdict(cluster, novelty.to_numpy(), false_alarm_rate),
             },
             index=novelty.index,
         )
@@ -136,6 +136,13 @@ class QualityMixin(ClusteringMixin, NoveltyMixin):
         low = share_above(np.asarray(self.reference_log_densities_), density) > LOW_DENSITY
         spread = _relative_spread(prior, cluster)
         return [int(k) for k in np.unique(cluster) if low[cluster == k].mean() > MOSTLY and spread[k] > 1.0]
+
+    def _verdict(
+        self, clusters: pd.Series, novelty: NDArray[np.floating], false_alarm_rate: float
+    ) -> pd.Categorical:
+        """Name of each cell's cluster, or that it belongs to none; clusters are categorical."""
+        unknown = self._is_unknown(clusters.to_numpy(str), novelty, false_alarm_rate)
+        return pd.Categorical(np.where(unknown, UNKNOWN, self._named(clusters).to_numpy(str)))
 
     def _is_unknown(
         self, clusters: NDArray[np.str_], novelty: NDArray[np.floating], false_alarm_rate: float

@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 
 from vmmscvi._mapping_report import MappingReport, mapping_report
 from vmmscvi.model._batch_columns import average_new_batches
-from vmmscvi.model._quality_mixin import QualityMixin, cluster_of_each
+from vmmscvi.model._quality_mixin import FALSE_ALARM_RATE, QualityMixin, cluster_of_each
 from vmmscvi.priors import AdaptedMixture, GaussianMoments, MixturePrior, adapt_mixture, moments_of
 from vmmscvi.starts import embed
 
@@ -83,7 +83,7 @@ class QueryMixin(QualityMixin):
         model._use_latent_maps(model.latent_maps_)
         return model
 
-    def get_mapping_report(self, false_alarm_rate: float = 0.05) -> MappingReport:
+    def get_mapping_report(self, false_alarm_rate: float = FALSE_ALARM_RATE) -> MappingReport:
         """Tell, without labels, how well the new batches of a query are mapped; logged after training.
 
         Parameters

@@ -68,7 +68,9 @@ class ReferenceMixin(QualityMixin):
             f"- Features ({len(genes):,}): {_listed(genes)}",
             f"- Batches: {_listed(self._batches())}",
             "## Clusters",
-            self._table_of_clusters().to_csv(index=True, sep="|", float_format="%.3f", lineterminator="\n"),
+            "```text",
+            self._table_of_clusters().to_string(float_format="{:.3f}".format),
+            "```",
             "## Versions",
             *(f"- {library} {version}" for library, version in versions().items()),
         ]
@@ -82,7 +84,7 @@ class ReferenceMixin(QualityMixin):
             z = as_tensor(self.reference_cells_["z"], device=self.module.device)
             quality = self._quality_at(z, self.reference_cells_.get("batch"))
             table = quality[["share", "mean_probability", "low_density", "catch_all"]].join(table)
-        names: dict[str, str] = getattr(self, "cluster_names_", None) or {}
+        names = self.cluster_names_ or {}
         table.insert(0, "name", [names.get(cluster, cluster) for cluster in table.index])
         table.index.name = "cluster"
         return table

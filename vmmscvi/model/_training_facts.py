@@ -129,13 +129,13 @@ def count_split(splitter_cls: Any, adata_manager: Any, arguments: Mapping[str, A
     return int(splitter.n_train), int(splitter.n_val)
 
 
-def count_split_of(
+def divide_cells_of(
     datamodule: Any, split: Mapping[str, float | None], batch_size: int | None, shuffles: bool
 ) -> tuple[int, int | None]:
-    """Count training and validation cells of a data module; ``None`` where it does not tell.
+    """Divide the cells of a data module as training will, and count both parts; ``None`` if it does not tell.
 
-    scvi-tools 1.5 divides the cells of a module with the method ``set_split`` when training begins, which is
-    too late to know whether there are validation cells. It is done here, in the same way.
+    scvi-tools 1.5 calls ``set_split`` of a data module when training begins. That is too late to know whether
+    there are validation cells, so that it is called here with the same arguments.
 
     Parameters
     ----------

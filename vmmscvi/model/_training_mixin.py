@@ -21,7 +21,7 @@ from vmmscvi.model._callbacks import callbacks_of
 from vmmscvi.model._keywords import check_keywords
 from vmmscvi.model._request import StartName, TrainingRequest, keywords_of_training, sort_arguments
 from vmmscvi.model._starts import start_for
-from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts, count_split, count_split_of
+from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts, count_split, divide_cells_of
 from vmmscvi.model._validation import check_batches, check_covariates
 from vmmscvi.priors import MixturePrior
 from vmmscvi.starts import InitialisePrior, Start
@@ -259,7 +259,7 @@ class TrainingMixin:
         else:
             n_obs = getattr(datamodule, "n_obs", None)
             shuffles = kwargs.get("shuffle_set_split", True)
-            n_train, n_validation = count_split_of(datamodule, split, batch_size, shuffles)
+            n_train, n_validation = divide_cells_of(datamodule, split, batch_size, shuffles)
         return TrainingFacts(
             prior=self.module.latent_prior,
             n_obs=n_obs,

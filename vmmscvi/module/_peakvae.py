@@ -1,4 +1,4 @@
-"""PeakVI's module with an interchangeable prior, whose latent space does not hold the depth of a cell."""
+"""PeakVI's module with an interchangeable prior; its networks are told how many peaks of a cell are open."""
 
 from __future__ import annotations
 

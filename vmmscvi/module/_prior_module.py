@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vmmscvi._upstream import MODULE_KEYS
-from vmmscvi.module._encoder_inputs import EncoderInputs, EncoderLayout, InputValues, Scale
+from vmmscvi.module._encoder_inputs import EncoderInputs, EncoderLayout, InputValues
 from vmmscvi.module._evaluation_mode import captured_arguments, evaluation_mode
 from vmmscvi.module._generating import GeneratingMixin
+from vmmscvi.module._hooks import ModuleHooks
 from vmmscvi.module._labels import LabelsMixin
 from vmmscvi.module._legacy import convert_state_dict
-from vmmscvi.module._posteriors import as_posterior
 from vmmscvi.priors import (
     BayesianMixturePrior,
     Centers,
@@ -28,69 +26,17 @@ from vmmscvi.priors import (
 )
 
 
-class PriorModuleMixin(LabelsMixin, GeneratingMixin):
+class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
     """For any module with a continuous ``z``; comes before the module's own class.
 
     The module keeps its networks, likelihood and loss. The prior replaces N(0, I) as a correction of the loss
     (:func:`vmmscvi.module.with_prior`), and its centres are what the module's own encoder makes of
-    pseudo-inputs. The first five methods are what another module may have to override.
+    pseudo-inputs. :class:`ModuleHooks` has what another module may have to override.
     """
 
     latent_prior: Prior
     pseudo_inputs: nn.ModuleDict | None
     n_latent: int
-    input_scale: Scale = "linear"
-    """How pseudo-inputs that are positive are moved; see :class:`EncoderInputs`."""
-    keeps_inputs_positive: bool = True
-    """Whether values that are never negative in the data are kept positive in pseudo-inputs."""
-    remedy: str = (
-        "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, or a check of the "
-        "data for extreme values."
-    )
-    """What to try when training stops at a value that is not finite; part of the error message."""
-
-    # -- what a module may override --------------------------------------------------------------------------
-
-    def latent_encoders(self) -> dict[str, nn.Module]:
-        """Return the encoders that lead to ``z``, by name."""
-        for name in ("z_encoder", "encoder"):
-            if hasattr(self, name):
-                return {name: getattr(self, name)}
-        raise ValueError(f"{type(self).__name__} has neither `z_encoder` nor `encoder`.")
-
-    def posterior(self, outputs: Any) -> Distribution:
-        """Posterior of ``z`` in what ``inference`` returns."""
-        return as_posterior(outputs)
-
-    def posterior_of_encoders(self, outputs: dict[str, Any]) -> Distribution:
-        """Posterior of ``z`` in what the encoders return, by name; the rows are those of the inputs."""
-        (only,) = outputs.values()
-        return as_posterior(only)
-
-    def latent_sample(self, outputs: Mapping[str, Any]) -> Tensor:
-        """Sample of ``z`` in what ``inference`` returns, shape ``([n_samples,] n, p)``."""
-        z: Tensor = outputs[MODULE_KEYS.Z_KEY]
-        return z
-
-    def kl_weights(
-        self, tensors: dict[str, Tensor], kl_weight: Tensor | float, loss_kwargs: Mapping[str, Any]
-    ) -> Tensor | float:
-        """Weight of each cell's Kullback-Leibler term in the module's loss, a mean over cells.
-
-        Parameters
-        ----------
-        tensors
-            The minibatch.
-        kl_weight
-            The argument of the loss.
-        loss_kwargs
-            Its other arguments.
-        """
-        return kl_weight
-
-    def log_depth(self, tensors: dict[str, Tensor]) -> Tensor | None:
-        """Logarithm of the depth of cells, if cells of little depth lie closer to the embedding's centre."""
-        return None
 
     # -- the prior -------------------------------------------------------------------------------------------
 

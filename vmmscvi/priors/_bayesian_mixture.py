@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Literal, NamedTuple, Self, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch.distributions import MultivariateNormal
 from vmmscvi.priors import functional as F
 from vmmscvi.priors import hyperpriors
 from vmmscvi.priors._base import Centers, in_full_precision
-from vmmscvi.priors._closed_form import EmpiricalBayesObjective, Hyperpriors
+from vmmscvi.priors._closed_form import EmpiricalBayesLoss, EmpiricalBayesObjective, Hyperpriors
 from vmmscvi.priors._component_labels import ComponentLabels
 from vmmscvi.priors._found_mixture import CoarsenedMixture
 from vmmscvi.priors._labelled_mixture import LabelledMixturePrior
@@ -24,27 +24,6 @@ from vmmscvi.priors._state import PriorState
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
 
 Inference = Literal["MAP-DP", "MAP", "MLE"]
-
-
-class EmpiricalBayesLoss(NamedTuple):
-    r"""Value of the empirical-Bayes objective, to be minimised, and its two parts.
-
-    Attributes
-    ----------
-    loss
-        ``expected_nll + hyperprior_nll``, a scalar.
-    expected_nll
-        Minus the mean over cells of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`.
-    hyperprior_nll
-        Minus the log-density of the hyper-priors, divided by the number of cells it is weighed against.
-    assigned
-        Most probable components at the positions that were given for it, shape ``(n,)``.
-    """
-
-    loss: Tensor
-    expected_nll: Tensor
-    hyperprior_nll: Tensor
-    assigned: Tensor | None = None
 
 
 class BayesianMixturePrior(LabelledMixturePrior):
@@ -147,14 +126,11 @@ class BayesianMixturePrior(LabelledMixturePrior):
         """
         prior = self.with_components(len(mixture.weights))
         variance = torch.diag_embed(latent_variance.to(mixture.covariance))
-        covariance = mixture.covariance + variance
-        weights = mixture.weights[:, None, None]
         if prior.wishart_scale == "learned":
-            within = mixture.covariance_within + (weights * variance).sum(0)
+            within = mixture.covariance_within + torch.einsum("k,kij->ij", mixture.weights, variance)
             prior.wishart_scatter_root.copy_(torch.linalg.cholesky(within))
-        root = prior.wishart_scatter_root.to(covariance)
-        counts = n_effective * weights
-        covariance = (root @ root.mT + counts * covariance) / (counts + 1.0)
+        root = prior.wishart_scatter_root.to(variance)
+        covariance = mixture.most_probable_covariance(root, n_effective, variance)
         prior.pi_logits.copy_(mixture.weights.log())
         precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
         prior.precision_cholesky.assign(torch.linalg.cholesky(precision))

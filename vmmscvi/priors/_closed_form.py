@@ -28,6 +28,27 @@ from vmmscvi.priors import functional as F
 from vmmscvi.priors.hyperpriors import log_wishart_constant
 
 
+class EmpiricalBayesLoss(NamedTuple):
+    r"""Value of the empirical-Bayes objective, to be minimised, and its two parts.
+
+    Attributes
+    ----------
+    loss
+        ``expected_nll + hyperprior_nll``, a scalar.
+    expected_nll
+        Minus the mean over cells of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`.
+    hyperprior_nll
+        Minus the log-density of the hyper-priors, divided by the number of cells it is weighed against.
+    assigned
+        Most probable components at the positions that were given for it, shape ``(n,)``.
+    """
+
+    loss: Tensor
+    expected_nll: Tensor
+    hyperprior_nll: Tensor
+    assigned: Tensor | None = None
+
+
 class Hyperpriors(NamedTuple):
     """What the hyper-priors are, and how much they weigh.
 

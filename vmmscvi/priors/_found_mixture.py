@@ -49,6 +49,21 @@ class CoarsenedMixture(NamedTuple):
     component_labels: Tensor | None = None
     label_noise: float | None = None
 
+    def most_probable_covariance(self, root: Tensor, n_effective: float, variance: Tensor) -> Tensor:
+        """Covariances that maximise the empirical-Bayes objective for these assignments, shape ``(K, p, p)``.
+
+        Parameters
+        ----------
+        root
+            Root of the inverse of the Wishart prior's scale matrix, shape ``(p, p)``.
+        n_effective
+            Number of cells that the data count as.
+        variance
+            Covariances of the posteriors, means over each component's cells, shape ``(K, p, p)``.
+        """
+        counts = n_effective * self.weights[:, None, None]
+        return (root @ root.mT + counts * (self.covariance + variance)) / (counts + 1.0)
+
     @property
     def covariance_within(self) -> Tensor:
         """What a cluster's covariance is expected to be: the prior's opinion, or else the clusters' mean."""
