@@ -267,3 +267,36 @@ def test_a_registry_builds_a_model_or_is_refused_by_name(datamodule: FromDisk, m
     else:
         with pytest.raises(ValueError, match=r"`registry` was given, but .* needs `adata`: install"):
             model_class(registry=datamodule.registry)
+
+
+@pytest.mark.parametrize("start", ["cells", "embedding"])
+def test_a_single_cell_that_a_data_module_leaves_over_is_skipped_and_reported_once(
+    datamodule: FromDisk, short_training: dict[str, Any], caplog: pytest.LogCaptureFixture, start: str
+) -> None:
+    training = {**short_training, "start": start, "max_epochs": 3, "n_warmup_epochs": None, "lr": 1e-9}
+    losses = []
+    for stop in (257, 256):
+        scvi.settings.seed = 0
+        datamodule.train = Rows(datamodule.train.path, 0, stop, 64)
+        model = SCVI_VMM(registry=datamodule.registry, dropout_rate=0.0, **SIZES)
+        with caplog.at_level(logging.WARNING, logger="vmmscvi"):
+            model.train(datamodule=datamodule, **training)
+        losses.append(model.history["elbo_train"].to_numpy(float).ravel()[0])
+    assert caplog.text.count("skipped in every epoch") == 1
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6 if start == "embedding" else 1e-2)
+
+
+def test_networks_without_batch_normalisation_train_on_a_single_cell(
+    datamodule: FromDisk, short_training: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    datamodule.train = Rows(datamodule.train.path, 0, 257, 64)
+    model = SCVI_VMM(registry=datamodule.registry, use_batch_norm="none", use_layer_norm="both", **SIZES)
+    model.train(datamodule=datamodule, **{**short_training, "max_epochs": 4})
+    assert "skipped" not in caplog.text
+
+
+def test_an_epoch_of_single_cells_is_refused(datamodule: FromDisk, short_training: dict[str, Any]) -> None:
+    datamodule.train = Rows(datamodule.train.path, 0, 5, 1)
+    model = SCVI_VMM(registry=datamodule.registry, **SIZES)
+    with pytest.raises(ValueError, match="Every minibatch has a single cell"):
+        model.train(datamodule=datamodule, **{**short_training, "start": "embedding", "max_epochs": 4})

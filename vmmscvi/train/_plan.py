@@ -22,6 +22,7 @@ from vmmscvi.train._finite import FiniteGuard, non_finite_explained, require_fin
 from vmmscvi.train._optimizers import PriorOptimizerMixin, flush_subnormals, held, parameters_of
 from vmmscvi.train._protocol import require_prior_module
 from vmmscvi.train._resume import STATE, restore_progress, restore_split, training_state
+from vmmscvi.train._single_cells import SingleCellFilter
 
 
 class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
@@ -126,6 +127,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         self.automatic_optimization = False
         self._utilized: Tensor | None = None
         self._guard = FiniteGuard()
+        self._single_cells = SingleCellFilter(module)
         self._n_obs_step: int | None = None
         self._resumed_from: dict[str, Any] | None = None
 
@@ -142,8 +144,15 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
 
     # -- the two steps ---------------------------------------------------------------------------------------
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
-        """One variational step and one empirical-Bayes step; returns the negative ELBO of the minibatch."""
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor | None:
+        """Train on a minibatch; returns its negative ELBO, or ``None`` if the minibatch was skipped."""
+        loss = None if self._single_cells.skips(batch) else self._two_steps(batch)
+        if batch_idx + 1 == self.trainer.num_training_batches:
+            self._guard.check(self.module, self.current_epoch)
+        self.log_epoch_if_last("train", batch_idx)
+        return loss
+
+    def _two_steps(self, batch: dict[str, Tensor]) -> Tensor:
         found: Any = self.optimizers()
         networks, *others = found if isinstance(found, list) else [found]
         prior = others.pop() if self.fits_prior else None
@@ -155,9 +164,6 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         self.after_variational_step(batch, outputs, others)
         if prior is not None:
             self._empirical_bayes_step(batch, prior, outputs if self.reuse_encoding else None)
-        if batch_idx + 1 == self.trainer.num_training_batches:
-            self._guard.check(self.module, self.current_epoch)
-        self.log_epoch_if_last("train", batch_idx)
         return loss
 
     def _variational_step(
@@ -175,8 +181,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
             self._step(optimizer, loss_output.loss if extra is None else loss_output.loss + extra)
         self._n_obs_step = loss_output.n_obs_minibatch * self.trainer.world_size
         self.log_losses(loss_output, "train")
-        loss: Tensor = loss_output.loss.detach()
-        return loss, outputs
+        return loss_output.loss.detach(), outputs
 
     def _empirical_bayes_step(
         self, batch: dict[str, Tensor], optimizer: LightningOptimizer, outputs: dict[str, Any] | None
@@ -258,6 +263,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
 
     def on_train_epoch_end(self) -> None:
         """Log the state of the prior, step the schedulers, and clean the optimizers' state."""
+        self._single_cells.end_epoch()
         self._guard.check(self.module, self.current_epoch)
         self.log_epoch("train")
         utilized = union(set() if self._utilized is None else set(self._utilized.nonzero().ravel().tolist()))
