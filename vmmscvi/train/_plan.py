@@ -10,22 +10,24 @@ from scvi.train import TrainingPlan
 from torch import Tensor
 
 from vmmscvi._upstream import do_nothing_closure
+from vmmscvi.train._arguments import whole_number
 from vmmscvi.train._distributed import (
     average_gradients,
     is_distributed,
-    leave_prior_to_plan,
-    require_same_split,
     share,
-    union,
 )
 from vmmscvi.train._finite import FiniteGuard, non_finite_explained, require_finite, without_validation
 from vmmscvi.train._optimizers import PriorOptimizerMixin, flush_subnormals, held, parameters_of
 from vmmscvi.train._protocol import require_prior_module
-from vmmscvi.train._resume import STATE, restore_progress, restore_split, training_state
+from vmmscvi.train._resume import ResumableMixin
 from vmmscvi.train._single_cells import SingleCellFilter
+from vmmscvi.train._utilized import UtilizedComponents
+
+PRIOR_INTERVAL = 8
+"""Minibatches from one empirical-Bayes step to the next, for a prior that was initialised with clusters."""
 
 
-class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
+class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
     """For a plan of scvi-tools: alternates the two steps of the VampPrior Mixture Model on every minibatch.
 
     1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is
@@ -53,6 +55,10 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         Adam's epsilon; 1e-7 as in the paper (scvi-tools: 0.01). The prior's optimizer always has 1e-7.
     weight_decay
         Weight decay of the networks; none as in the paper (scvi-tools: 1e-6). The prior has none.
+    prior_every_n_steps
+        Minibatches from one empirical-Bayes step to the next; every epoch begins with one. By default 1, as
+        in the paper, if the prior was initialised with single cells, and 8 if it was initialised with
+        clusters: it is near its optimum then and only has to follow the networks.
     hyperprior_n_obs
         Number of cells that the hyper-priors are weighed against in an empirical-Bayes step. By default what
         the start from an embedding has found, and without one the size of the minibatch, as in the paper.
@@ -75,8 +81,8 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
     Raises
     ------
     ValueError
-        If a learning rate, ``hyperprior_n_obs`` or ``gradient_clip_val`` is not positive, or
-        ``gradient_clip_algorithm`` is unknown.
+        If a learning rate, ``prior_every_n_steps``, ``hyperprior_n_obs`` or ``gradient_clip_val`` is not
+        positive, or ``gradient_clip_algorithm`` is unknown.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         prior_lr_ratio: float = 5.0,
         eps: float = 1e-7,
         weight_decay: float = 0.0,
+        prior_every_n_steps: int | None = None,
         hyperprior_n_obs: float | None = None,
         reuse_encoding: bool = False,
         gradient_clip_val: float | None = None,
@@ -120,16 +127,18 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
             **kwargs,
         )
         self.prior_lr_ratio = prior_lr_ratio
+        self.prior_every_n_steps = (
+            None if prior_every_n_steps is None else whole_number("prior_every_n_steps", prior_every_n_steps)
+        )
         self.hyperprior_n_obs = hyperprior_n_obs
         self.reuse_encoding = reuse_encoding
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
         self.automatic_optimization = False
-        self._utilized: Tensor | None = None
+        self._utilized = UtilizedComponents()
         self._guard = FiniteGuard()
         self._single_cells = SingleCellFilter(module)
         self._n_obs_step: int | None = None
-        self._resumed_from: dict[str, Any] | None = None
 
     # -- what another plan adds ------------------------------------------------------------------------------
 
@@ -144,15 +153,23 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
 
     # -- the two steps ---------------------------------------------------------------------------------------
 
+    @property
+    def prior_interval(self) -> int:
+        """Minibatches from one empirical-Bayes step to the next."""
+        if self.prior_every_n_steps is not None:
+            return self.prior_every_n_steps
+        was_found = getattr(self.module.latent_prior, "n_effective", None) is not None
+        return PRIOR_INTERVAL if was_found else 1
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor | None:
         """Train on a minibatch; returns its negative ELBO, or ``None`` if the minibatch was skipped."""
-        loss = None if self._single_cells.skips(batch) else self._two_steps(batch)
+        loss = None if self._single_cells.skips(batch) else self._two_steps(batch, batch_idx)
         if batch_idx + 1 == self.trainer.num_training_batches:
             self._guard.check(self.module, self.current_epoch)
         self.log_epoch_if_last("train", batch_idx)
         return loss
 
-    def _two_steps(self, batch: dict[str, Tensor]) -> Tensor:
+    def _two_steps(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         found: Any = self.optimizers()
         networks, *others = found if isinstance(found, list) else [found]
         prior = others.pop() if self.fits_prior else None
@@ -162,7 +179,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
                 optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
         loss, outputs = self._variational_step(batch, networks)
         self.after_variational_step(batch, outputs, others)
-        if prior is not None:
+        if prior is not None and batch_idx % self.prior_interval == 0:
             self._empirical_bayes_step(batch, prior, outputs if self.reuse_encoding else None)
         return loss
 
@@ -193,10 +210,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
                 prior_loss, assigned = self.module.empirical_bayes_loss(batch, n_obs, outputs)
             self._require_finite("prior", prior_loss, optimizer)
             self._step(optimizer, prior_loss.loss, averages_gradients=False)
-        if self._utilized is None:
-            n_components = self.module.latent_prior.n_components
-            self._utilized = torch.zeros(n_components, dtype=torch.bool, device=assigned.device)
-        self._utilized.index_fill_(0, assigned, True)
+        self._utilized.add(assigned, self.module.latent_prior.n_components)
         self.sum_for_mean("prior_loss", prior_loss.loss, len(assigned), "train")
 
     def _require_finite(self, kind: str, loss: Any, optimizer: LightningOptimizer) -> None:
@@ -226,49 +240,20 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         self.log_losses(loss_output, "validation")
         self.log_epoch_if_last("validation", batch_idx)
 
-    # -- resuming --------------------------------------------------------------------------------------------
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning leaves out, so that a resumed training is the same training."""
-        checkpoint[STATE] = training_state(self.trainer)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the split, which callbacks look at before training starts, and keep the rest for then."""
-        self._resumed_from = checkpoint.get(STATE)
-        if self._resumed_from is not None:
-            restore_split(self.trainer, self._resumed_from)
-
-    def setup(self, stage: str) -> None:
-        """Prepare for several processes."""
-        if self.trainer.world_size > 1:
-            leave_prior_to_plan(self, self.module.latent_prior, self.module.prior_parameters())
-
-    def on_fit_start(self) -> None:
-        """Let all processes start from the same; restore random states, history and early stopping."""
-        require_same_split(self.trainer)
-        share(self.module)
-        if self._resumed_from is not None:
-            restore_progress(self.trainer, self._resumed_from)
-
-    def on_fit_end(self) -> None:
-        """Store the centres of a finished training that was resumed: nothing has been trained."""
-        self.module.cache_centers()
-
     # -- epochs ----------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
         """Count and sum afresh."""
         self.start_epoch("train")
-        self._utilized = None
+        self._utilized.start_epoch(self.prior_interval)
 
     def on_train_epoch_end(self) -> None:
         """Log the state of the prior, step the schedulers, and clean the optimizers' state."""
         self._single_cells.end_epoch()
         self._guard.check(self.module, self.current_epoch)
         self.log_epoch("train")
-        utilized = union(set() if self._utilized is None else set(self._utilized.nonzero().ravel().tolist()))
-        if utilized:
-            self.log("n_utilized_clusters", float(len(utilized)), prog_bar=True)
+        if n_utilized := self._utilized.count():
+            self.log("n_utilized_clusters", float(n_utilized), prog_bar=True)
             self.log("alpha", self.module.latent_prior.alpha.detach())
         if "validation" not in self.lr_scheduler_metric:
             self.step_schedulers()

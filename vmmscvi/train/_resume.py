@@ -11,6 +11,7 @@ import torch
 from scvi import settings
 
 from vmmscvi._upstream import LoudEarlyStopping, SimpleLogger
+from vmmscvi.train._distributed import leave_prior_to_plan, require_same_split, share
 
 if TYPE_CHECKING:
     import lightning.pytorch as pl
@@ -148,3 +149,38 @@ def _history(trainer: pl.Trainer) -> dict[str, dict[str, Any]]:
 
 def _table(name: str, index: list[int], index_name: str, values: list[float]) -> pd.DataFrame:
     return pd.DataFrame({name: values}, index=pd.Index(index, name=index_name), dtype=object)
+
+
+class ResumableMixin:
+    """For a training plan: a training that is resumed from a checkpoint is the one that was interrupted."""
+
+    module: Any
+    trainer: Any
+    _resumed_from: dict[str, Any] | None = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning leaves out, so that a resumed training is the same training."""
+        checkpoint[STATE] = training_state(self.trainer)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the split, which callbacks look at before training starts, and keep the rest for then."""
+        self._resumed_from = checkpoint.get(STATE)
+        if self._resumed_from is not None:
+            restore_split(self.trainer, self._resumed_from)
+
+    def setup(self, stage: str) -> None:
+        """Prepare for several processes."""
+        if self.trainer.world_size > 1:
+            plan: Any = self
+            leave_prior_to_plan(plan, self.module.latent_prior, self.module.prior_parameters())
+
+    def on_fit_start(self) -> None:
+        """Let all processes start from the same; restore random states, history and early stopping."""
+        require_same_split(self.trainer)
+        share(self.module)
+        if self._resumed_from is not None:
+            restore_progress(self.trainer, self._resumed_from)
+
+    def on_fit_end(self) -> None:
+        """Store the centres of a finished training that was resumed: nothing has been trained."""
+        self.module.cache_centers()
