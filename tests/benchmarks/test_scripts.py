@@ -40,6 +40,13 @@ def test_epochs_are_timed_against_stock_scvi() -> None:
     assert shares["ours, N(0, I)"] == ""
 
 
+def test_the_script_for_a_gpu_runs_on_a_cpu() -> None:
+    small = ["--accelerator", "cpu", "--n-cells", "800", "--n-genes", "40", "--steps", "8"]
+    found = rows(run("device_check.py", *small, "--batch-sizes", "16"))
+    assert [row[1] for row in found] == ["stock scVI, fused Adam", "ours, N(0, I)", "ours, VMM"]
+    assert float(found[0][3]) == 1 and all(float(row[2]) > 0 for row in found)
+
+
 @pytest.mark.slow
 def test_curves_are_measured_and_drawn(tmp_path: Path) -> None:
     table, figure = str(tmp_path / "table.csv"), tmp_path / "figure.png"
