@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from copy import deepcopy
+from inspect import Parameter
 from pathlib import Path
 from typing import Any
 
@@ -215,3 +217,17 @@ def test_new_cells_are_generated_from_the_prior(case: Case, trained: Callable[[C
     np.testing.assert_array_equal(cells.X.toarray(), np.round(cells.X.toarray()))
     again = model.sample_prior(20, component="0", seed=1)
     np.testing.assert_array_equal(cells.X.toarray(), again.X.toarray())
+
+
+def test_methods_take_the_arguments_of_the_stock_model(case: Case) -> None:
+    by_position = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.VAR_POSITIONAL)
+    for name, _ in inspect.getmembers(case.stock, inspect.isroutine):
+        if name.startswith("_"):
+            continue
+        stock, ours = (inspect.signature(getattr(cls, name)).parameters for cls in (case.stock, case.ours))
+        kinds = [parameter.kind for parameter in ours.values()]
+        if Parameter.VAR_KEYWORD not in kinds:
+            assert not stock.keys() - ours.keys(), name
+        first = [p.name for p in stock.values() if p.kind in by_position][:2]
+        takes = [p.name for p in ours.values() if p.kind in by_position]
+        assert Parameter.VAR_POSITIONAL in kinds or takes[: len(first)] == first, f"{name}: {takes}"

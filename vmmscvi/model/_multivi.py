@@ -96,20 +96,25 @@ n_layers_decoder, dropout_rate, gene_likelihood, use_batch_norm, use_layer_norm,
         self.init_params_ = self._get_init_params(locals())
 
     def train(  # type: ignore[override]
-        self, *, plan_kwargs: dict[str, Any] | None = None, adversarial_mixing: bool = True, **kwargs: Any
+        self,
+        max_epochs: int | None = None,
+        *,
+        plan_kwargs: dict[str, Any] | None = None,
+        adversarial_mixing: bool = True,
+        **kwargs: Any,
     ) -> None:
         """Train networks and prior.
 
         Parameters
         ----------
-        plan_kwargs, **kwargs
+        max_epochs, plan_kwargs, **kwargs
             As in :meth:`vmmscvi.SCVI_VMM.train`.
         adversarial_mixing
             Whether a classifier of batches in the latent space is fooled, where there are several.
         """
         fools = adversarial_mixing and self.module.n_batch > 1
         plan = {"adversarial_classifier": fools, **(plan_kwargs or {})}
-        super().train(plan_kwargs=plan, **kwargs)
+        super().train(max_epochs, plan_kwargs=plan, **kwargs)
 
     def check_data(self) -> None:
         """Check genes, peaks and proteins, batches and covariates; cells may lack modalities."""

@@ -92,6 +92,7 @@ override_missing_proteins
 
     def train(  # type: ignore[override]
         self,
+        max_epochs: int | None = None,
         *,
         plan_kwargs: dict[str, Any] | None = None,
         adversarial_classifier: bool | None = None,
@@ -101,7 +102,7 @@ override_missing_proteins
 
         Parameters
         ----------
-        plan_kwargs, **kwargs
+        max_epochs, plan_kwargs, **kwargs
             As in :meth:`vmmscvi.SCVI_VMM.train`.
         adversarial_classifier
             Whether a classifier of batches in the latent space is fooled; by default where proteins are
@@ -109,7 +110,7 @@ override_missing_proteins
         """
         fools = self._use_adversarial_classifier if adversarial_classifier is None else adversarial_classifier
         plan = {"adversarial_classifier": fools, **(plan_kwargs or {})}
-        super().train(plan_kwargs=plan, **kwargs)
+        super().train(max_epochs, plan_kwargs=plan, **kwargs)
 
     def check_data(self) -> None:
         """Check counts of genes and proteins, batches and covariates."""
