@@ -1,4 +1,4 @@
-"""What Lightning's checkpoints leave out of a training's state, and what resuming from one has to restore."""
+"""The training state that Lightning's checkpoints omit, and its restoration."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
 
 STATE = "vmmscvi"
-"""Name of the entry in a checkpoint. It holds tensors, numbers, strings, lists and dictionaries only, so that
-checkpoints are read without executing code."""
+"""Name of the entry in a checkpoint. It holds only tensors, numbers, strings, lists and dictionaries, so
+checkpoints can be read without executing code."""
 SPLIT = ("train_idx", "val_idx", "test_idx")
 
 
@@ -27,7 +27,12 @@ def training_state(trainer: pl.Trainer) -> dict[str, Any]:
     Parameters
     ----------
     trainer
-        The trainer; called on all its processes.
+        The trainer. Call the function in all of its processes.
+
+    Returns
+    -------
+    dict
+        Entry of the checkpoint.
     """
     split = {name: getattr(trainer.datamodule, name, None) for name in SPLIT}  # type: ignore[attr-defined]
     return {
@@ -40,19 +45,19 @@ def training_state(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def restore_split(trainer: pl.Trainer, state: dict[str, Any]) -> None:
-    """Train and validate on the same observations as before, whatever the seed.
+    """Restore the split into training and validation cells, whatever the seed.
 
     Parameters
     ----------
     trainer
-        The trainer, whose data module has been set up.
+        The trainer, after setup of its data module.
     state
-        What :func:`training_state` returned.
+        Result of :func:`training_state`.
 
     Raises
     ------
     ValueError
-        If the data have another number of observations.
+        If the number of cells differs.
     """
     splitter: Any = trainer.datamodule  # type: ignore[attr-defined]
     saved = {name: indices.numpy() for name, indices in state["split"].items()}
@@ -60,7 +65,10 @@ def restore_split(trainer: pl.Trainer, state: dict[str, Any]) -> None:
         return
     n_saved, n_found = (sum(len(s[n]) for n in saved) for s in (saved, vars(splitter)))
     if n_saved != n_found:
-        raise ValueError(f"`ckpt_path` is a training on {n_saved} cells, but the data have {n_found}.")
+        raise ValueError(
+            f"`ckpt_path` holds a training on {n_saved} cells, but the data have {n_found}: pass the same "
+            "data."
+        )
     for name, indices in saved.items():
         setattr(splitter, name, indices)
 
@@ -73,9 +81,9 @@ def restore_progress(trainer: pl.Trainer, state: dict[str, Any]) -> None:
     trainer
         The trainer, right before its first minibatch.
     state
-        What :func:`training_state` returned.
+        Result of :func:`training_state`.
     """
-    if state["seed"] is not None:  # the start from the embedding draws cells with it
+    if state["seed"] is not None:  # initialisation from the embedding draws cells with this seed
         settings.seed = state["seed"]
     processes = state["random"]
     set_random_state(processes[trainer.global_rank % len(processes)])
@@ -87,12 +95,12 @@ def restore_progress(trainer: pl.Trainer, state: dict[str, Any]) -> None:
         early_stoppings(trainer), state["early_stopping"], strict=False
     ):
         callback._current_step, callback.warmup_epochs = n_validations, n_waiting
-        if callback.wait_count >= callback.patience:  # that training had ended
+        if callback.wait_count >= callback.patience:  # the saved training had already stopped
             trainer.should_stop = True
 
 
 def random_state() -> dict[str, Any]:
-    """State of the generators of Python, NumPy and torch, those of GPUs included."""
+    """Return the states of the generators of Python, NumPy and torch, including GPUs."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
     version, internal, gauss_next = random.getstate()
     return {
@@ -104,7 +112,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Restore what :func:`random_state` returned."""
+    """Restore the states returned by :func:`random_state`."""
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     kind, keys, *rest = state["numpy"]
@@ -138,7 +146,7 @@ def _history(trainer: pl.Trainer) -> dict[str, dict[str, Any]]:
         }
         for name, table in trainer.logger.experiment.data.items()
     }
-    for name, value in trainer._logger_connector.metrics["log"].items():  # of this epoch: loggers come next
+    for name, value in trainer._logger_connector.metrics["log"].items():  # this epoch, logged next
         table = history.setdefault(name, {"index": [], "index_name": "epoch", "values": []})
         if trainer.current_epoch not in table["index"]:
             table["index"].append(trainer.current_epoch)
