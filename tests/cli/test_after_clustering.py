@@ -100,7 +100,7 @@ def test_cuts_that_cannot_be_had_are_refused_in_one_line(integrate, run, source,
         (("out.h5ad", "--min-size", 10_000), ": --min-size must be from 1 to"),
         (
             ("out.h5ad", "--n-clusters", 2, "--n-effective", 9),
-            "Give --n-clusters or --n-effective, found both",
+            "--n-clusters and --n-effective exclude each other",
         ),
         (("out.h5ad", "--key", "text"), "--key text is already a column"),
         (("absent.h5ad",), "does not exist"),
