@@ -57,7 +57,7 @@ def test_page_and_table_of_markers_are_for_the_same_clusters(integrate, no_umap,
     for name in cut.cat.categories:
         best = table.loc[(table["cluster"] == name) & (table["rank"] <= 8), "gene"]
         assert f"<td>{name}</td><td>{', '.join(best)}</td>" in listed
-    assert f"Joined to {cut.nunique()} of {cut.value_counts().min()} cells or more" in page
+    assert f"Merged into {cut.nunique()} clusters of at least {cut.value_counts().min()} cells" in page
 
 
 def test_a_column_of_another_cut_is_neither_replaced_nor_marked(integrate, write_input, no_umap, tmp_path):
@@ -100,9 +100,9 @@ def test_cuts_that_cannot_be_had_are_refused_in_one_line(integrate, run, source,
         (("out.h5ad", "--min-size", 10_000), ": --min-size must be from 1 to"),
         (
             ("out.h5ad", "--n-clusters", 2, "--n-effective", 9),
-            "Give --n-clusters or --n-effective, found both",
+            "--n-clusters and --n-effective exclude each other",
         ),
-        (("out.h5ad", "--key", "text"), "--key text is a column"),
+        (("out.h5ad", "--key", "text"), "--key text is already a column"),
         (("absent.h5ad",), "does not exist"),
     ):
         result = run("cut", *arguments, "--out", "cut.h5ad")
@@ -144,7 +144,7 @@ def test_a_query_is_mapped_with_the_clusters_of_the_reference(integrate, run, wr
         (("--markers", "markers.xlsx"), "ends in .csv or .tsv"),
         (("--report", "report.pdf"), "ends in .html or .htm"),
         (("--markers", "out.csv", "--report", "out.csv"), "ends in .html"),
-        (("--prior", "standard_normal", "--min-size", 5), "the prior standard_normal has none"),
+        (("--prior", "standard_normal", "--min-size", 5), "the prior standard_normal does not have"),
     ],
 )
 def test_outputs_that_cannot_be_are_refused_before_training(integrate, no_training, options, message):

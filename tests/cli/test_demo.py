@@ -74,7 +74,7 @@ def test_table_file_and_figure_tell_the_same(run, tmp_path, no_neighbors):
 def test_the_demonstration_has_no_complaint_about_its_own_settings(run, no_neighbors, caplog):
     caplog.set_level("INFO", logger="vmmscvi")
     assert run("demo", *QUICK[:-1]).exit_code == 0
-    assert "the mixture prior is initialised" in caplog.text
+    assert "initialised the mixture prior" in caplog.text
     assert "The warm-up has" not in caplog.text
 
 
@@ -104,7 +104,7 @@ def test_a_file_where_a_folder_should_be_is_refused_in_one_line(run, tmp_path, n
     result = run("demo", *QUICK, "--out-dir", out_dir)
     assert result.exit_code == 2
     assert len(result.output.splitlines()) == 1
-    assert result.output.startswith(f"Error: --out-dir {out_dir} cannot be made: ")
+    assert result.output.startswith(f"Error: --out-dir {out_dir} cannot be created: ")
     assert (tmp_path / "notes.txt").read_text() == "old"
 
 
@@ -117,7 +117,7 @@ def test_a_folder_that_may_not_be_made_is_refused_in_one_line(run, no_training, 
     assert result.exit_code == 2
     assert (
         result.output
-        == "Error: --out-dir locked/x cannot be made: [Errno 13] Permission denied: 'locked/x'\n"
+        == "Error: --out-dir locked/x cannot be created: [Errno 13] Permission denied: 'locked/x'\n"
     )
 
 

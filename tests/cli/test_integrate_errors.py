@@ -32,7 +32,7 @@ def assert_refused(result, *words: str) -> None:
         (["--figure", "map.xyz"], ["map.xyz", "png"]),
         (["--figure", "map"], ["map has no suffix"]),
         (["--figure", "out.h5ad"], ["--out and --figure are both"]),
-        (["--color", "cell_type"], ["--color is for the figure"]),
+        (["--color", "cell_type"], ["--color has no effect without"]),
         (["--figure", "map.png", "--color", "nope"], ["--color nope", "cell_type"]),
         (["--out", "nowhere/out.h5ad"], ["--out", "does not exist"]),
         (["--save-model", "nowhere/model"], ["--save-model", "does not exist"]),
@@ -88,7 +88,7 @@ def isolate(adata):
         (negate, ["negative"]),
         (spoil, ["NaN"]),
         (empty, ["without any count"]),
-        (lose_batches, ["--batch-key batch", "missing for 3 cells"]),
+        (lose_batches, ["--batch-key batch", "no value for 3 cells"]),
         (isolate, ["single cell", "lonely"]),
     ],
 )

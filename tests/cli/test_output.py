@@ -57,7 +57,7 @@ def test_a_failure_while_writing_leaves_things_as_they_were(target, error, exist
 
 def test_a_file_that_appeared_meanwhile_is_not_replaced(target):
     with (
-        pytest.raises(CommandError, match="exists by now; it has not been replaced"),
+        pytest.raises(CommandError, match="was created meanwhile and has not been replaced"),
         written_whole(target, overwrite=False) as temporary,
     ):
         temporary.write_text(NEW)
@@ -130,7 +130,7 @@ def test_what_cannot_be_written_is_found_before(tmp_path):
     existing.write_text(OLD)
     require_writable(tmp_path / "free", overwrite=False, option="--out")
     require_writable(existing, overwrite=True, option="--out")
-    with pytest.raises(CommandError, match=r"--out .*there exists; .* --overwrite"):
+    with pytest.raises(CommandError, match=r"--out .*there already exists; .* --overwrite"):
         require_writable(existing, overwrite=False, option="--out")
     with pytest.raises(CommandError, match="is a folder"):
         require_writable(tmp_path, overwrite=True, option="--out")

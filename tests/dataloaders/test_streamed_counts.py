@@ -361,7 +361,7 @@ def test_a_model_trains_embeds_and_predicts_from_disk(
     pd.testing.assert_series_equal(without_data.predict(dataloader=loader), clusters)
     with pytest.raises(ValueError, match="pass `adata` or `dataloader`"):
         without_data.predict()
-    with pytest.raises(ValueError, match="`indices` cannot be chosen"):
+    with pytest.raises(ValueError, match="`indices` cannot be used"):
         model.predict(indices=[0], dataloader=loader)
 
 

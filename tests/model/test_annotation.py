@@ -93,7 +93,7 @@ def test_what_others_wrote_is_replaced_when_told_to_only(model: SCVI_VMM, counts
     name = {"obs": "vmm_novelty", "obsm": "X_vmm", "uns": "vmmscvi"}[slot]
     mine = {"note": 1} if slot == "uns" else np.ones((adata.n_obs, 2))[:, 0 if slot == "obs" else slice(None)]
     getattr(adata, slot)[name] = mine
-    with pytest.raises(ValueError, match=f"{slot}/{name}, which `annotate` did not write"):
+    with pytest.raises(ValueError, match=f"{slot}/{name}, not written by `annotate`"):
         model.annotate(adata)
     assert "vmm_cluster" not in adata.obs
     model.annotate(adata, overwrite=True)

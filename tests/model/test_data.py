@@ -146,7 +146,7 @@ def test_size_factors_set_the_library_size_of_generated_cells(
     model = make_model(**SETTINGS["size factors"])
     model.train(**{**short_training, "max_epochs": 1})
     with pytest.raises(
-        ValueError, match="`library_size` must be a positive number, and None for a model with"
+        ValueError, match="`library_size` must be a positive number, or None for a model with"
     ):
         model.sample_prior(3, library_size=1000)
 

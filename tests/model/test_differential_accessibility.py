@@ -49,5 +49,5 @@ def test_unknown_columns_and_single_groups_are_named(model: Any) -> None:
     with pytest.raises(ValueError, match="`groupby` is 'nothing'"):
         model.differential_accessibility(groupby="nothing")
     model.adata.obs["one"] = "a"
-    with pytest.raises(ValueError, match="There is one group only"):
+    with pytest.raises(ValueError, match="Found only one group"):
         model.differential_accessibility(groupby="one")

@@ -78,7 +78,7 @@ def test_what_has_no_labels_is_refused(
     make_model: Make, labelled: AnnData, quick_training: dict[str, Any]
 ) -> None:
     start = {**quick_training, "start": "labels"}
-    with pytest.raises(ValueError, match=r"needs labels: name their column with `setup_anndata"):
+    with pytest.raises(ValueError, match=r"needs labels: register them with `setup_anndata"):
         make_model(labelled).train(**start)
     with pytest.raises(ValueError, match="`unlabeled_category` must be one of the labels in 'known_type'"):
         make_model(labelled, setup=LABELS).train(**start, unlabeled_category="none")

@@ -192,7 +192,7 @@ def test_importance_weights_of_poisson_counts_follow_the_anchors_library_size(ma
 
 def test_importance_weights_need_counts(make_model: Make) -> None:
     model = make_model(gene_likelihood="normal")
-    with pytest.raises(ValueError, match="`weights='importance'` needs a likelihood of counts"):
+    with pytest.raises(ValueError, match="`weights='importance'` needs a count likelihood"):
         model.get_importance_weights(model.adata, np.arange(4), **samples_of(model, 2))
 
 

@@ -181,7 +181,7 @@ def test_clusters_without_proteins_are_named_and_the_others_are_compared(
     assert "without any count have no markers: ['unmeasured']" in caplog.text
     assert set(markers["cluster"]) == set(types[has_protein])
     cite.adata.obs["group"] = has_protein.map({True: "yes", False: "no"})
-    with pytest.raises(ValueError, match="counts in one group only"):
+    with pytest.raises(ValueError, match="Only one group has counts"):
         cite.get_protein_markers(groupby="group")
     with pytest.raises(ValueError, match="`n_proteins`"):
         cite.get_protein_markers(0)

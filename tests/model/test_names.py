@@ -116,7 +116,7 @@ def test_clusters_may_share_a_name(model: SCVI_VMM) -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ({"99": "x"}, "has the clusters"),
+        ({"99": "x"}, "has unknown clusters"),
         ({"0": ""}, "expected a name"),
         ({"0": "1"}, "the number of another cluster"),
     ],

@@ -121,7 +121,7 @@ def test_a_model_without_a_reference_says_so(make_model: Make, training: dict[st
         model.get_novelty_score()
     model.train(**{**training, "max_epochs": 1})
     model.reference_log_densities_ = None
-    with pytest.raises(RuntimeError, match="The model remembers no reference"):
+    with pytest.raises(RuntimeError, match="The model stores no reference cells"):
         model.get_novelty_score()
 
 

@@ -149,5 +149,5 @@ def test_labels_that_are_never_wrong_cannot_be_doubted(model: SCVI_VMM) -> None:
     model = deepcopy(model)
     labels: Any = model.module.latent_prior.labels
     model.module.latent_prior.labels = type(labels)(labels.of_components, 0.0)
-    with pytest.raises(ValueError, match="`label_noise=0` says that no label is wrong"):
+    with pytest.raises(ValueError, match="`label_noise=0`, which rules out wrong labels"):
         model.get_label_disagreement()

@@ -329,7 +329,7 @@ def test_the_mapping_is_reported(
     assert "of their neighbours are of the query" in caplog.text
     reference = make_model()
     reference.train(**{**TRAINING, "max_epochs": 1})
-    with pytest.raises(RuntimeError, match="is no query"):
+    with pytest.raises(RuntimeError, match="needs a query model"):
         reference.get_mapping_report()
 
 

@@ -188,7 +188,7 @@ def test_many_groups_are_named_on_the_cells(cells):
         ([], ["batch"], "`bases` is empty"),
         (["X_umap", "nope"], ["batch"], "`basis` is 'nope'"),
         (["X_umap"], ["nope"], "`color` is 'nope'"),
-        (["X_umap"], [], "one entry or more"),
+        (["X_umap"], [], "at least one entry"),
         ({"a": "X_umap"}, {"b": ["batch"]}, r"the keys \['b'\]; expected the rows \['a'\]"),
         (
             {"a": "X_umap", "b": "X_umap"},

@@ -57,7 +57,7 @@ def test_a_model_stands_for_its_annotated_data(annotated):
     ours = [bar.get_height() for bar in cluster_weights(annotated).patches]
     assert [bar.get_height() for bar in cluster_weights(Model(annotated)).patches] == ours
     del annotated.uns["vmmscvi"]
-    with pytest.raises(ValueError, match=r"a model without annotated data; call its `annotate\(\)` first"):
+    with pytest.raises(ValueError, match=r"a model without annotated data: call its `annotate\(\)` first"):
         cluster_weights(Model(annotated))
     with pytest.raises(ValueError, match="`adata` is a DataFrame; expected an AnnData or a trained model"):
         cluster_weights(annotated.obs)
@@ -93,7 +93,7 @@ def test_branches_have_the_colours_of_the_map_and_lines_mark_the_levels(annotate
     at = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"]
     limit = np.log10(1e4)
     np.testing.assert_allclose(sorted(at), sorted(limit - np.log10(np.sqrt([4000 * 300.0, 300 * 20.0]))))
-    assert "cells needed to tell groups apart" in ax.get_xlabel()
+    assert "cells needed to separate groups" in ax.get_xlabel()
 
 
 def test_genes_are_written_at_the_split_that_they_drive(annotated):
@@ -136,7 +136,7 @@ def test_markers_are_a_dot_plot_of_counts_or_a_map_of_decoded_centres(annotated,
     markers(annotated, table, decoded=decoded, save=tmp_path / "decoded.png")
     for name in ("dots", "decoded"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(ValueError, match="which the data do not have"):
+    with pytest.raises(ValueError, match="expected genes of the data"):
         markers(annotated, {"2": ["absent"]})
     with pytest.raises(ValueError, match="a table of `get_markers`"):
         markers(annotated, decoded)

@@ -78,13 +78,13 @@ def test_history_shows_the_elbo_and_for_mixtures_the_clusters(cells):
 
 @pytest.mark.parametrize("history", [SimpleNamespace(history=None), {}])
 def test_a_model_that_was_not_trained_is_refused(history):
-    with pytest.raises(ValueError, match="without logged values; train the model first"):
+    with pytest.raises(ValueError, match="without logged values: train the model first"):
         training_curve(history)
 
 
 def test_data_without_a_history_are_refused(cells):
     del cells.uns["vmmscvi"]
-    with pytest.raises(ValueError, match='has no "history"; pass the trained model'):
+    with pytest.raises(ValueError, match='has no "history": pass the trained model'):
         training_curve(cells)
 
 

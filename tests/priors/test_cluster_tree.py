@@ -190,7 +190,7 @@ def test_a_tree_comes_back_from_a_dictionary(tree: ClusterTree) -> None:
         (lambda t: t.cut(n_clusters=0), "`n_clusters` must be from 1 to 6, found 0"),
         (lambda t: t.cut(n_clusters=7), "`n_clusters` must be from 1 to 6, found 7"),
         (lambda t: t.cut(n_effective=0.0), "`n_effective` must be positive, found 0.0"),
-        (lambda t: t.cut(2, 10.0), "found both"),
+        (lambda t: t.cut(2, 10.0), "exclude each other"),
         (lambda t: fit_cluster_tree(nested(), named(BROAD[:-1])), "for each row of `z`"),
         (lambda t: fit_cluster_tree(nested(), named(BROAD), n_effective=-1.0), "`n_effective`"),
         (lambda t: fit_cluster_tree(nested(), named(BROAD), 1.0, -1.0), "`wishart_scale_factor` must be pos"),

@@ -151,7 +151,7 @@ def test_labels_of_validation_cells_alone_are_named(
     from_labels(model).check(datamodule)
     assert "Only validation cells have the labels ['rare']" in caplog.text
     datamodule.train_idx = np.flatnonzero(labelled.obs["known_type"] == "unknown")
-    with pytest.raises(ValueError, match="none of the training cells has a label"):
+    with pytest.raises(ValueError, match="needs labelled training cells, found none"):
         from_labels(model).check(datamodule)
 
 

@@ -145,7 +145,7 @@ def test_clipping_by_the_trainers_arguments(make_model: Make, short_training: di
     [
         ({"accumulate_grad_batches": 4}, "`accumulate_grad_batches` must be 1, .* `batch_size=256` instead"),
         ({"trainer_config": {"accumulate_grad_batches": 2}}, "`batch_size=128` instead of 64"),
-        ({"precision": "16-true"}, "`precision` must be one of .* found '16-true'.*Pass 'bf16-mixed'"),
+        ({"precision": "16-true"}, "`precision` must be one of .* found '16-true'.*pass 'bf16-mixed'"),
         ({"precision": 64}, "`precision` must be one of .* found 64"),
         ({"strategy": "ddp"}, "`strategy` must be 'ddp_find_unused_parameters_true'"),
         (
@@ -153,7 +153,7 @@ def test_clipping_by_the_trainers_arguments(make_model: Make, short_training: di
             "`strategy` must be 'auto' or 'ddp_find_unused_parameters_true', found 'fsdp'",
         ),
         ({"strategy": DDPStrategy()}, "`strategy` must be .* `find_unused_parameters=True`"),
-        ({"accelerator": "mps"}, "`accelerator='mps'` needs .* PYTORCH_ENABLE_MPS_FALLBACK=1"),
+        ({"accelerator": "mps"}, "`accelerator='mps'` lacks .* PYTORCH_ENABLE_MPS_FALLBACK=1"),
         ({"gradient_clip_val": -1.0}, "`gradient_clip_val` must be positive, found -1.0"),
         ({"gradient_clip_algorithm": "log"}, "`gradient_clip_algorithm` must be 'norm' or 'value'"),
     ],

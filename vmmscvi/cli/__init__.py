@@ -1,7 +1,7 @@
-"""The command line: ``vmmscvi integrate`` and ``vmmscvi demo``.
+"""The command line: ``vmmscvi integrate``, ``map``, ``cut`` and ``demo``.
 
-What is imported here, and at the top of ``_app``, ``_errors`` and ``_output``, is light: the help must not
-wait for scvi-tools. Commands import what they need when they run.
+Imports here and at the top of ``_app``, ``_errors`` and ``_output`` are light, so the help does not wait for
+scvi-tools. Each command imports its implementation when it runs.
 """
 
 from __future__ import annotations

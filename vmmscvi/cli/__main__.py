@@ -1,4 +1,4 @@
-"""``python -m vmmscvi.cli``: the command line where its script is not on the path."""
+"""Run the command line as ``python -m vmmscvi.cli``, if its script is not on the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands and their options. What they do is in modules that are imported when a command runs."""
+"""Commands and their options. Each command imports its implementation when it runs."""
 
 from __future__ import annotations
 
@@ -41,29 +41,27 @@ def _print_version(asked: bool) -> None:
 def main(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
-        ),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """Take the options that all commands share."""
+    """Handle the options of the program itself."""
 
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of everything random.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Neither progress bar nor notes.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of all random numbers.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress bar and no notes.")]
 NEffective = Annotated[
     float | None,
-    typer.Option(min=1.0, help="How fine the clusters are: cells that the data count as; 500 by default."),
+    typer.Option(min=1.0, help="Granularity, as effective sample size (500 by default); more is finer."),
 ]
-Accelerator = Annotated[str, typer.Option(help="Where to train: auto, cpu, gpu or mps.")]
+Accelerator = Annotated[str, typer.Option(help="Hardware to train on: auto, cpu, gpu or mps.")]
 
 
 @app.command()
 def integrate(
     source: Annotated[Path, typer.Argument(metavar="INPUT.h5ad", help="Raw counts, cells by genes.")],
     batch_key: Annotated[
-        str | None, typer.Option(help="Column of obs with the batches; without, there is one batch.")
+        str | None, typer.Option(help="Column of obs with the batches; a single batch by default.")
     ] = None,
     layer: Annotated[str | None, typer.Option(help="Layer with the raw counts; X by default.")] = None,
     prior: Annotated[PriorChoice, typer.Option(help="Prior of the latent space.")] = PriorChoice.vmm,
@@ -83,14 +81,14 @@ def integrate(
     ] = None,
     seed: Seed = 0,
     max_epochs: Annotated[
-        int | None, typer.Option(min=1, help="Largest number of epochs; by default it depends on the cells.")
+        int | None, typer.Option(min=1, help="Largest number of epochs; the default depends on the cells.")
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="OUT.h5ad", help="Output; INPUT_vmm.h5ad beside the input by default."),
     ] = None,
     save_model: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder to save the trained model in.")
+        Path | None, typer.Option(metavar="DIR", help="Folder in which to save the trained model.")
     ] = None,
     figure: Annotated[
         Path | None,
@@ -98,10 +96,10 @@ def integrate(
     ] = None,
     color: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY", help="Column of obs or gene for the figure as well; repeatable."),
+        typer.Option(metavar="KEY", help="Further column of obs or gene for the figure; repeatable."),
     ] = None,
     markers: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Table of the marker genes of the clusters.")
+        Path | None, typer.Option(metavar="FILE.csv", help="Table of marker genes of the clusters.")
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="Page with maps, clusters, markers, settings.")
@@ -109,19 +107,18 @@ def integrate(
     n_effective: NEffective = None,
     min_size: Annotated[
         int | None,
-        typer.Option(min=1, help='Also write obs["vmm_cut"]: clusters of fewer cells join their sibling.'),
+        typer.Option(min=1, help='Also write obs["vmm_cut"], with clusters below this size merged.'),
     ] = None,
     accelerator: Accelerator = "auto",
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train on raw counts and write INPUT with an integrated embedding and clusters.
+    """Train on raw counts, and write INPUT with an integrated embedding and clusters.
 
     Adds obsm["X_vmm"], obs["vmm_cluster"], its probability, the second cluster,
-    entropy and novelty, obs["vmm_leaf"] (finer parts of the clusters) and
-    uns["vmmscvi"] (settings, versions, a table of the clusters, their tree,
-    history); obsm["X_umap"] with --figure or --report.
-    All else is written as it was read.
+    entropy and novelty, obs["vmm_leaf"] (subclusters) and uns["vmmscvi"]
+    (settings, versions, table and tree of the clusters, history). With --figure
+    or --report also obsm["X_umap"]. All other content is kept unchanged.
     """
     with errors_in_one_line():
         from vmmscvi.cli._integrate_options import IntegrateOptions, check_paths
@@ -159,13 +156,13 @@ def integrate(
 def map_query(
     source: Annotated[Path, typer.Argument(metavar="QUERY.h5ad", help="Raw counts of the query.")],
     model: Annotated[
-        Path, typer.Option(metavar="DIR", help="Model of the reference, saved with integrate --save-model.")
+        Path, typer.Option(metavar="DIR", help="Reference model, saved with integrate --save-model.")
     ],
     out: Annotated[
         Path | None,
         typer.Option(metavar="OUT.h5ad", help="Output; QUERY_vmm.h5ad beside the input by default."),
     ] = None,
-    max_epochs: Annotated[int, typer.Option(min=1, help="Epochs in which new batches are learned.")] = 100,
+    max_epochs: Annotated[int, typer.Option(min=1, help="Largest number of epochs.")] = 100,
     seed: Seed = 0,
     accelerator: Accelerator = "auto",
     overwrite: Overwrite = False,
@@ -173,8 +170,8 @@ def map_query(
 ) -> None:
     """Map new cells into a saved model, and write QUERY with its clusters.
 
-    Adds what integrate adds; obs["vmm_novelty"] near 1 means unlike all cells of
-    the reference. Genes that the query lacks count as zero.
+    Adds the same results as integrate; obs["vmm_novelty"] near 1 marks cells
+    unlike the reference. Genes missing from the query are filled with zeros.
     """
     with errors_in_one_line():
         from vmmscvi.cli._output import require_readable, require_writable
@@ -201,12 +198,12 @@ def map_query(
 
 @app.command()
 def cut(
-    source: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="A file that integrate has written.")],
+    source: Annotated[Path, typer.Argument(metavar="FILE.h5ad", help="Output of integrate.")],
     n_clusters: Annotated[int | None, typer.Option(min=1, help="Number of clusters.")] = None,
     n_effective: Annotated[
-        float | None, typer.Option(min=1.0, help="Instead: merge what so many cells do not tell apart.")
+        float | None, typer.Option(min=1.0, help="Granularity (effective sample size), instead of a number.")
     ] = None,
-    min_size: Annotated[int, typer.Option(min=1, help="Fewest cells of a cluster.")] = 1,
+    min_size: Annotated[int, typer.Option(min=1, help="Smallest number of cells in a cluster.")] = 1,
     key: Annotated[str, typer.Option(help="Name of the new column of obs.")] = "vmm_cut",
     out: Annotated[
         Path | None,
@@ -215,7 +212,7 @@ def cut(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write coarser or finer clusters of a file that integrate has written; nothing is trained."""
+    """Write coarser or finer clusters of an output of integrate, without training."""
     with errors_in_one_line():
         from vmmscvi.cli._output import require_readable, require_writable
 
@@ -253,13 +250,13 @@ def demo(
 ) -> None:
     """Simulate counts of known types, train with N(0, I) and with the VMM, and compare.
 
-    Prints a table, and writes an h5ad and a figure. Takes a minute or two.
+    Prints a table and writes an h5ad file and a figure. Takes a minute or two.
     """
     with errors_in_one_line():
         from vmmscvi.cli._output import require_writable
 
         files = {"h5ad": out_dir / "demo.h5ad", "figure": out_dir / "demo.png"}
-        with as_command_error(OSError, prefix=f"--out-dir {out_dir} cannot be made: "):
+        with as_command_error(OSError, prefix=f"--out-dir {out_dir} cannot be created: "):
             out_dir.mkdir(parents=True, exist_ok=True)
         for path in files.values():
             require_writable(path, overwrite=overwrite, option="--out-dir:")

@@ -1,4 +1,4 @@
-"""``vmmscvi cut``: another level of the clusters of a file, without a model or a training."""
+"""``vmmscvi cut``: finer or coarser clusters of a file, without model or training."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def run_cut(options: CutOptions) -> None:
     Raises
     ------
     CommandError
-        If the file has no tree, the level cannot be had, or the column is there and may not be replaced.
+        If the file has no tree, the level does not exist, or the column exists and may not be replaced.
     """
     with quiet_libraries():
         adata = read_h5ad(options.source)
         is_ours = f"obs/{options.key}" in written_entries(adata)
         if options.key in adata.obs and not is_ours and not options.overwrite:
             raise CommandError(
-                f"--key {options.key} is a column of {options.source} already; choose another name, or pass "
+                f"--key {options.key} is already a column of {options.source}; choose another name, or pass "
                 "--overwrite."
             )
         with as_command_error(prefix=f"{options.source}: "):
             tree = ClusterTree.from_anndata(adata)
             cut = tree.cut(options.n_clusters, options.n_effective, options.min_size)
-        with as_command_error(OSError, prefix=f"{options.out} has not been written: "):
+        with as_command_error(OSError, prefix=f"{options.out} was not written: "):
             with written_whole(options.out, overwrite=options.overwrite) as temporary:
                 columns = {options.key: pd.Categorical(cut)}
                 write_with_columns(options.source, adata, columns, temporary)

@@ -1,4 +1,4 @@
-"""``vmmscvi demo``: the whole way on simulated counts, whose types are known."""
+"""``vmmscvi demo``: the complete analysis on simulated counts with known types."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ NORMAL, VMM = "standard_normal", "vmm"
 NAMES = {NORMAL: "N(0, I)", VMM: "VMM"}
 LEIDEN = "leiden_standard_normal"
 SHARES = (0.40, 0.20, 0.13, 0.10, 0.07, 0.05, 0.03, 0.02)
-"""Shares of the types: a large one is what Leiden splits, a small one what a mixture may lose."""
+"""Shares of the types: Leiden tends to split large ones, and a mixture may miss small ones."""
 RESOLUTIONS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
 WARMUP_EPOCHS = 40
-"""Enough for simulated types, which are distinct; real ones take longer."""
+"""Enough for simulated types, which are distinct; real types need more."""
 FIGURE_DPI = 200
 SMALL_TEXT: Any = {"font.size": 9, "axes.titlesize": 9.5}
 
@@ -62,20 +62,21 @@ def run_demo(
     n_epochs
         Epochs of each training.
     accelerator
-        Where to train.
+        Hardware to train on.
     overwrite
         Whether to replace existing files.
     quiet
-        Whether to leave out progress bar and notes.
+        Whether to omit progress bar and notes.
 
     Returns
     -------
-    The rows of the table.
+    list of Row
+        The rows of the table.
 
     Raises
     ------
     CommandError
-        If settings cannot be used, or training fails.
+        If settings are invalid, or training fails.
     """
     start = time.monotonic()
     with quiet_libraries(), mpl.rc_context({"backend": "Agg"}):
@@ -85,7 +86,7 @@ def run_demo(
         rows = []
         for prior, name in NAMES.items():
             if not quiet:
-                typer.echo(f"training with the prior {name}, {n_epochs} epochs", err=True)
+                typer.echo(f"training with the prior {name} for {n_epochs} epochs", err=True)
             results = _train(adata, prior, seed, n_epochs, accelerator, show_progress=not quiet)
             graph = neighbor_graph(results.embedding, seed)
             if prior == VMM:
@@ -102,7 +103,7 @@ def run_demo(
                 rows.append(_best_leiden(graph, seed, results.embedding, types, batches))
             adata.obsm[f"X_umap_{prior}"] = umap(graph, seed)
         adata.uns[UNS]["comparison"] = as_frame(rows)
-        with as_command_error(OSError, prefix=f"--out-dir {out_dir} has not been written to: "):
+        with as_command_error(OSError, prefix=f"--out-dir {out_dir} was not written to: "):
             _write(adata, out_dir, overwrite)
     n_types, n_batches = types.nunique(), batches.nunique()
     print_table(rows, f"{n_cells:,} simulated cells, {n_types} types, {n_batches} batches, seed {seed}")
@@ -115,7 +116,7 @@ def run_demo(
 def _best_leiden(
     graph: AnnData, seed: int, embedding: NDArray[np.float32], types: pd.Series, batches: pd.Series
 ) -> Row:
-    """Score the resolution that the labels would choose: more than a user without labels can have."""
+    """Score the resolution that is best by the labels, which users without labels cannot choose."""
     rows = [
         compare(
             NAMES[NORMAL],
@@ -131,7 +132,7 @@ def _best_leiden(
 
 
 def simulate(n_cells: int, seed: int) -> AnnData:
-    """Simulate eight types, of shares as uneven as in blood, in three batches, one of which lacks a type."""
+    """Simulate eight types with shares as uneven as in blood, in three batches; one batch lacks a type."""
     return simulate_counts(
         n_cells=n_cells,
         n_genes=1000,
@@ -147,7 +148,7 @@ def _train(
     adata: AnnData, prior: str, seed: int, n_epochs: int, accelerator: str, show_progress: bool
 ) -> Annotation:
     model = train_model(
-        adata.copy(),  # registration leaves marks
+        adata.copy(),  # registration changes the data
         batch_key="batch",
         prior=prior,
         seed=seed,
@@ -178,11 +179,12 @@ def demo_figure(adata: AnnData) -> Figure:
     Parameters
     ----------
     adata
-        What the demonstration writes.
+        Output of the demo.
 
     Returns
     -------
-    The figure: a row for each prior.
+    Figure
+        The figure, with one row for each prior.
     """
     n_of = {key: adata.obs[key].nunique() for key in ("cell_type", CLUSTER, LEIDEN) if key in adata.obs}
     titles = {
@@ -198,4 +200,4 @@ def demo_figure(adata: AnnData) -> Figure:
         NAMES[VMM]: ["batch", "cell_type", CLUSTER],
     }
     with mpl.rc_context(SMALL_TEXT):
-        return embedding_panels(adata, bases, color, titles=titles, empty="no clusters of its own")
+        return embedding_panels(adata, bases, color, titles=titles, empty="no clusters")

@@ -1,4 +1,4 @@
-"""Colours of clusters that can be compared with those of types."""
+"""Colours of clusters that match the colours of types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vmmscvi.plotting import COLORS, category_colors
 
 
 def matched_colors(clusters: pd.Series, types: pd.Series) -> list[str]:
-    """Colour clusters after the types that they consist of, so that two panels can be compared at a glance.
+    """Colour clusters like the types of their cells, so that two panels can be compared at a glance.
 
     Parameters
     ----------
@@ -17,8 +17,10 @@ def matched_colors(clusters: pd.Series, types: pd.Series) -> list[str]:
 
     Returns
     -------
-    A colour for each cluster, in the order of their categories. A cluster has the colour of its most frequent
-    type; if several clusters share one, the largest has it, and the others have colours that no type has.
+    list of str
+        A colour for each cluster, in the order of the categories. A cluster has the colour of its most
+        frequent type. If several clusters share a type, the largest receives its colour and the others
+        receive colours of no type.
     """
     type_colors = category_colors(types.cat.categories)
     spare = [color for color in COLORS if color not in type_colors.values()] or list(COLORS)

@@ -1,4 +1,4 @@
-"""The table of the demonstration."""
+"""The table of the demo."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vmmscvi.cli._metrics import batch_mixing
 
 @dataclass(frozen=True)
 class Row:
-    """How clusters and embedding of one prior compare with the truth."""
+    """Agreement of clusters and embedding of one prior with the known types."""
 
     prior: str
     clusters_by: str
@@ -40,19 +40,20 @@ def compare(
     Parameters
     ----------
     prior
-        What it is called.
+        Name of the prior.
     clusters_by
-        Where clusters come from.
+        Source of the clusters.
     clusters
-        Cluster of each cell, ``(n,)``; ``None`` if there are none, which makes its scores NaN.
+        Cluster of each cell, shape ``(n,)``; ``None`` if there are none, which makes the scores NaN.
     embedding
-        Latent positions, ``(n, p)``.
+        Latent positions, shape ``(n, p)``.
     types, batches
-        Known types and batches, ``(n,)``.
+        Known types and batches, shape ``(n,)``.
 
     Returns
     -------
-    A row of the table.
+    Row
+        A row of the table.
     """
     mixing = batch_mixing(embedding, types, batches)
     if clusters is None:
@@ -63,17 +64,17 @@ def compare(
 
 
 def as_frame(rows: Sequence[Row]) -> pd.DataFrame:
-    """Return the rows as a DataFrame, to be stored."""
+    """Return the rows as a DataFrame, for storage."""
     return pd.DataFrame([asdict(row) for row in rows])
 
 
 def print_table(rows: Sequence[Row], title: str, console: Console | None = None) -> None:
-    """Print the rows, with how to read them, on standard output or on ``console``."""
+    """Print the rows with a legend, to standard output or to ``console``."""
     table = Table(
         title=title,
-        caption="NMI, ARI: agreement of the clusters with the known types (no label was used in training). "
-        "Batch mixing: 1 - |silhouette of batches within types|. 1 is best in all three. "
-        "Leiden's clusters depend on a resolution; 1 is scanpy's default.",
+        caption="NMI, ARI: agreement of the clusters with the known types (training used no labels). "
+        "Batch mixing: 1 - |silhouette of batches within types|. 1 is best for all three. "
+        "Leiden's clusters depend on a resolution; scanpy's default is 1.",
     )
     for heading in ("prior", "clusters by"):
         table.add_column(heading)

@@ -1,4 +1,4 @@
-"""Errors that a user can put right end in one line on standard error; all others keep their traceback."""
+"""Errors that a user can fix are printed in one line on standard error; others keep their traceback."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TERMINATED = 128 + signal.SIGTERM
 
 
 class CommandError(Exception):
-    """Something that the user can put right; the message says how.
+    """An error that the user can fix.
 
     Parameters
     ----------
     message
-        What is wrong and what would be right.
+        The problem, and how to fix it.
     exit_code
         Exit code of the command.
     """
@@ -38,7 +38,8 @@ class CommandError(Exception):
 def errors_in_one_line() -> Iterator[None]:
     """End the command with one line on standard error and the error's exit code.
 
-    A request to terminate (SIGTERM) unwinds like an exception meanwhile, so that temporary files are removed.
+    Within the context, a request to terminate (SIGTERM) unwinds like an exception, so temporary files are
+    removed.
     """
     with _terminating_cleanly():
         try:
@@ -52,16 +53,16 @@ def errors_in_one_line() -> Iterator[None]:
 def as_command_error(
     *kinds: type[Exception], prefix: str = "", rewrite: Callable[[str], str] = in_options
 ) -> Iterator[None]:
-    """Turn exceptions of some kinds, by default ``ValueError``, into a :class:`CommandError`.
+    """Turn exceptions of some classes, by default ``ValueError``, into a :class:`CommandError`.
 
     Parameters
     ----------
     *kinds
-        Kinds of exceptions.
+        Classes of exceptions.
     prefix
-        What the message begins with.
+        Beginning of the message.
     rewrite
-        Puts the exception's own words into those of the command line, by default :func:`in_options`.
+        Function that translates the exception's message, by default :func:`in_options`.
     """
     caught = kinds or (ValueError,)
     try:
@@ -75,7 +76,7 @@ def _terminating_cleanly() -> Iterator[None]:
     def leave(signum: int, frame: FrameType | None) -> None:
         sys.exit(TERMINATED)
 
-    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+    if threading.current_thread() is not threading.main_thread():  # only it can set handlers
         yield
         return
     before = signal.signal(signal.SIGTERM, leave)

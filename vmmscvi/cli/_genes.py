@@ -1,4 +1,4 @@
-"""Which genes a model is trained on."""
+"""Selection of the genes to train on."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ from vmmscvi._gene_selection import mask_of_variable_genes
 def highly_variable_genes(
     adata: AnnData, n_genes: int, batch_key: str | None, layer: str | None
 ) -> NDArray[np.bool_]:
-    """Select the most variable genes by the variance of their Pearson residuals, within batches.
+    """Select the most variable genes by the variance of their Pearson residuals within batches.
 
-    Works on raw counts, as scVI does, and needs no further library. [Lause2021]_
+    Like scVI, the method uses raw counts; it needs no further library [Lause2021]_.
 
     Parameters
     ----------
     adata
         Raw counts.
     n_genes
-        Number of genes to select; all are selected if there are no more.
+        Number of genes to select; all genes if there are fewer.
     batch_key
-        Column of ``adata.obs``: genes are ranked by how many batches they are variable in.
+        Column of ``adata.obs`` with the batches: genes are ranked by the number of batches in which they are
+        variable.
     layer
         Layer with the counts; ``X`` by default.
 
     Returns
     -------
-    Mask of shape ``(n_vars,)``.
+    numpy.ndarray
+        Mask of shape ``(n_vars,)``.
 
     Raises
     ------
     ValueError
-        If the matrix has negative or non-finite values, or cells are left without counts.
+        If the matrix has negative or non-finite values, or cells have no counts in the selected genes.
 
     References
     ----------
@@ -48,7 +50,7 @@ def highly_variable_genes(
     counts = adata.X if layer is None else adata.layers[layer]
     values = counts.data if sparse.issparse(counts) else np.asarray(counts)
     if not np.isfinite(values).all() or (values.size and values.min() < 0):
-        raise ValueError("The counts have negative or missing values; raw counts are expected.")
+        raise ValueError("The matrix has negative or missing values; expected raw counts.")
     if n_genes >= adata.n_vars:
         return np.ones(adata.n_vars, dtype=bool)
     batches = None if batch_key is None else adata.obs[batch_key]

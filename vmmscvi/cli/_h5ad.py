@@ -1,4 +1,4 @@
-"""Reading input, and writing it again with results: what was there stays as it is, byte for byte."""
+"""Read the input, and write it again with results; existing content is kept byte for byte."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vmmscvi._annotation import UNS, WRITTEN, Annotation, written_entries
 from vmmscvi.cli._errors import CommandError
 
 CURRENT_TABLE = ("dataframe", "0.2.0")
-"""Encoding of ``obs`` since anndata 0.8, to which a column can be added."""
+"""Encoding of ``obs`` since anndata 0.8, which allows columns to be added."""
 
 
 def read_h5ad(path: Path) -> AnnData:
@@ -27,34 +27,32 @@ def read_h5ad(path: Path) -> AnnData:
     Raises
     ------
     CommandError
-        If it cannot be read as h5ad.
+        If it is not a readable h5ad file.
     """
     try:
         return anndata.read_h5ad(path)
-    except (
-        Exception
-    ) as error:  # h5py and anndata raise many kinds for files that are damaged or of other formats
+    except Exception as error:  # h5py and anndata raise many types for damaged files and other formats
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CommandError(f"{path} cannot be read as an h5ad file: {reason}") from error
 
 
 def write_with_results(source: Path, adata: AnnData, results: Annotation, destination: Path) -> None:
-    """Write a file with results added.
+    """Write a copy of a file with results added.
 
-    The source is copied and results are added to the copy, which keeps everything else as it is, including
-    compression and entries that this version of anndata could read but not write. Files from before anndata
-    0.8 are written anew.
+    Results are added to a copy of the source. This keeps all other content, including compression and
+    entries that this version of anndata can read but not write. Files from before anndata 0.8 are rewritten
+    completely.
 
     Parameters
     ----------
     source
-        The file that ``adata`` was read from; it is only read.
+        The file from which ``adata`` was read; not changed.
     adata
-        Its content. Gets the results if the file is written anew.
+        Content of the file. Receives the results if the file is rewritten.
     results
-        What to add.
+        Results to add.
     destination
-        The new file, which may not be ``source``.
+        The new file; must differ from ``source``.
     """
     shutil.copyfile(source, destination)
     with h5py.File(destination, "r+") as file:
@@ -69,14 +67,16 @@ def write_with_results(source: Path, adata: AnnData, results: Annotation, destin
 def write_with_columns(
     source: Path, adata: AnnData, columns: Mapping[str, pd.Categorical], destination: Path
 ) -> None:
-    """Write an annotated file with further columns, which belong to the annotation from then on.
+    """Write an annotated file with further columns, and record them as part of the annotation.
 
     Parameters
     ----------
-    source, adata, destination
+    source, adata
         As in :func:`write_with_results`.
     columns
-        What to add to ``obs``.
+        Columns to add to ``obs``.
+    destination
+        As in :func:`write_with_results`.
     """
     written = sorted(written_entries(adata) | {f"obs/{name}" for name in columns})
     shutil.copyfile(source, destination)
@@ -88,7 +88,7 @@ def write_with_columns(
         destination.unlink()
         for name, values in columns.items():
             adata.obs[name] = values
-        if adata.obs.index.name in columns:  # cells keep their names
+        if adata.obs.index.name in columns:  # keep the names of the cells
             adata.obs.index.name = None
         adata.uns[UNS][WRITTEN] = np.array(written)
         write_h5ad(destination, adata, convert_strings_to_categoricals=False, compression="gzip")
@@ -99,7 +99,7 @@ def _can_be_extended(file: h5py.File) -> bool:
 
 
 def _extend(file: h5py.File, results: Annotation, earlier: set[str]) -> None:
-    """Put results in the place of ``earlier`` ones, names such as ``"obs/vmm_cluster"``."""
+    """Replace ``earlier`` results (names such as ``"obs/vmm_cluster"``) by new ones."""
     table = file["obs"]
     _keep_index(table, set(results.columns))
     for entry in earlier:
@@ -129,7 +129,7 @@ def _names(names: list[str]) -> Any:
 
 
 def _keep_index(table: h5py.Group, results: set[str]) -> None:
-    """Rename an index that is called like a result, which would be written over the names of the cells."""
+    """Rename an index that has the name of a result, which would overwrite the names of the cells."""
     index = table.attrs["_index"]
     if index in results:
         name = "_index"

@@ -39,12 +39,12 @@ MARKERS_PER_CLUSTER = 20
 
 
 def run_integrate(options: IntegrateOptions) -> None:
-    """Read, train, and write what was asked for.
+    """Read the input, train, and write the requested outputs.
 
     Raises
     ------
     CommandError
-        If the input cannot be used; before training wherever that can be known.
+        If the input cannot be used; raised before training whenever possible.
     """
     note = _noter(options.quiet)
     if options.figure is not None:
@@ -76,12 +76,12 @@ def run_integrate(options: IntegrateOptions) -> None:
             results = with_map(results, adata, options)
         if options.min_size is not None:
             results = with_cut(results, adata, options.min_size)
-        with as_command_error(OSError, prefix=f"{options.out} has not been written: "):
+        with as_command_error(OSError, prefix=f"{options.out} was not written: "):
             with written_whole(options.out, overwrite=options.overwrite) as temporary:
                 write_with_results(options.source, adata, results, temporary)
         note(f"wrote {options.out}: {_describe(results)}")
         if options.save_model is not None:
-            with as_command_error(OSError, prefix=f"{options.save_model} has not been written: "):
+            with as_command_error(OSError, prefix=f"{options.save_model} was not written: "):
                 save_model(model, options.save_model)
             note(f"wrote {options.save_model}")
         results.write_to(adata)
@@ -91,49 +91,58 @@ def run_integrate(options: IntegrateOptions) -> None:
             (options.report, partial(write_report, model, adata, results, options)),
         ):
             if path is not None and path == options.markers and results.n_clusters < 2:
-                note(f"{path} has not been written: there is one cluster only, nothing to compare it with")
+                note(f"{path} was not written: markers need two clusters or more, found one")
             elif path is not None:
-                with as_command_error(OSError, ValueError, prefix=f"{path} has not been written: "):
+                with as_command_error(OSError, ValueError, prefix=f"{path} was not written: "):
                     write()
                 note(f"wrote {path}")
 
 
 def check_keys(adata: AnnData, options: IntegrateOptions) -> None:
-    """Check that columns and layers that the options name are there.
+    """Check that the columns and layers named by the options exist.
 
     Raises
     ------
     CommandError
-        If one is not, or a batch is missing for some cells, or there is nothing in the file.
+        If a column or layer is missing, cells have no batch, or the file is empty.
     """
     if 0 in adata.shape:
-        raise CommandError(f"{options.source} has {adata.n_obs} cells and {adata.n_vars} genes.")
+        raise CommandError(
+            f"{options.source} is empty: {adata.n_obs} cells and {adata.n_vars} genes; expected raw counts."
+        )
     if options.layer is not None and options.layer not in layer_names(adata):
-        raise CommandError(f"--layer {options.layer} is not there; layers: {_listed(layer_names(adata))}.")
+        raise CommandError(
+            f"--layer {options.layer} is not in the file; its layers are {_listed(layer_names(adata))}."
+        )
     if options.layer is None and adata.X is None:
-        raise CommandError(f"{options.source} has no X; name the layer with the raw counts by --layer.")
+        raise CommandError(f"{options.source} has no X; pass the layer with the raw counts as --layer.")
     entries = ENTRIES if options.min_size is None else [*ENTRIES, f"obs/{CUT}"]
     if not options.overwrite and (foreign := foreign_entries(adata, entries)):
         raise CommandError(
-            f"{options.source} has {', '.join(foreign)}, which vmmscvi did not write; rename them, or pass "
-            "--overwrite to replace them."
+            f"{options.source} already has {', '.join(foreign)}, not written by vmmscvi; rename them, or "
+            "pass --overwrite to replace them."
         )
     for option, keys in (("--batch-key", (options.batch_key,)), ("--color", options.color)):
         for key in keys:
             is_gene = option == "--color" and key in adata.var_names
             if key is not None and key not in adata.obs and not is_gene:
-                raise CommandError(f"{option} {key} is not there; columns of obs: {_listed(adata.obs)}.")
+                raise CommandError(
+                    f"{option} {key} is not in the file; its columns of obs are {_listed(adata.obs)}."
+                )
     if options.batch_key is not None:
         n_missing = int(adata.obs[options.batch_key].isna().sum())
         if n_missing:
-            raise CommandError(f"--batch-key {options.batch_key} is missing for {n_missing} cells.")
+            raise CommandError(
+                f"--batch-key {options.batch_key} has no value for {n_missing} cells; remove these cells, or "
+                "give them a batch."
+            )
 
 
 def training_data(adata: AnnData, options: IntegrateOptions) -> tuple[AnnData, NDArray[np.str_] | None]:
-    """Return what the model is trained on, and the names of the genes if they were selected.
+    """Return the training data, and the names of the genes if a selection was requested.
 
-    ``adata`` is left alone. Counts are in the same place as there, so that a saved model can be loaded with
-    the user's own data.
+    ``adata`` is not changed. The counts keep their place (``X`` or layer), so a saved model can be loaded
+    with the user's own data.
     """
     obs = adata.obs[[] if options.batch_key is None else [options.batch_key]].copy()
     var = adata.var[[]].copy()
@@ -149,7 +158,7 @@ def training_data(adata: AnnData, options: IntegrateOptions) -> tuple[AnnData, N
 
 
 def save_model(model: SCVI_VMM, folder: Path) -> None:
-    """Save a model, each of its files as a whole; other files in the folder are left alone."""
+    """Save a model, each file in one step; keep other files in the folder."""
     folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".vmmscvi-") as temporary:
         model.save(temporary, overwrite=True)
@@ -158,7 +167,7 @@ def save_model(model: SCVI_VMM, folder: Path) -> None:
 
 
 def with_map(results: Annotation, adata: AnnData, options: IntegrateOptions) -> Annotation:
-    """Add coordinates in the plane, under another name if the file has a map of somebody else's."""
+    """Add UMAP coordinates, under another name if the file has a UMAP of other origin."""
     key = UMAP
     if not options.overwrite and foreign_entries(adata, [f"obsm/{UMAP}"]):
         key = f"{UMAP}_vmm"
@@ -167,7 +176,7 @@ def with_map(results: Annotation, adata: AnnData, options: IntegrateOptions) -> 
 
 
 def with_cut(results: Annotation, adata: AnnData, min_size: int) -> Annotation:
-    """Add a column with clusters of so many cells or more."""
+    """Add a column with clusters of at least ``min_size`` cells."""
     leaves = pd.Series(results.columns[LEAF], index=adata.obs_names)
     tree = ClusterTree.from_dict(results.uns["cluster_tree"], leaves)
     with as_command_error():
@@ -176,7 +185,7 @@ def with_cut(results: Annotation, adata: AnnData, min_size: int) -> Annotation:
 
 
 def draw(adata: AnnData, results: Annotation, options: IntegrateOptions) -> None:
-    """Write the figure: a map by batch, cluster, its probability, and what else was asked for."""
+    """Write the figure: a UMAP by batch, cluster, probability and requested columns."""
     if options.figure is None:
         return
     panels, titles = map_panels(adata, options.batch_key, options.color)
@@ -191,7 +200,7 @@ def draw(adata: AnnData, results: Annotation, options: IntegrateOptions) -> None
 
 
 def markers_of(model: SCVI_VMM, adata: AnnData) -> pd.DataFrame:
-    """Return the markers, among all genes of the file, of the clusters that are written."""
+    """Return the markers of the written clusters, among all genes of the file."""
     return model.get_markers(MARKERS_PER_CLUSTER, groupby=column_of_markers(adata), adata=adata)
 
 
@@ -205,7 +214,7 @@ def write_markers(model: SCVI_VMM, adata: AnnData, options: IntegrateOptions) ->
 
 
 def write_report(model: SCVI_VMM, adata: AnnData, results: Annotation, options: IntegrateOptions) -> None:
-    """Write the page."""
+    """Write the report as an HTML page."""
     from vmmscvi.cli._report import report_page
 
     if options.report is None:
@@ -258,5 +267,5 @@ def _listed(names: Any) -> str:
 
 
 def _noter(quiet: bool) -> Callable[[str], None]:
-    """Return what to write notes with: on standard error, so that standard output stays free for results."""
+    """Return the function that writes notes; to standard error, which leaves standard output for results."""
     return (lambda text: None) if quiet else (lambda text: typer.echo(text, err=True))

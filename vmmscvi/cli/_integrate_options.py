@@ -1,4 +1,4 @@
-"""What ``vmmscvi integrate`` is asked to do, and what can be checked before anything slow is imported."""
+"""Options of ``vmmscvi integrate``, and the checks that need no slow imports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vmmscvi.cli._errors import CommandError
 from vmmscvi.cli._output import require_writable
 
 MODEL_FILE = "model.pt"
-"""The file that scvi-tools saves a model to, within a folder."""
+"""Name of the file in a folder to which scvi-tools saves a model."""
 TABLES, PAGES = (".csv", ".tsv"), (".html", ".htm")
 
 
@@ -41,12 +41,12 @@ class IntegrateOptions:
 
 
 def check_paths(options: IntegrateOptions) -> None:
-    """Check that the input is there and that every output can be written.
+    """Check that the input exists and that every output can be written.
 
     Raises
     ------
     CommandError
-        At the first thing that is wrong.
+        For the first problem.
     """
     if not options.source.exists():
         raise CommandError(f"{options.source} does not exist; expected an h5ad file with raw counts.")
@@ -58,7 +58,7 @@ def check_paths(options: IntegrateOptions) -> None:
         if not options.figure.suffix:
             raise CommandError(f"--figure {options.figure} has no suffix; expected one such as .png or .pdf.")
     if options.color and options.figure is None and options.report is None:
-        raise CommandError("--color is for the figure; expected --figure or --report as well.")
+        raise CommandError("--color has no effect without --figure or --report; pass one of them as well.")
     for option, path, suffixes in (
         ("--markers", options.markers, TABLES),
         ("--report", options.report, PAGES),
@@ -66,7 +66,10 @@ def check_paths(options: IntegrateOptions) -> None:
         if path is not None:
             require_writable(path, overwrite=options.overwrite, option=option)
             if path.suffix.lower() not in suffixes:
-                raise CommandError(f"{option} {path}: expected a name that ends in {' or '.join(suffixes)}.")
+                raise CommandError(
+                    f"{option} {path} has another suffix; expected a name that ends in "
+                    f"{' or '.join(suffixes)}."
+                )
     if options.prior == "standard_normal":
         for option, value in (
             ("--markers", options.markers),
@@ -74,7 +77,10 @@ def check_paths(options: IntegrateOptions) -> None:
             ("--min-size", options.min_size),
         ):
             if value is not None:
-                raise CommandError(f"{option} is for clusters; the prior standard_normal has none.")
+                raise CommandError(
+                    f"{option} needs clusters, which the prior standard_normal does not have; choose another "
+                    "--prior, or leave the option out."
+                )
     if options.save_model is not None:
         _check_model_folder(options.save_model, options.overwrite)
     outputs = {
@@ -88,14 +94,16 @@ def check_paths(options: IntegrateOptions) -> None:
         if path is None:
             continue
         if (other := seen.setdefault(path.resolve(), option)) != option:
-            raise CommandError(f"{other} and {option} are both {path}; expected different files.")
+            raise CommandError(f"{other} and {option} are both {path}; expected two different files.")
 
 
 def _check_model_folder(folder: Path, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise CommandError(f"--save-model {folder} is a file; expected the name of a folder.")
     if (folder / MODEL_FILE).exists() and not overwrite:
-        raise CommandError(f"--save-model {folder} holds a model; choose another, or pass --overwrite.")
+        raise CommandError(
+            f"--save-model {folder} already holds a model; choose another folder, or pass --overwrite."
+        )
     if not folder.exists() and not folder.resolve().parent.is_dir():
         raise CommandError(
             f"--save-model {folder}: the folder {folder.resolve().parent} does not exist; create it first."

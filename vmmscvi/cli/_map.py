@@ -1,4 +1,4 @@
-"""``vmmscvi map``: the clusters of a saved model for the cells of another file."""
+"""``vmmscvi map``: assign the cells of a file to the clusters of a saved model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vmmscvi.model._genes import as_names, registered_genes
 from vmmscvi.train import NonFiniteTrainingError
 
 NOVEL = 0.95
-"""Score above which one reference cell in twenty is."""
+"""Score that one reference cell in twenty exceeds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +46,18 @@ def run_map(options: MapOptions) -> None:
     Raises
     ------
     CommandError
-        If there is no model, or the query lacks what the model needs.
+        If there is no model, or the query lacks genes, a column or a layer of the model.
     """
     if not (options.model / MODEL_FILE).is_file():
-        raise CommandError(f"--model {options.model} has no {MODEL_FILE}; expected a folder of --save-model.")
+        raise CommandError(
+            f"--model {options.model} has no {MODEL_FILE}; expected a folder written by "
+            "integrate --save-model."
+        )
     with quiet_libraries():
         adata = read_h5ad(options.source)
         if not options.overwrite and (foreign := foreign_entries(adata)):
             raise CommandError(
-                f"{options.source} has {', '.join(foreign)}, which vmmscvi did not write; rename them, or "
+                f"{options.source} already has {', '.join(foreign)}, not written by vmmscvi; rename them, or "
                 "pass --overwrite to replace them."
             )
         scvi.settings.seed = options.seed
@@ -71,7 +74,7 @@ def run_map(options: MapOptions) -> None:
                 raise CommandError(str(error), exit_code=TRAINING_FAILED) from error
         settings = {"source": options.source.name, "model": options.model.name, "seed": options.seed}
         results = annotation_of(model, settings_of_run=settings)
-        with as_command_error(OSError, prefix=f"{options.out} has not been written: "):
+        with as_command_error(OSError, prefix=f"{options.out} was not written: "):
             with written_whole(options.out, overwrite=options.overwrite) as temporary:
                 write_with_results(options.source, adata, results, temporary)
         if not options.quiet:
@@ -85,7 +88,7 @@ def run_map(options: MapOptions) -> None:
 
 
 def _prepared(adata: AnnData, options: MapOptions) -> AnnData:
-    """Return the query with the genes of the model, in their order; ``adata`` is left alone."""
+    """Return the query with the model's genes, in their order; ``adata`` is not changed."""
     model = options.model
     registry = SCVI_VMM.load_registry(str(model))
     for names in registered_genes(registry):
@@ -93,25 +96,27 @@ def _prepared(adata: AnnData, options: MapOptions) -> AnnData:
         lacking = genes[~genes.isin(as_names(adata.var_names))]
         if len(lacking) == len(genes):
             raise CommandError(
-                f"{options.source} has none of the model's {len(genes):,} genes, such as {genes[0]}; its own "
-                f"are such as {adata.var_names[0]}. Give them names of the same kind."
+                f"{options.source} has none of the model's {len(genes):,} genes, such as {genes[0]}; found "
+                f"genes such as {adata.var_names[0]}. Use the same type of gene names."
             )
         if len(lacking) and not options.quiet:
             typer.echo(
-                f"{options.source} lacks {len(lacking):,} of the model's {len(genes):,} genes, which are "
-                "taken to have no counts",
+                f"{options.source} lacks {len(lacking):,} of the model's {len(genes):,} genes; they are "
+                "filled with zeros",
                 err=True,
             )
     setup = registry["setup_args"]
     batch_key, layer = setup.get("batch_key"), setup.get("layer")
     if batch_key is not None and batch_key not in adata.obs:
         raise CommandError(
-            f"the query has no column {batch_key!r}, where the model has its batches; columns of obs: "
-            f"{', '.join(map(str, adata.obs)) or 'none'}."
+            f"{options.source} has no column {batch_key!r}, from which the model reads batches; its columns "
+            f"of obs are {', '.join(map(str, adata.obs)) or 'none'}."
         )
     query = adata.copy()
     if layer is not None:
         if layer not in query.layers:
-            raise CommandError(f"the query has no layer {layer!r}, where the model has its counts.")
+            raise CommandError(
+                f"{options.source} has no layer {layer!r}, from which the model reads counts; add it."
+            )
     SCVI_VMM.prepare_query_anndata(query, str(model))
     return query

@@ -1,4 +1,4 @@
-"""What the map of a result shows, in the figure and on the page."""
+"""Panels of the map of a result, for figure and report."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from anndata import AnnData
 from vmmscvi._annotation import CLUSTER, PROBABILITY, written_entries
 
 CUT = "vmm_cut"
-"""Column with clusters of another level than the model's own."""
+"""Column with clusters that are coarser or finer than the model's."""
 
 
 def map_panels(
     adata: AnnData, batch_key: str | None, color: Sequence[str]
 ) -> tuple[list[str | None], dict[str, str]]:
-    """Choose panels: batches if there are several, what was asked for, clusters and their probability.
+    """Choose panels: batches if there are several, requested columns, clusters and their probability.
 
     Parameters
     ----------
@@ -28,7 +28,8 @@ def map_panels(
 
     Returns
     -------
-    Keys, each once, or ``None`` alone for grey cells; and titles by key.
+    tuple[list[str | None], dict[str, str]]
+        Unique keys (only ``None``, for grey cells, if there are none), and titles by key.
     """
     has_batches = batch_key is not None and adata.obs[batch_key].nunique() > 1
     clusters = [name for name in (CUT, CLUSTER) if f"obs/{name}" in written_entries(adata)]
@@ -41,5 +42,5 @@ def map_panels(
 
 
 def column_of_markers(adata: AnnData) -> str:
-    """Return the column of the clusters that markers are for: the joined ones, if small ones were joined."""
+    """Return the column of clusters to find markers for: the merged clusters, if there are any."""
     return CUT if f"obs/{CUT}" in written_entries(adata) else CLUSTER

@@ -1,4 +1,4 @@
-"""How well batches are mixed in the demonstration, with scikit-learn alone."""
+"""Score for the mixing of batches in the demo; needs only scikit-learn."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sklearn.metrics import silhouette_samples
 
 
 def batch_mixing(embedding: NDArray[np.float32], types: ArrayLike, batches: ArrayLike) -> float:
-    r"""Return how well batches are mixed within types: 1 perfectly, 0 not at all.
+    r"""Return how well batches are mixed within types: 1 is perfect, 0 is not at all.
 
-    The mean over types, then over their cells, of :math:`1 - |s|`, with :math:`s` the silhouette of the
-    cell with respect to the batches of its type, as in the benchmark scIB. [Luecken2022]_
+    The score is the mean of :math:`1 - |s|` over the cells of a type, then over types, where :math:`s` is the
+    silhouette of a cell with respect to the batches of its type, as in scIB [Luecken2022]_.
 
     Parameters
     ----------
@@ -22,7 +22,8 @@ def batch_mixing(embedding: NDArray[np.float32], types: ArrayLike, batches: Arra
 
     Returns
     -------
-    The score; NaN if no type has cells of two batches.
+    float
+        The score; NaN if no type has cells of two batches.
 
     References
     ----------

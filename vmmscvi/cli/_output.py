@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, and never in place of others unless that was asked for."""
+"""Write files completely or not at all, and replace existing files only on request."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vmmscvi.cli._errors import CommandError
 
 
 def require_readable(path: Path) -> None:
-    """Check that an input is there.
+    """Check that an input file exists.
 
     Raises
     ------
     CommandError
-        If it is not a file.
+        If it does not exist or is not a file.
     """
     if not path.is_file():
         state = "is not a file" if path.exists() else "does not exist"
@@ -26,47 +26,54 @@ def require_readable(path: Path) -> None:
 
 
 def require_writable(path: Path, *, overwrite: bool, option: str) -> None:
-    """Check that a file can be written, before work is spent on what goes into it.
+    """Check that a file can be written, before its content is computed.
 
     Parameters
     ----------
     path
         File to be written.
     overwrite
-        Whether it may exist.
+        Whether an existing file may be replaced.
     option
-        What the user calls it, for the message.
+        Name of the option, for the message.
 
     Raises
     ------
     CommandError
-        If it exists and may not, is a folder, or its folder does not exist or cannot be written to.
+        If the file exists and may not be replaced, is a folder, or its folder is missing or not writable.
     """
     if path.is_dir():
         raise CommandError(f"{option} {path} is a folder; expected the name of a file.")
     if path.exists() and not overwrite:
-        raise CommandError(f"{option} {path} exists; choose another name, or pass --overwrite to replace it.")
+        raise CommandError(
+            f"{option} {path} already exists; choose another name, or pass --overwrite to replace it."
+        )
     folder = path.resolve().parent
     if not folder.is_dir():
         raise CommandError(f"{option} {path}: the folder {folder} does not exist; create it first.")
     if not os.access(folder, os.W_OK):
-        raise CommandError(f"{option} {path}: the folder {folder} cannot be written to.")
+        raise CommandError(f"{option} {path}: the folder {folder} is not writable; choose another folder.")
 
 
 @contextmanager
 def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a temporary name to write to, and move the file to ``path`` once that has succeeded.
+    """Yield a temporary name to write to, and move the file to ``path`` after success.
 
-    The temporary file is in the same folder, so that the move is a single step: whoever looks at ``path``
-    finds the old file (or none) or the new one. If writing fails or is terminated, the temporary file is
-    removed and ``path`` is as it was.
+    The temporary file is in the same folder, so the move is a single step: ``path`` holds either the old file
+    (or none) or the complete new one. If writing fails or is terminated, the temporary file is removed and
+    ``path`` is unchanged.
 
     Parameters
     ----------
     path
-        Where the file goes; a link is followed.
+        Destination; a link is followed.
     overwrite
         Whether an existing file is replaced.
+
+    Yields
+    ------
+    Path
+        The temporary name.
 
     Raises
     ------
@@ -80,13 +87,11 @@ def written_whole(path: Path, *, overwrite: bool) -> Iterator[Path]:
         if target.exists():
             if not overwrite:
                 raise CommandError(
-                    f"{path} exists by now; it has not been replaced. Pass --overwrite to do so."
+                    f"{path} was created meanwhile and has not been replaced. Pass --overwrite to replace it."
                 )
             shutil.copymode(target, temporary)
         with temporary.open("rb+") as file:
-            os.fsync(
-                file.fileno()
-            )  # a name that points at data which never reached the disk is a partial file
+            os.fsync(file.fileno())  # data must reach the disk before the name does
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Silence what libraries say to developers, for the time of a command."""
+"""Silence messages that libraries address to developers, while a command runs."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ HARMLESS = (
     r".*does not have many workers",
     r".*number of training batches .* is smaller than the logging interval",
     r".*Graph is not fully connected",  # UMAP: separate clusters
-    r".*does not contain unnormalized count data",  # an error of ours follows, which says what to do
-    r"Category .* has fewer than 3 cells",  # a warning, or an error, of ours follows if it matters
-    r"`adata\.(X|layers.*)` has (fractional|negative) values",  # an error follows, in the words of options
+    r".*does not contain unnormalized count data",  # followed by an error of this package with advice
+    r"Category .* has fewer than 3 cells",  # followed by a warning or error of this package if it matters
+    r"`adata\.(X|layers.*)` has (fractional|negative) values",  # followed by an error that names options
     r".*n_jobs value .* overridden to 1 by setting random_state",
     r".*LeafSpec",
     r"Transforming to str index",
 )
-"""Starts of warnings that are no concern of someone who runs a command."""
+"""Patterns of warnings that do not concern users of a command."""
 
 TELLING = (
     r".*Observation names are not unique",
     r".*Variable names are not unique",
 )
-"""Starts of warnings that matter only if the command fails: they may say why."""
+"""Patterns of warnings that are shown only if the command fails, because they may explain why."""
 
 
 def _show(text: str) -> None:
@@ -43,7 +43,7 @@ def _show(text: str) -> None:
 
 
 def _reword(record: logging.LogRecord) -> bool:
-    """Put a message of the package into the words of the command line; none is left out."""
+    """Translate a message of the package for the command line; keep every record."""
     if record.name.split(".")[0] == OURS:
         record.msg, record.args = in_options(record.getMessage()), ()
     return True
@@ -51,10 +51,10 @@ def _reword(record: logging.LogRecord) -> bool:
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Hide reports, deprecations and warnings known to be harmless; other warnings and errors stay.
+    """Hide reports, deprecations and harmless warnings; keep other warnings and errors.
 
-    Warnings that may explain a failure are shown if there is one. What the package logs names options, not
-    arguments of Python.
+    Warnings that may explain a failure are shown if the command fails. Messages of the package name options
+    instead of Python arguments.
     """
     handlers = [*logging.getLogger(OURS).handlers, *logging.getLogger().handlers]
     levels = {name: logging.getLogger(name).level for name in CHATTY}

@@ -1,4 +1,4 @@
-"""One page on a training and its clusters, with all pictures in it."""
+"""The HTML report on a training and its clusters, with embedded figures."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from vmmscvi.priors import ClusterTree
 REPORT_DPI = 130
 MARKERS_IN_TABLE = 8
 MARKERS_IN_FIGURE, MARKERS_OF_MANY, MANY = 3, 2, 12
-"""Genes of each cluster in the figure; of more clusters than ``MANY``; these."""
+"""Genes per cluster in the figure; genes per cluster if there are more than ``MANY`` clusters; ``MANY``."""
 SMALLEST_SCALE = 0.65
-"""Share of their size that figures are not made smaller than: text stays legible, and they are scrolled."""
+"""Smallest scale of a figure; on narrower screens it scrolls, which keeps text legible."""
 ONE_BATCH, UNDECIDED, SMALL = 0.95, 0.3, 20
-"""Shares of one batch and of undecided cells, and a number of cells, that a warning is given at."""
+"""Thresholds of warnings: share of one batch, share of undecided cells, number of cells."""
 
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em }
@@ -58,9 +58,9 @@ def report_page(
     adata
         Annotated data with counts and coordinates in the plane.
     markers
-        Table of markers; ``None`` without clusters, or if there is one only.
+        Table of markers; ``None`` if there are fewer than two clusters.
     splits
-        Genes that drive the splits of the tree.
+        Genes that separate the two sides of each split of the tree.
     title
         Heading.
     basis
@@ -71,6 +71,11 @@ def report_page(
         Layer with the counts.
     color
         Further columns for the map.
+
+    Returns
+    -------
+    str
+        The page.
     """
     stored = adata.uns[UNS]
     has_clusters = CLUSTER in adata.obs
@@ -88,7 +93,7 @@ def report_page(
                 parts.append(_section("Composition", _figure_of(plotting.composition(adata, by=batch_key))))
             if "cluster_tree" in stored and len(ClusterTree.from_anndata(adata).leaves) > 1:
                 drawn = _figure_of(plotting.cluster_tree(adata, genes=splits))
-                parts.append(_section("Finer and coarser", drawn))
+                parts.append(_section("Finer and coarser clusters", drawn))
         if markers is not None:
             groupby = column_of_markers(adata)
             n_genes = MARKERS_IN_FIGURE if adata.obs[groupby].nunique() <= MANY else MARKERS_OF_MANY
@@ -106,15 +111,15 @@ def report_page(
 
 
 def warnings_of(adata: AnnData, markers: pd.DataFrame | None, batch_key: str | None) -> list[str]:
-    """Say what a reader should look at before using the clusters."""
+    """List the points to check before using the clusters."""
     if CLUSTER not in adata.obs:
         return ["This prior has no clusters: cluster the embedding yourself."]
     table, found = adata.uns[UNS]["clusters"], []
     if len(table) == 1:
-        found.append("There is one cluster only: the data may be homogeneous, or too few to be told apart.")
+        found.append("Only one cluster: the data may be homogeneous, or too few to be split.")
     if small := list(table.index[table["n_cells"] < SMALL]):
         found.append(
-            f"Clusters of fewer than {SMALL} cells: {', '.join(small)}. Their markers are uncertain."
+            f"Clusters with fewer than {SMALL} cells: {', '.join(small)}. Their markers are uncertain."
         )
     if undecided := list(table.index[table["undecided"] > UNDECIDED]):
         found.append(
@@ -125,13 +130,14 @@ def warnings_of(adata: AnnData, markers: pd.DataFrame | None, batch_key: str | N
         shares = pd.crosstab(adata.obs[CLUSTER], adata.obs[batch_key], normalize="index").max(axis=1)
         if one := [str(name) for name in shares.index[shares > ONE_BATCH]]:
             found.append(
-                f"Clusters of nearly one batch: {', '.join(one)}. A type that only one has, or a batch "
-                "effect that is left."
+                f"Clusters with cells of nearly one batch only: {', '.join(one)}. Either the type occurs "
+                "only there, or a batch effect remains."
             )
     if markers is not None and not markers["within_batches"].all():
         alone = list(dict.fromkeys(markers.loc[~markers["within_batches"], "cluster"]))
         found.append(
-            f"No other cluster is in the batches of {', '.join(alone)}: their markers may be of a batch."
+            f"Clusters that share no batch with another: {', '.join(alone)}. Their markers may reflect the "
+            "batch."
         )
     return found
 
@@ -145,7 +151,8 @@ def _summary(adata: AnnData, batch_key: str | None) -> str:
     if column_of_markers(adata) == CUT:
         sizes = adata.obs[CUT].value_counts()
         cut = (
-            f" Joined to {len(sizes)} of {sizes.min():,} cells or more (vmm_cut), which the markers are for."
+            f" Merged into {len(sizes)} clusters of at least {sizes.min():,} cells (vmm_cut); the markers "
+            "are for these."
         )
     return f"<p>{adata.n_obs:,} cells{batches}, {n_clusters} clusters; {n_epochs} epochs.{cut}</p>"
 
@@ -182,7 +189,7 @@ def _html_table(table: pd.DataFrame) -> str:
 
 
 def _as_number(value: Any) -> str:
-    """Write a whole number in full and shares with the same number of digits, so that columns compare."""
+    """Format whole numbers in full, and other numbers with three decimals."""
     return f"{value:,}" if isinstance(value, int | np.integer) else f"{value:.3f}"
 
 

@@ -1,4 +1,4 @@
-"""What a seed on the command line may be."""
+"""Range of seeds on the command line."""
 
 LARGEST_SEED = 2**32 - 1
-"""NumPy's legacy generator, which scvi-tools and scikit-learn seed, takes no larger one."""
+"""Largest seed of NumPy's legacy generator, which scvi-tools and scikit-learn use."""

@@ -1,4 +1,4 @@
-"""Training as the commands do it."""
+"""Training for the commands."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CELLS_PER_COMPONENT = 10
 
 
 def default_n_components(n_obs: int) -> int:
-    """Return the largest number of clusters for so many cells: 100, or a tenth of them if that is fewer."""
+    """Return the default of the largest number of clusters: 100, or a tenth of the cells if that is fewer."""
     return min(DEFAULT_COMPONENTS, max(1, n_obs // CELLS_PER_COMPONENT))
 
 
 def progress(show: bool) -> dict[str, Any]:
-    """Return the arguments of a training that shows its progress as its output can, or not at all."""
+    """Return the arguments of ``train`` that show or hide progress."""
     return {} if show else {"enable_progress_bar": False}
 
 
@@ -44,30 +44,33 @@ def train_model(
 ) -> SCVI_VMM:
     """Build and train a model.
 
-    The same seed gives the same split into training and validation cells and the same initial weights of
-    the networks, whatever the prior.
+    For every prior, the same seed gives the same split into training and validation cells and the same
+    initial weights of the networks.
 
     Parameters
     ----------
     adata
-        Raw counts; gets the marks of scvi-tools' registration.
-    batch_key, layer, prior, n_latent, max_epochs, n_effective, n_warmup_epochs, accelerator
-        As in :class:`vmmscvi.SCVI_VMM` and its ``train``.
+        Raw counts; registered with scvi-tools in place.
+    batch_key, layer, prior, n_latent
+        As in :class:`vmmscvi.SCVI_VMM`.
     n_components
         Largest number of clusters; see :func:`default_n_components` for the default.
     seed
-        Seed of everything random.
+        Seed of all random numbers.
+    max_epochs, n_effective, n_warmup_epochs, accelerator
+        As in :meth:`vmmscvi.SCVI_VMM.train`.
     show_progress
         Whether to show the progress bar.
 
     Returns
     -------
-    The trained model.
+    SCVI_VMM
+        The trained model.
 
     Raises
     ------
     CommandError
-        If data or settings cannot be used, or training fails.
+        If data or settings are invalid, or training fails.
     """
     if n_components is None:
         n_components = default_n_components(adata.n_obs)

@@ -1,4 +1,4 @@
-"""Messages of the library in the words of the command line: options, not arguments of Python."""
+"""Translate messages of the library for the command line: options instead of Python arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REPLACED: tuple[tuple[str, str], ...] = (
     (r"with `setup_anndata\(adata, layer=\.\.\.\)`", "with --layer"),
     (
         r", or register the layer that holds the raw counts",
-        ", or name the layer of the raw counts by --layer",
+        ", or pass the layer of the raw counts as --layer",
     ),
     (r"`setup_anndata\(adata, layer=\.\.\.\)`", "--layer"),
     (
@@ -41,7 +41,7 @@ REPLACED: tuple[tuple[str, str], ...] = (
     (r"`adata`", "the file"),
     (rf"`({'|'.join(ARGUMENTS)})`", r"--\1"),
 )
-"""Patterns and what takes their place, in this order."""
+"""Patterns and their replacements, applied in this order."""
 OPTION = re.compile(r"--[a-z]+(?:_[a-z]+)+")
 
 
@@ -51,7 +51,12 @@ def in_options(message: str) -> str:
     Parameters
     ----------
     message
-        What an exception says.
+        Message of an exception or of the log.
+
+    Returns
+    -------
+    str
+        The message with options instead of arguments.
     """
     for pattern, words in REPLACED:
         message = re.sub(pattern, words, message)

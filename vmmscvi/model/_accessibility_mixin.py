@@ -1,4 +1,4 @@
-"""Differential accessibility of several groups, for models of peaks."""
+"""Differential accessibility between several groups, for models of peaks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 
 class AccessibilityMixin:
-    """One comparison for each group; to be put before scvi-tools' class."""
+    """One comparison for each group. List this mixin before the class of scvi-tools."""
 
     def differential_accessibility(
         self,
@@ -21,22 +21,25 @@ class AccessibilityMixin:
     ) -> pd.DataFrame:
         """Compare the accessibility of peaks; see :meth:`scvi.model.PEAKVI.differential_accessibility`.
 
-        With several groups scvi-tools does not say which group a row is of (PeakVI), or fails (MultiVI).
-        Here ``group1`` is a column.
+        The column ``group1`` names the group of each row. With several groups, scvi-tools omits the group
+        (PeakVI) or fails (MultiVI).
 
         Parameters
         ----------
         adata, groupby, group1, group2, **kwargs
-            As there. By default each group of ``groupby`` is compared with all other cells.
+            As in :meth:`scvi.model.PEAKVI.differential_accessibility`. By default each group of ``groupby``
+            is compared with all other cells.
 
         Returns
         -------
-        DataFrame as there, a row for each peak and group, with the column ``group1`` if ``groupby`` is given.
+        DataFrame
+            Table of scvi-tools with one row for each peak and group; the column ``group1`` is added if
+            ``groupby`` is given.
 
         Raises
         ------
         ValueError
-            If ``groupby`` is no column of ``obs``, or there is one group only.
+            If ``groupby`` is not a column of ``obs``, or there is only one group.
         """
         inherited: Any = super().differential_accessibility  # type: ignore[misc]
         if groupby is None:
@@ -47,7 +50,7 @@ class AccessibilityMixin:
             raise ValueError(f"`groupby` is {groupby!r}; expected a column of `obs`.")
         groups = list(cells.obs[groupby].astype("category").cat.remove_unused_categories().cat.categories)
         if len(groups) < 2:
-            raise ValueError(f"There is one group only, {groups}; expected two or more.")
+            raise ValueError(f"Found only one group, {groups}; expected two or more.")
         names = groups if group1 is None else [group1] if isinstance(group1, str) else list(group1)
         tables = []
         for name in names:

@@ -1,6 +1,6 @@
-"""Everything that a model knows of cells, written to an AnnData by one call.
+"""Write all results of a model to an AnnData.
 
-Nothing here knows of counts or genes: any model with a prior of ours and an embedding can use it.
+Nothing here depends on counts or genes: any model with an embedding and a prior of this package can use it.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ from vmmscvi.priors import functional as F
 logger = logging.getLogger(__name__)
 
 UNDECIDED = 0.8
-"""Cells whose largest probability is smaller are undecided."""
+"""Cells whose largest probability is below this value are undecided."""
 
 
 class AnnotationMixin(LabelsMixin, ClusterTreeMixin, QualityMixin):
-    """Results in the place where scanpy and other tools look for them."""
+    """Results where scanpy and other tools look for them."""
 
     n_reference_batches_: int | None
-    """Number of batches of the reference of a query, see :class:`QueryMixin`; ``None`` in other models."""
+    """Number of batches of a query's reference, see :class:`QueryMixin`; ``None`` in other models."""
 
     def annotate(
         self,
@@ -66,46 +66,47 @@ class AnnotationMixin(LabelsMixin, ClusterTreeMixin, QualityMixin):
         """Write embedding and clusters into an AnnData.
 
         ===================================  ===============================================================
-        ``obsm["X_vmm"]``                    the embedding
-        ``obs["vmm_cluster"]``               the most probable cluster
-        ``obs["vmm_cluster_name"]``          its name, once there are names (:meth:`rename_clusters`)
-        ``obs["vmm_cluster_probability"]``   its probability
-        ``obs["vmm_second_cluster"]``        the second most probable cluster, if there are two
+        ``obsm["X_vmm"]``                    embedding
+        ``obs["vmm_cluster"]``               most probable cluster
+        ``obs["vmm_cluster_name"]``          its name, if clusters have been named (:meth:`rename_clusters`)
+        ``obs["vmm_cluster_probability"]``   probability of the most probable cluster
+        ``obs["vmm_second_cluster"]``        second most probable cluster, if there are at least two
         ``obs["vmm_entropy"]``               entropy of the probabilities, in nats: 0 is certain
         ``obs["vmm_novelty"]``               share of the cluster's reference cells that fit it better
-        ``obs["vmm_verdict"]``               of a query: the cluster's name or ``"unknown"``
-        ``obs["vmm_leaf"]``                  the part of the cluster, a leaf of the tree
-        ``obs["vmm_label"]``                 the most probable label or free cluster, with ``start="labels"``
-        ``obs["vmm_label_probability"]``     its probability
+        ``obs["vmm_verdict"]``               queries only: the cluster's name or ``"unknown"``
+        ``obs["vmm_leaf"]``                  subcluster, a leaf of the tree
+        ``obs["vmm_label"]``                 most probable label or free cluster, with ``start="labels"``
+        ``obs["vmm_label_probability"]``     probability of that label
         ``uns["vmmscvi"]``                   settings, versions, weights, history, tree, table of clusters
         ===================================  ===============================================================
 
-        All can be written to h5ad; :meth:`vmmscvi.priors.ClusterTree.from_anndata` makes the tree again. A
-        second call replaces what the first has written.
+        All of these can be saved to h5ad; :meth:`vmmscvi.priors.ClusterTree.from_anndata` restores the tree.
+        A second call replaces the results of the first.
 
         Parameters
         ----------
         adata
-            Cells to annotate; the training data by default. It may have more genes than the model: annotate
-            the complete data after training on variable genes.
+            Cells to annotate; the training data by default. It may have more genes than the model, so you
+            can train on variable genes and annotate the complete data.
         tree
-            Whether to look for finer and coarser clusters, see :meth:`get_cluster_tree`. Takes longer than
-            all else; without it there are no leaves.
+            Whether to search for finer and coarser clusters, see :meth:`get_cluster_tree`. This is the
+            slowest step. Without it there are no leaves.
         n_effective
-            How fine the leaves are, as in :meth:`get_cluster_tree`.
+            Granularity of the leaves, as in :meth:`get_cluster_tree`.
         batch_size
             Minibatch size of the encoder; ``scvi.settings.batch_size`` by default.
         seed
             Seed of the search for leaves; ``scvi.settings.seed`` by default.
         overwrite
-            Whether columns of the same names that this method did not write are replaced.
+            Whether to replace columns of these names that this method did not write.
 
         Raises
         ------
         RuntimeError
             If the model has not been trained.
         ValueError
-            If ``adata`` has columns of these names from elsewhere, or lacks genes of the model.
+            If ``adata`` has columns of these names that this method did not write, or lacks genes of the
+            model.
 
         Examples
         --------
@@ -119,7 +120,7 @@ class AnnotationMixin(LabelsMixin, ClusterTreeMixin, QualityMixin):
         if adata is None:
             adata = self.adata
         if adata is None:
-            raise ValueError("The model has no data of its own: pass `adata`.")
+            raise ValueError("The model holds no data: pass `adata`.")
         if not overwrite:
             _check_nothing_foreign(adata)
         annotation = annotation_of(self, adata, tree, n_effective, batch_size, seed)
@@ -130,7 +131,7 @@ class AnnotationMixin(LabelsMixin, ClusterTreeMixin, QualityMixin):
 def _check_nothing_foreign(adata: Any) -> None:
     if foreign := foreign_entries(adata):
         raise ValueError(
-            f"`adata` has {', '.join(foreign)}, which `annotate` did not write. Rename or delete them, or "
+            f"`adata` already has {', '.join(foreign)}, not written by `annotate`. Rename or delete them, or "
             "pass `overwrite=True` to replace them."
         )
 
@@ -144,7 +145,7 @@ def annotation_of(
     seed: int | None = None,
     settings_of_run: Mapping[str, Any] | None = None,
 ) -> Annotation:
-    """Collect the results of a trained model; cells are encoded once.
+    """Collect the results of a trained model, encoding the cells once.
 
     Parameters
     ----------
@@ -154,6 +155,11 @@ def annotation_of(
         As in :meth:`AnnotationMixin.annotate`.
     settings_of_run
         Settings to store beside the model's own.
+
+    Returns
+    -------
+    Annotation
+        Embedding, columns of ``obs`` and entries of ``uns``.
     """
     z = model._latent_tensor(with_features_of(model, adata), None, batch_size)
     obs_names = (model.adata if adata is None else adata).obs_names
@@ -191,7 +197,7 @@ def annotation_of(
 
 
 def _quality(model: AnnotationMixin, z: Tensor, adata: AnnData | None) -> pd.DataFrame:
-    """Columns of the clusters' quality that their table does not have."""
+    """Quality of the clusters: the columns that the table of clusters lacks."""
     codes = (model.adata if adata is None else adata).obs.get(f"_scvi_{REGISTRY_KEYS.BATCH_KEY}")
     quality = model._quality_at(z, None if codes is None else codes.to_numpy())
     return quality.drop(columns=["n_cells", "share", "mean_probability"])
@@ -204,7 +210,7 @@ def _assignments(z: Tensor, prior: MixturePrior) -> dict[str, Column]:
     def ranked(chunk: Tensor) -> Tensor:
         log_prob = prior.component_log_prob(chunk, density="expected")
         r = F.responsibilities(log_prob, prior.pi_logits)
-        # probabilities of the second may be zero; their logarithms still say which it is
+        # the second probability may underflow to zero; its logarithm still ranks the components
         component = (log_prob + prior.pi_logits).topk(n_ranked, dim=1).indices
         probability = r.gather(1, component)
         entropy = -torch.xlogy(r, r).sum(1, keepdim=True)
@@ -230,7 +236,7 @@ def _categories(components: Any, used: Any) -> pd.Categorical:
 def _table(
     columns: Mapping[str, Column], weights: pd.Series, model: AnnotationMixin, tree: ClusterTree | None
 ) -> pd.DataFrame:
-    """Describe each cluster that has cells, in a row of its own."""
+    """Describe each non-empty cluster in one row."""
     obs = pd.DataFrame(dict(columns))
     by_cluster = obs.groupby(CLUSTER, observed=True)
     table = pd.DataFrame({"n_cells": by_cluster.size()})
@@ -242,7 +248,7 @@ def _table(
     table["mean_probability"] = by_cluster[PROBABILITY].mean().to_numpy(float)
     table["undecided"] = (obs[PROBABILITY] < UNDECIDED).groupby(obs[CLUSTER], observed=True).mean().to_numpy()
     if SECOND in obs:
-        # the cluster that a cell would be in otherwise, most often
+        # the most frequent second choice of the cluster's cells
         table["nearest"] = by_cluster[SECOND].agg(lambda names: names.mode()[0]).astype(str).to_numpy()
     if NOVELTY in obs:
         table["median_novelty"] = by_cluster[NOVELTY].median().to_numpy(float)
@@ -252,7 +258,7 @@ def _table(
 
 
 def _settings_of(model: AnnotationMixin) -> dict[str, Any]:
-    """Return the arguments that the model was made and registered with, as far as they are plain values."""
+    """Return the arguments of constructor and registration that are plain values."""
     params: dict[str, Any] = getattr(model, "init_params_", {})
     found: dict[str, Any] = {**params.get("non_kwargs", {})}
     for more in params.get("kwargs", {}).values():
@@ -267,7 +273,7 @@ def _history_of(model: AnnotationMixin) -> dict[str, Any]:
     logged: Mapping[str, pd.DataFrame] = getattr(model, "history", None) or {}
     if not logged:
         return {}
-    # some quantities are not logged in every epoch: NaN elsewhere keeps the epochs in step
+    # some quantities are not logged in every epoch: fill with NaN to align the epochs
     table = pd.concat([values.iloc[:, 0] for values in logged.values()], axis=1, keys=logged)
     table = table.sort_index().astype(np.float64)
     return {"history": {name: table[name].to_numpy() for name in table}, "n_epochs": len(table)}

@@ -1,4 +1,4 @@
-"""Clusters as methods of a model: assignments, weights, centres, densities."""
+"""Methods of a model for its clusters: assignments, weights, centres, densities."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from torch import Tensor
 from vmmscvi.priors import MixturePrior, Prior
 
 VALUES_PER_CHUNK = {"cpu": 2**19, "other": 2**25}
-"""Whitened distances at a time. On a CPU few: memory of larger arrays is paged in anew for each operation."""
+"""Whitened distances per chunk. Few on a CPU, where each operation on larger arrays allocates new pages."""
 
 
 class ClusteringMixin:
-    """What a mixture prior knows about cells. Components are named ``"0"`` to ``"K-1"``, for good."""
+    """Clusters of a mixture prior. Components are named ``"0"`` to ``"K-1"``; the names never change."""
 
     module: Any
     adata: AnnData
@@ -33,24 +33,25 @@ class ClusteringMixin:
         batch_size: int | None = None,
         dataloader: Iterable[dict[str, Tensor]] | None = None,
     ) -> pd.DataFrame:
-        r"""Soft cluster assignments: the responsibility of every component for every cell.
+        r"""Return soft cluster assignments: the responsibility of every component for every cell.
 
         Parameters
         ----------
         adata
             Registered AnnData, or one with the same genes and batches; the training data by default.
         indices
-            Cells to use; all by default.
+            Positions of the cells to use; all by default.
         batch_size
             Minibatch size of the encoder; ``scvi.settings.batch_size`` by default.
         dataloader
-            Minibatches instead of ``adata``, of a data module for example; the index is its ``obs_names``,
-            or numbers.
+            Minibatches to use instead of ``adata``, for example of a data module. The index of the result
+            is its ``obs_names``, or else numbers.
 
         Returns
         -------
-        DataFrame of shape ``(n_cells, K)`` with index ``obs_names`` and a column for each component. Its rows
-        sum to one.
+        DataFrame
+            Probabilities of shape ``(n_cells, K)``, with index ``obs_names`` and one column for each
+            component. Each row sums to one.
 
         Raises
         ------
@@ -79,25 +80,29 @@ class ClusteringMixin:
         soft: bool = False,
         dataloader: Iterable[dict[str, Tensor]] | None = None,
     ) -> pd.Series | pd.DataFrame:
-        """Assign every cell to a cluster.
+        """Assign every cell to its most probable cluster.
 
         Parameters
         ----------
-        adata, indices, batch_size, dataloader
+        adata, indices, batch_size
             Cells to assign, as in :meth:`get_cluster_probabilities`.
         soft
             Whether to return the probabilities instead.
+        dataloader
+            As in :meth:`get_cluster_probabilities`.
 
         Returns
         -------
-        Categorical Series of component names with index ``obs_names``. Its categories are the components that
-        occur, in numerical order. With ``soft=True`` the DataFrame of :meth:`get_cluster_probabilities`.
+        Series or DataFrame
+            Categorical Series of component names with index ``obs_names``; its categories are the components
+            that occur, in numerical order. With ``soft=True`` the DataFrame of
+            :meth:`get_cluster_probabilities`.
         """
         if soft:
             return self.get_cluster_probabilities(adata, indices, batch_size, dataloader)
         prior = self._mixture_prior()
         z = self._latent_tensor(adata, indices, batch_size, dataloader)
-        with torch.inference_mode():  # not all probabilities at once: K numbers for every cell
+        with torch.inference_mode():  # by chunks: K probabilities for every cell would take much memory
             assigned = by_chunks(z, prior, lambda chunk: prior.responsibilities(chunk).argmax(1))
         used, codes = np.unique(assigned.numpy(), return_inverse=True)
         clusters = pd.Categorical.from_codes(codes, categories=[str(i) for i in used])
@@ -105,21 +110,23 @@ class ClusteringMixin:
         return pd.Series(clusters, index=names, name="vmm_cluster")
 
     def get_cluster_weights(self) -> pd.Series:
-        """Mixing weights of all components: the share of cells that the prior expects in each.
+        """Return the mixing weights of all components, the share of cells that the prior expects in each.
 
         Returns
         -------
-        Series of length ``K``, index component names, summing to one.
+        Series
+            Weights of length ``K`` that sum to one, indexed by component name.
         """
         weights = self._mixture_prior().weights.detach().cpu().numpy()
         return pd.Series(weights, index=self.component_names(), name="weight")
 
     def get_cluster_centers(self) -> pd.DataFrame:
-        """Centres of all components in the latent space.
+        """Return the centres of all components in the latent space.
 
         Returns
         -------
-        DataFrame of shape ``(K, p)``, index component names.
+        DataFrame
+            Centres of shape ``(K, p)``, indexed by component name.
         """
         centers = self._mixture_prior().component_distribution().loc.detach().cpu().numpy()
         return pd.DataFrame(centers, index=self.component_names())
@@ -131,7 +138,7 @@ class ClusteringMixin:
         batch_size: int | None = None,
         dataloader: Iterable[dict[str, Tensor]] | None = None,
     ) -> pd.Series:
-        """Log-density of the learned prior at every cell. It is low for cells that fit no cluster.
+        """Return the log-density of the learned prior at every cell; low values fit no cluster.
 
         Parameters
         ----------
@@ -140,8 +147,9 @@ class ClusteringMixin:
 
         Returns
         -------
-        Series of log-densities at the posterior means, index ``obs_names``. Values compare cells under one
-        model, not models with each other.
+        Series
+            Log-densities at the posterior means, in nats, with index ``obs_names``. Compare cells of one
+            model only; values of different models are not comparable.
         """
         prior = self._trained_prior()
         z = self._latent_tensor(adata, indices, batch_size, dataloader)
@@ -151,7 +159,7 @@ class ClusteringMixin:
         return pd.Series(log_density.numpy(), index=names, name="prior_log_density")
 
     def component_names(self) -> list[str]:
-        """Names of all components, ``"0"`` to ``"K-1"``."""
+        """Return the names of all components, ``"0"`` to ``"K-1"``."""
         return [str(i) for i in range(self._mixture_prior().n_components)]
 
     # -- helpers ---------------------------------------------------------------------------------------------
@@ -167,7 +175,7 @@ class ClusteringMixin:
         if not isinstance(prior, MixturePrior):
             raise ValueError(
                 f"A model with a {type(prior).__name__} has no clusters: use `prior='vmm'` or `prior='gmm'`, "
-                "or cluster `get_latent_representation()` yourself."
+                "or cluster the result of `get_latent_representation()`."
             )
         return prior
 
@@ -180,12 +188,14 @@ class ClusteringMixin:
     ) -> Tensor:
         self._trained_prior()
         if dataloader is not None and indices is not None:
-            raise ValueError("`indices` cannot be chosen from a `dataloader`: make one of these cells.")
+            raise ValueError(
+                "`indices` cannot be used with `dataloader`: pass a `dataloader` of these cells only."
+            )
         if dataloader is None and adata is None and self.adata is None:
-            raise ValueError("The model has no data of its own: pass `adata` or `dataloader`.")
+            raise ValueError("The model holds no data: pass `adata` or `dataloader`.")
         if dataloader is not None:
             self._check_dataloader(dataloader)  # type: ignore[attr-defined]
-        more = {} if dataloader is None else {"dataloader": dataloader}  # not every model knows it
+        more = {} if dataloader is None else {"dataloader": dataloader}  # not every model has this argument
         z = self.get_latent_representation(  # type: ignore[attr-defined]
             adata=adata, indices=indices, batch_size=batch_size, **more
         )
@@ -212,7 +222,7 @@ class ClusteringMixin:
 
 
 def by_chunks(z: Tensor, prior: Prior, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """Apply a function to a few latent positions ``(n, p)`` at a time; its results, together, on the CPU."""
+    """Apply a function to latent positions ``(n, p)`` in chunks; return the joined results on the CPU."""
     values_per_cell = z.shape[1] * getattr(prior, "n_components", 1)
     n_values = VALUES_PER_CHUNK["cpu" if z.device.type == "cpu" else "other"]
     chunks = torch.split(z, max(n_values // values_per_cell, 1))

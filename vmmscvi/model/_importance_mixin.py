@@ -1,4 +1,4 @@
-"""Importance weights of posterior samples, under the prior that the model has learned."""
+"""Importance weights of posterior samples under the learned prior."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vmmscvi._upstream import subset_distribution
 
 
 class ImportanceWeightsMixin:
-    """What ``weights="importance"`` asks for; scvi-tools' own version is hard-coded to a N(0, I) prior."""
+    """Importance weights for ``weights="importance"``; scvi-tools' version hard-codes a N(0, I) prior."""
 
     module: Any
 
@@ -35,10 +35,10 @@ class ImportanceWeightsMixin:
         n_mc_samples_per_pass: int = 250,
         **data_loader_kwargs: Any,
     ) -> np.ndarray:
-        r"""Weights that turn samples of approximate posteriors into samples of the exact ones.
+        r"""Compute weights that turn samples of approximate posteriors into samples of exact posteriors.
 
-        Called by ``get_normalized_expression`` and ``differential_expression`` with
-        ``weights="importance"``. The time grows with samples times anchor cells times genes: minutes for a
+        ``get_normalized_expression`` and ``differential_expression`` call this method for
+        ``weights="importance"``. Its time grows with samples times anchor cells times genes: minutes for a
         few hundred cells.
 
         Parameters
@@ -46,7 +46,7 @@ class ImportanceWeightsMixin:
         adata
             Registered AnnData; the training data by default.
         indices
-            The population: cells whose posteriors were sampled.
+            The population: positions of the cells whose posteriors were sampled.
         qz
             Their approximate posteriors, ``Normal`` with batch shape ``(n_cells, p)``.
         px
@@ -54,9 +54,9 @@ class ImportanceWeightsMixin:
         zs
             The samples, shape ``([n_samples,] n_cells, p)``.
         max_cells
-            Anchor cells that stand for the population at most, drawn at random.
+            Largest number of random anchor cells that represent the population.
         truncation
-            Whether weights below the mean are raised to it, as scvi-tools does.
+            Whether to raise weights below the mean to the mean, as in scvi-tools.
         n_mc_samples, n_mc_samples_per_pass
             Samples for each anchor's marginal likelihood; see :meth:`vmmscvi.module.VMMVAE.marginal_ll`.
         **data_loader_kwargs
@@ -64,29 +64,30 @@ class ImportanceWeightsMixin:
 
         Returns
         -------
-        Array of shape ``([n_samples *] n_cells,)`` that sums to one.
+        numpy.ndarray
+            Weights of shape ``([n_samples *] n_cells,)`` that sum to one.
 
         Raises
         ------
         ValueError
-            If the likelihood is not one of counts.
+            If the likelihood is ``"normal"``.
 
         Notes
         -----
         With anchors :math:`a`,
         :math:`w(z) \propto p(z) \sum_a \frac{p(x_a|z)}{p(x_a)} / \sum_a q(z|x_a)`: the ratio of the
         population's mean exact and mean approximate posterior (Boyeau et al., PNAS 2023). :math:`p(z)` is
-        the model's own prior. As in scvi-tools, every sample is decoded in its own cell's batch, so that the
-        weights are exact for a population of one batch; and where the library size is latent, the observed
-        one stands for it in :math:`p(x_a|z)`.
+        the model's own prior. As in scvi-tools, every sample is decoded in the batch of its own cell, so the
+        weights are exact for a population of one batch. A latent library size is replaced by the observed
+        one in :math:`p(x_a|z)`.
         """
         if self.module.gene_likelihood == "normal":
             raise ValueError(
-                "`weights='importance'` needs a likelihood of counts, found `gene_likelihood='normal'`: use "
+                "`weights='importance'` needs a count likelihood, found `gene_likelihood='normal'`: use "
                 "`weights='uniform'`."
             )
         indices = np.asarray(indices)
-        # the global generators, in scvi-tools' order: the same seed gives the same anchors
+        # the global generators in scvi-tools' order, so the same seed gives the same anchors
         anchors = (
             np.random.choice(len(indices), size=max_cells, replace=False)  # noqa: NPY002
             if len(indices) > max_cells
@@ -106,7 +107,7 @@ class ImportanceWeightsMixin:
         log_pz = self.module.prior_in_use.log_prob(zs.to(self.module.device), self.module.centers()).cpu()
         q_anchors = subset_distribution(qz, torch.as_tensor(anchors), 0)
         log_qz = q_anchors.log_prob(zs.cpu().unsqueeze(-2)).sum(-1)
-        # likelihoods of thousands of genes are large numbers: float32 would round their differences
+        # log-likelihoods of thousands of genes are large: float32 would round their differences
         log_ratio = torch.logsumexp(log_px_z.double() - log_px.double(), -1) - torch.logsumexp(
             log_qz.double(), -1
         )
@@ -127,7 +128,7 @@ class ImportanceWeightsMixin:
                 library = tensors[REGISTRY_KEYS.SIZE_FACTOR_KEY].to(self.module.device)
             else:
                 library = counts.sum(-1)
-            # every sample is decoded as if its cell were as large as the anchor
+            # decode every sample with the library size of the anchor
             setattr(px, "rate" if self.module.gene_likelihood == "poisson" else "mu", px.scale * library)
             columns.append(px.log_prob(counts).sum(-1).cpu())
         return torch.stack(columns, dim=-1)

@@ -1,4 +1,4 @@
-"""The mixture as a classifier: labels of cells, how well calibrated they are, which given ones are wrong."""
+"""The mixture as a classifier: predicted labels, their calibration, and wrong given labels."""
 
 from __future__ import annotations
 
@@ -21,25 +21,26 @@ from vmmscvi.priors import FREE, ComponentLabels, MixturePrior
 from vmmscvi.priors import functional as F
 
 NEW = "new"
-"""What the names of free components begin with, unless they have been given others."""
+"""Prefix of the names of free components that have not been renamed."""
 
 
 @dataclass(frozen=True)
 class LabelCalibration:
-    """How probabilities of labels agree with the labels of held-out cells.
+    """Agreement of label probabilities with the labels of held-out cells.
 
     Attributes
     ----------
     n_cells
         Number of labelled validation cells.
     accuracy
-        Share of them whose most probable label is their own.
+        Share of these cells whose most probable label is the given one.
     mean_probability
         Mean probability of the most probable label.
     expected_error
-        Expected calibration error: mean difference of probability and accuracy over bins, weighted by cells.
+        Expected calibration error: mean absolute difference of probability and accuracy over bins, weighted
+        by number of cells.
     bins
-        For each bin its number of cells, their mean probability and their accuracy.
+        Number of cells, mean probability and accuracy of each bin.
     """
 
     n_cells: int
@@ -50,14 +51,21 @@ class LabelCalibration:
 
     @classmethod
     def of(cls, probability: NDArray[Any], correct: NDArray[Any], n_bins: int = 15) -> LabelCalibration:
-        """Compare probabilities of the most probable labels with whether these are correct.
+        """Compare the probabilities of the most probable labels with their correctness.
 
         Parameters
         ----------
-        probability, correct
-            Shape ``(n,)``.
+        probability
+            Probability of the most probable label, shape ``(n,)``.
+        correct
+            Whether that label is correct, shape ``(n,)``.
         n_bins
             Number of bins of equal width.
+
+        Returns
+        -------
+        LabelCalibration
+            Overall and by bin.
         """
         edges = np.linspace(0, 1, n_bins + 1)
         at = np.digitize(probability, edges[1:-1], right=True)
@@ -77,7 +85,7 @@ class LabelCalibration:
 
 
 class LabelsMixin(ClusterNamesMixin):
-    """Labels of cells by the labels of the components that they are in; see ``train(start="labels")``."""
+    """Predict labels of cells from the labels of their components; see ``train(start="labels")``."""
 
     registry_: dict[str, Any]
     validation_indices: NDArray[np.int64] | None
@@ -90,23 +98,26 @@ class LabelsMixin(ClusterNamesMixin):
         soft: bool = False,
         dataloader: Iterable[dict[str, Tensor]] | None = None,
     ) -> pd.Series | pd.DataFrame:
-        """Predict the label of every cell, or that it is of a new type.
+        """Predict the label of every cell, or a possible new type.
 
         The probability of a label is the sum of its components' responsibilities at the posterior mean. A
-        cell's own label is not used for its prediction. Each free component, a possible new type, is called
-        ``"new 3"`` by its number, or by the name that :meth:`rename_clusters` has given it.
+        cell's own label is not used for its prediction. A free component is a possible new type; it is named
+        by its number, such as ``"new 3"``, or by :meth:`rename_clusters`.
 
         Parameters
         ----------
-        adata, indices, batch_size, dataloader
+        adata, indices, batch_size
             As in :meth:`get_cluster_probabilities`.
         soft
             Whether to return probabilities.
+        dataloader
+            As in :meth:`get_cluster_probabilities`.
 
         Returns
         -------
-        Categorical Series, index ``obs_names``. With ``soft=True`` a DataFrame with a column for each label
-        and each free component, whose rows sum to one.
+        Series or DataFrame
+            Categorical Series with index ``obs_names``. With ``soft=True`` a DataFrame with one column for
+            each label and each free component; each row sums to one.
 
         Raises
         ------
@@ -134,7 +145,7 @@ class LabelsMixin(ClusterNamesMixin):
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> pd.Series:
-        """Probability that the label that a cell was given is wrong.
+        """Return the probability that each cell's given label is wrong.
 
         Parameters
         ----------
@@ -143,18 +154,23 @@ class LabelsMixin(ClusterNamesMixin):
 
         Returns
         -------
-        Series, index ``obs_names``; NaN for cells without a label, or with one that no component has.
+        Series
+            Probabilities with index ``obs_names``; NaN for cells without a label, or with a label that no
+            component has.
 
         Raises
         ------
         RuntimeError
             If the model has not been trained.
         ValueError
-            If the prior was not initialised from labels, or the model was told that none is wrong.
+            If the prior was not initialised from labels, or the model was trained with ``label_noise=0``.
         """
         labels = self._labels_of_prior()
         if labels.noise == 0:
-            raise ValueError("`label_noise=0` says that no label is wrong: train with another or without it.")
+            raise ValueError(
+                "The model was trained with `label_noise=0`, which rules out wrong labels: train it with "
+                "another value or leave the argument out."
+            )
         prior: Any = self._mixture_prior()
         z = self._latent_tensor(adata, indices, batch_size)
         codes = self._given_codes(adata, indices)
@@ -173,19 +189,24 @@ class LabelsMixin(ClusterNamesMixin):
         return pd.Series(np.where(known, found, np.nan), index=names, name="label_disagreement")
 
     def get_label_calibration(self, n_bins: int = 15) -> LabelCalibration:
-        """Compare probabilities with the labels of validation cells, which training has not seen.
+        """Compare label probabilities with the labels of held-out validation cells.
 
         Parameters
         ----------
         n_bins
             Number of bins of equal width.
 
+        Returns
+        -------
+        LabelCalibration
+            Accuracy, expected calibration error and bins.
+
         Raises
         ------
         RuntimeError
             If the model has not been trained.
         ValueError
-            If the prior was not initialised from labels, or no validation cell has one of them.
+            If the prior was not initialised from labels, or no validation cell has one of these labels.
         """
         labels = self._labels_of_prior()
         cells = np.asarray([] if self.validation_indices is None else self.validation_indices, dtype=int)
@@ -193,8 +214,8 @@ class LabelsMixin(ClusterNamesMixin):
         has_label = np.isin(codes, labels.of_components.cpu().numpy())
         if not has_label.any():
             raise ValueError(
-                f"None of the {len(cells)} validation cells has a label that a component has: train with "
-                "more of them (`validation_size`)."
+                f"None of the {len(cells)} validation cells has a label of the prior: train with more "
+                "validation cells (`validation_size`)."
             )
         probabilities = self.predict_labels(indices=cells[has_label].tolist(), soft=True)
         given = np.array(self._names_of_codes())[codes[has_label]]
@@ -218,7 +239,7 @@ class LabelsMixin(ClusterNamesMixin):
         return [str(name) for name in state["categorical_mapping"]]
 
     def _component_labels(self) -> list[str]:
-        """Label of each component, or the name of a free one."""
+        """Label of each component, or name of a free component."""
         names, given = self._names_of_codes(), self.cluster_names_ or {}
         codes: list[int] = self.module.latent_prior.labels.of_components.tolist()
         return [
@@ -226,7 +247,7 @@ class LabelsMixin(ClusterNamesMixin):
         ]
 
     def _label_probabilities(self, z: Tensor) -> pd.DataFrame:
-        """Sum responsibilities over components of the same name; labels come first, as registered."""
+        """Sum responsibilities over components of the same name; labels come first, in registered order."""
         prior: MixturePrior = self._mixture_prior()
         codes = self._labels_of_prior().of_components.tolist()
         of_components = self._component_labels()
@@ -249,7 +270,7 @@ class LabelsMixin(ClusterNamesMixin):
 
 
 def most_probable(probabilities: pd.DataFrame) -> pd.Series:
-    """Return the column with the largest value in each row; the categories are those that occur."""
+    """Return the column with the largest value in each row; its categories are the columns that occur."""
     at = probabilities.to_numpy().argmax(1)
     used, codes = np.unique(at, return_inverse=True)
     values = pd.Categorical.from_codes(codes, categories=list(probabilities.columns[used]))

@@ -18,15 +18,15 @@ from vmmscvi.priors import Inference, PriorName
 
 
 class LinearSCVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, CountChecksMixin, LinearSCVI):
-    """Linearly decoded scVI with the VampPrior Mixture Model: clusters, and genes that each factor moves.
+    """Linearly decoded scVI with the VampPrior Mixture Model: clusters, and the genes of each factor.
 
-    Everything that :class:`scvi.model.LinearSCVI` offers is inherited. As there, the encoder does not see the
+    The class inherits all of :class:`scvi.model.LinearSCVI`. As in LinearSCVI, the encoder does not see the
     batch.
 
     Parameters
     ----------
     adata
-        AnnData registered with :meth:`setup_anndata`; raw counts.
+        AnnData of raw counts, registered with :meth:`setup_anndata`.
     n_hidden, n_latent, n_layers, dropout_rate, dispersion, gene_likelihood
         As in :class:`scvi.model.LinearSCVI`.
     use_observed_lib_size

@@ -1,4 +1,4 @@
-"""Marker genes of clusters, for models of counts; of accessibility, peaks take the place of genes."""
+"""Marker genes of clusters, for models of counts; marker peaks for models of accessibility."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class MarkersMixin(ClusteringMixin):
-    """Genes that tell clusters apart, from observed counts."""
+    """Marker genes of clusters, from observed counts."""
 
     def get_markers(
         self,
@@ -32,47 +32,48 @@ class MarkersMixin(ClusteringMixin):
         groups: Sequence[str] | str | None = None,
         adata: AnnData | None = None,
     ) -> pd.DataFrame:
-        """Marker genes of the clusters: genes that a cluster surely has more of than the other clusters.
+        """Find marker genes of the clusters: genes with reliably higher counts than in the other clusters.
 
-        Genes are ranked by the mean, over all other clusters, of a lower bound of their log fold change: the
-        estimate less one standard error. All other clusters count the same, large and small. Clusters are
-        compared within batches, so that a difference between batches is none between clusters. Estimates are
-        shrunk towards no change, and the standard error respects overdispersion, so that a gene with three
-        molecules does not come first.
+        Genes are ranked by a lower bound of their log fold change (the estimate minus one standard error),
+        averaged over all other clusters with equal weight. Clusters are compared within batches, so
+        differences between batches do not appear as markers. Estimates are shrunk towards no change, and the
+        standard error accounts for overdispersion, so a gene with three molecules is not ranked first.
 
-        There is no p-value: clusters were found in the same counts, and p-values of differences between them
-        are wrong. [Zhang2019]_ For tests of a change, see ``differential_expression``.
+        There are no p-values. The clusters were found in the same counts, which invalidates p-values of
+        differences between them [Zhang2019]_. To test for changes, see ``differential_expression``.
 
         Parameters
         ----------
         n_genes
-            Genes for each cluster.
+            Number of genes for each cluster.
         groupby
-            Column of ``adata.obs`` with groups, a level of the tree for example; by default the clusters of
+            Column of ``adata.obs`` with groups, for example a level of the tree; by default the clusters of
             the model.
         groups
-            Groups to find markers of; all by default. All are compared with.
+            Groups to find markers for; all by default. Each is compared with all other groups.
         adata
-            Cells with raw counts where the model has them; the training data by default. It may have genes
-            that the model was not trained on: these are ranked as well.
+            Cells with raw counts in the layer that the model uses; the training data by default. Genes that
+            the model was not trained on are ranked as well.
 
         Returns
         -------
-        DataFrame with ``n_genes`` rows for every group, best first:
+        DataFrame
+            Table with ``n_genes`` rows for every group, best gene first. Columns:
 
-        - ``cluster``, ``gene``, ``rank``,
-        - ``score``, the lower bound (log2): positive for genes that are surely higher in the cluster,
-        - ``log2_fold_change``, mean over the other clusters,
-        - ``mean``, ``mean_others``: counts in a cell of average library size,
-        - ``expressed``, ``expressed_others``: share of cells with a count,
-        - ``n_cells``; ``is_small``: fewer than 20 cells, so that markers are uncertain,
-        - ``within_batches``: ``False`` if no other cluster is in the batches of this one. The markers may
-          then be those of a batch.
+            - ``cluster``, ``gene``, ``rank``,
+            - ``score``: the lower bound (log2), positive for genes reliably higher in the cluster,
+            - ``log2_fold_change``: mean over the other clusters,
+            - ``mean``, ``mean_others``: counts in a cell of average library size,
+            - ``expressed``, ``expressed_others``: share of cells with a count,
+            - ``n_cells``: size of the cluster,
+            - ``is_small``: fewer than 20 cells, so markers are uncertain,
+            - ``within_batches``: ``False`` if no other cluster shares a batch with this one; its markers may
+              then reflect the batch.
 
         Raises
         ------
         ValueError
-            If a column or group is unknown, there are fewer than two groups, or counts are missing.
+            If a column or group is unknown, there are fewer than two groups, or the counts are missing.
 
         References
         ----------
@@ -97,32 +98,42 @@ class MarkersMixin(ClusteringMixin):
         adata: AnnData | None = None,
         min_size: int = FEWEST_CELLS,
     ) -> pd.DataFrame:
-        """Genes that drive each split of a tree: those that its two sides differ in most surely.
+        """Find the genes that separate the two sides of each split of a tree most reliably.
 
         Parameters
         ----------
         tree
-            From :meth:`get_cluster_tree` or :meth:`vmmscvi.priors.ClusterTree.from_anndata`, over the same
-            cells.
+            Tree of the same cells, from :meth:`get_cluster_tree` or
+            :meth:`vmmscvi.priors.ClusterTree.from_anndata`.
         n_genes
-            Genes for each side.
+            Number of genes for each side.
         adata
             As in :meth:`get_markers`.
         min_size
-            Splits are left out if a side has fewer cells.
+            Smallest number of cells on a side; smaller splits are left out.
 
         Returns
         -------
-        DataFrame with ``n_genes`` rows for every side of every split, coarsest split first: ``node``, the
-        node that is split; ``side`` (``"left"``, ``"right"``), ``members``, the leaves or clusters of the
-        side; ``gene``, ``rank``, ``score`` and ``log2_fold_change`` as in :meth:`get_markers`;
-        ``n_effective``, the level of the split; ``n_cells`` of the side.
+        DataFrame
+            Table with ``n_genes`` rows for every side of every split, coarsest split first. Columns:
+
+            - ``node``: the node that is split,
+            - ``side``: ``"left"`` or ``"right"``,
+            - ``members``: leaves or clusters of the side,
+            - ``gene``, ``rank``, ``score``, ``log2_fold_change``: as in :meth:`get_markers`,
+            - ``n_effective``: level of the split,
+            - ``n_cells``: number of cells of the side.
+
+        Raises
+        ------
+        ValueError
+            If the tree does not have as many cells as ``adata``.
         """
         cells = self._cells_with_counts(adata)
         if len(tree.assignments) != cells.n_obs:
             raise ValueError(
-                f"`tree` is over {len(tree.assignments)} cells; expected one over the {cells.n_obs} cells of "
-                "`adata`."
+                f"`tree` has {len(tree.assignments)} cells, but `adata` has {cells.n_obs}: pass a tree of "
+                "the same cells."
             )
         counts, names, batches = self._observed_counts(cells)
         return split_table(counts, names, tree, batches, n_genes, min_size)
@@ -134,29 +145,35 @@ class MarkersMixin(ClusteringMixin):
         groupby: str | None = None,
         adata: AnnData | None = None,
     ) -> pd.DataFrame:
-        """Name clusters by a dictionary of marker genes.
+        """Suggest names for clusters from a dictionary of marker genes.
 
-        The score of a name for a cluster is the mean of what its marker genes say: the lower bound (log2) of
-        their fold changes, cluster against the other clusters, as in :meth:`get_markers`, between -1 and 6. A
-        gene that several names list is divided by their number; one that is not in the data counts as zero.
-        The best name is given if its score is positive and larger than the second best by ``min_margin``. A
-        type that has no entry is named after the nearest one that has, or is unclear.
+        The score of a name for a cluster is the mean over its marker genes of the lower bound (log2) of their
+        fold change against the other clusters, as in :meth:`get_markers`, clipped to -1 to 6. A gene listed
+        under several names is divided by their number; a gene that is not in the data contributes zero. The
+        best name is suggested if its score is positive and exceeds the second best by ``min_margin``. A cell
+        type without an entry receives the name of the most similar type, or ``"unclear"``.
 
         Parameters
         ----------
         markers
             Marker genes by name.
         min_margin
-            Smallest difference to the second best score; clusters below are ``"unclear"``.
+            Smallest difference to the second best score; clusters below it are ``"unclear"``.
         groupby, adata
             As in :meth:`get_markers`.
 
         Returns
         -------
-        DataFrame, a row for each cluster: ``name``, ``score``, ``margin``, ``best`` and ``second`` (the two
-        best names), ``genes`` (the genes that speak most for the best one) and ``n_found``, how many of its
-        genes are in the data. Nothing is renamed: look at it, and pass ``table["name"]`` to
-        :meth:`rename_clusters`.
+        DataFrame
+            Table with one row for each cluster. Columns:
+
+            - ``name``: the suggested name, or ``"unclear"``,
+            - ``score``, ``margin``: score of the best name and its lead over the second best,
+            - ``best``, ``second``: the two best names,
+            - ``genes``: the genes that support the best name most,
+            - ``n_found``: number of its genes in the data.
+
+            No cluster is renamed. Inspect the table, then pass ``table["name"]`` to :meth:`rename_clusters`.
 
         Raises
         ------
@@ -182,32 +199,32 @@ class MarkersMixin(ClusteringMixin):
         groups: Sequence[str] | str | None,
         n_features: int,
     ) -> pd.DataFrame:
-        """Rank features; groups without any count have no markers, and are named."""
+        """Rank features; warn about groups without counts, which have no markers."""
         counts, names, batches = observed
         wanted = _wanted(labels, groups)
         is_measured = np.asarray(counts.sum(axis=1)).ravel() > 0
         labels = labels.where(is_measured).cat.remove_unused_categories()
         if left := [name for name in wanted if name not in labels.cat.categories]:
-            logger.warning(f"Clusters without any count have no markers: {left}.")
+            logger.warning(f"Clusters without counts have no markers: {left}.")
         if len(labels.cat.categories) < 2:
             raise ValueError(
-                f"There are counts in one group only, {list(labels.cat.categories)}; expected two or more."
+                f"Only one group has counts, {list(labels.cat.categories)}; expected two or more."
             )
         kept = [name for name in wanted if name not in left]
         table = marker_table(counts, names, labels, batches, kept, n_features)
         if small := list(dict.fromkeys(table.loc[table["is_small"], "cluster"])):
-            logger.warning(f"Clusters of fewer than {FEWEST_CELLS} cells have uncertain markers: {small}.")
+            logger.warning(f"Markers of clusters below {FEWEST_CELLS} cells are uncertain: {small}.")
         return table
 
     def _cells_with_counts(self, adata: AnnData | None) -> AnnData:
         if adata is None and self.adata is None:
-            raise ValueError("The model has no data of its own: pass `adata`.")
+            raise ValueError("The model holds no data: pass `adata`.")
         if adata is None and getattr(self, "minified_data_type", None) is not None:
-            raise ValueError("The model's data are minified, without counts: pass `adata` with counts.")
+            raise ValueError("The model's data are minified and have no counts: pass `adata` with counts.")
         return self.adata if adata is None else adata
 
     def _groups(self, adata: AnnData, groupby: str | None) -> pd.Series:
-        """Categorical group of every cell, all in use."""
+        """Group of every cell, categorical without unused categories."""
         if groupby is None:
             labels: Any = self.predict(with_features_of(self, adata))
         elif groupby in adata.obs:
@@ -217,11 +234,11 @@ class MarkersMixin(ClusteringMixin):
             raise ValueError(f"`groupby` is {groupby!r}; expected a column of `adata.obs`: {known}.")
         labels = labels.cat.rename_categories([str(name) for name in labels.cat.categories])
         if len(labels.cat.categories) < 2:
-            raise ValueError(f"There is one group only, {list(labels.cat.categories)}; expected two or more.")
+            raise ValueError(f"Found only one group, {list(labels.cat.categories)}; expected two or more.")
         return labels
 
     def _observed_counts(self, adata: AnnData) -> tuple[Any, list[str], Any]:
-        """Return counts, names of the genes, and a code for the batch of every cell."""
+        """Return counts, names of the genes, and the batch code of every cell."""
         if adata is self.adata:
             counts = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
             field = self.adata_manager.data_registry[REGISTRY_KEYS.X_KEY]
@@ -232,9 +249,11 @@ class MarkersMixin(ClusteringMixin):
         setup = self.adata_manager.registry["setup_args"]
         layer, batch_key = setup.get("layer"), setup.get("batch_key")
         if layer is not None and layer not in layer_names(adata):
-            raise ValueError(f"`adata` has no layer {layer!r}, where the model has its counts.")
+            raise ValueError(f"`adata` has no layer {layer!r}, from which the model reads counts: add it.")
         if batch_key is not None and batch_key not in adata.obs:
-            raise ValueError(f"`adata` has no column {batch_key!r}, where the model has its batches.")
+            raise ValueError(
+                f"`adata.obs` has no column {batch_key!r}, from which the model reads batches: add it."
+            )
         counts = adata.X if layer is None else adata.layers[layer]
         one = np.zeros(adata.n_obs, dtype=int)
         batches = one if batch_key is None else adata.obs[batch_key].astype("category").cat.codes.to_numpy()

@@ -1,4 +1,4 @@
-"""The model that users touch."""
+"""SCVI_VMM: scVI with a mixture prior."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class SCVI_VMM(
 ):
     """scVI with the VampPrior Mixture Model: integrates and clusters single-cell counts in one training.
 
-    The prior N(0, I) of :class:`scvi.model.SCVI` is replaced by a Bayesian mixture of Gaussians, whose
-    components are the clusters. All methods of scVI are inherited.
+    A Bayesian mixture of Gaussians replaces the N(0, I) prior of :class:`scvi.model.SCVI`. Its components
+    are the clusters. The class inherits all methods of scVI.
 
     Parameters
     ----------
     adata
-        AnnData registered with :meth:`setup_anndata`; raw counts.
+        AnnData of raw counts, registered with :meth:`setup_anndata`.
     registry
         Registry of a custom data module, instead of ``adata``.
     prior
-        ``"vmm"`` (default), ``"gmm"`` (the same without pseudo-inputs), ``"vampprior"`` or
-        ``"standard_normal"``, which is scVI's.
+        ``"vmm"`` (default), ``"gmm"`` (the same mixture without pseudo-inputs), ``"vampprior"`` or
+        ``"standard_normal"`` (scVI's prior).
     n_components
-        Largest number of clusters. Components that are not needed lose their weight.
+        Largest number of clusters. Superfluous components lose their weight.
     inference
-        ``"MAP-DP"`` (default), ``"MAP"`` or ``"MLE"``: which hyper-priors the mixture has.
+        Hyper-priors of the mixture: ``"MAP-DP"`` (default), ``"MAP"`` or ``"MLE"``.
     n_hidden, n_layers
         Width and number of the hidden layers of encoder and decoder.
     n_latent
@@ -51,14 +51,15 @@ class SCVI_VMM(
     dropout_rate
         Dropout in the hidden layers of the encoder.
     dispersion
-        Parameters of overdispersion: one for each gene, gene and batch, gene and label, or gene and cell.
+        Dispersion parameters: one for each gene, gene and batch, gene and label, or gene and cell.
     gene_likelihood
-        Likelihood of the counts: zero-inflated negative binomial (default), negative binomial or Poisson;
-        ``"normal"`` is for values that are not counts.
+        Likelihood of the counts: zero-inflated negative binomial (default), negative binomial or Poisson.
+        Use ``"normal"`` for values that are not counts.
     use_observed_lib_size
-        Whether a cell's library size is its total count; otherwise it is a latent variable.
+        Whether to use a cell's total count as its library size; otherwise the library size is a latent
+        variable.
     encode_covariates
-        Whether the encoder sees the batch; ``True`` as in the paper (scVI: ``False``).
+        Whether the encoder sees the batch: ``True``, as in the paper (scVI: ``False``).
     responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.BayesianMixturePrior`.
     pseudo_input_space
@@ -103,8 +104,8 @@ class SCVI_VMM(
     ) -> None:
         if adata is None and not use_observed_lib_size:
             raise ValueError(
-                "`use_observed_lib_size=False` needs `adata`, whose library sizes its prior is made of; "
-                "found a registry alone."
+                "`use_observed_lib_size=False` needs `adata`, because the prior on the library size is "
+                "computed from it; found only a registry. Pass `adata`."
             )
         super().__init__(
             adata,
@@ -144,7 +145,7 @@ class SCVI_VMM(
         continuous_covariate_keys: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
-        """Register an AnnData: say where counts, batches and covariates are.
+        """Register an AnnData: name the counts, batches and covariates.
 
         Parameters
         ----------
@@ -159,7 +160,7 @@ class SCVI_VMM(
         size_factor_key
             Column of ``adata.obs`` with size factors, which replace the library size.
         categorical_covariate_keys, continuous_covariate_keys
-            Columns of ``adata.obs`` with further covariates, whose effects are removed as well.
+            Columns of ``adata.obs`` with further covariates. Their effects are removed as well.
         **kwargs
             Further arguments of :meth:`scvi.model.SCVI.setup_anndata`.
 
@@ -179,6 +180,6 @@ class SCVI_VMM(
         super().setup_anndata(adata, layer=layer, **keys, **kwargs)
 
     def check_data(self) -> None:
-        """Check counts, batches and covariates, and raise a ``ValueError`` that says what is wrong."""
+        """Check counts, batches and covariates; raise a ``ValueError`` if one is invalid."""
         check_counts(self.adata_manager, require_counts=self.module.gene_likelihood != "normal")
         super().check_data()

@@ -20,8 +20,7 @@ from vmmscvi.train import AdversarialEmpiricalBayesPlan
 class MULTIVI_VMM(VMMModelMixin, MarkersMixin, AccessibilityMixin, MULTIVI):
     """MultiVI with the VampPrior Mixture Model: integrates and clusters RNA, peaks and proteins (multiome).
 
-    Everything that :class:`scvi.model.MULTIVI` offers is inherited, its networks among it; cells may lack
-    modalities.
+    The class inherits all of :class:`scvi.model.MULTIVI`, including its networks. Cells may lack modalities.
 
     Parameters
     ----------
@@ -107,10 +106,13 @@ n_layers_decoder, dropout_rate, gene_likelihood, use_batch_norm, use_layer_norm,
 
         Parameters
         ----------
-        max_epochs, plan_kwargs, **kwargs
+        max_epochs, plan_kwargs
             As in :meth:`vmmscvi.SCVI_VMM.train`.
         adversarial_mixing
-            Whether a classifier of batches in the latent space is fooled, where there are several.
+            Whether to train against a classifier that predicts the batch from the latent space. Ignored for
+            a single batch.
+        **kwargs
+            As in :meth:`vmmscvi.SCVI_VMM.train`.
         """
         fools = adversarial_mixing and self.module.n_batch > 1
         plan = {"adversarial_classifier": fools, **(plan_kwargs or {})}

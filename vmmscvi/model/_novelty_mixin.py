@@ -1,4 +1,4 @@
-"""How unlike the reference cells are: how well they fit their cluster, calibrated by the training data."""
+"""Novelty of cells: how badly they fit their cluster, calibrated by the training data."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from vmmscvi.priors import MixturePrior, Prior
 Calibration = Literal["cluster", "pooled"]
 
 N_REFERENCE_CELLS = 10_000
-"""Cells whose positions a model remembers at most; shares are then known to half a percent."""
+"""Largest number of cells whose positions a model stores; shares are then accurate to half a percent."""
 
 
 class NoveltyMixin:
-    """Scores that a model takes along: to a file, and to the queries that are mapped into it."""
+    """Novelty scores. Their calibration is saved with a model and passed on to its queries."""
 
     module: Any
     adata: AnnData
     reference_log_densities_: np.ndarray | None = None
     """Sorted log-densities of reference cells under the prior."""
     reference_cells_: dict[str, np.ndarray] | None = None
-    """Positions ``"z"`` of these cells, shape ``(n, p)``, and codes of their batches, ``"batch"``."""
+    """Positions ``"z"`` of these cells, shape ``(n, p)``, and their batch codes ``"batch"``."""
 
     if TYPE_CHECKING:
 
@@ -50,48 +50,51 @@ class NoveltyMixin:
         batch_size: int | None = None,
         calibration: Calibration = "cluster",
     ) -> pd.Series:
-        """Share of the reference cells of its cluster that fit better: 0 for typical cells, 1 for novel ones.
+        """Return each cell's novelty: the share of its cluster's reference cells that fit better.
 
-        The reference are the cells of the data that the prior was trained on, validation cells included, at
-        most 10,000 of them; for a mapped query those of the reference model. A query that trains the prior as
-        well (``load_query_data(..., unfrozen=True)``) takes their place. In every cluster one reference cell
-        in twenty has a score above 0.95: that is the share of false alarms at this threshold, as far as the
-        query differs from the reference in nothing but its types. Types that lie close to known ones in the
-        embedding, or that the encoder takes for a known one, are not found.
+        Typical cells score near 0, novel cells near 1. The reference cells are at most 10,000 cells of the
+        data that trained the prior, including validation cells. A mapped query uses the cells of its
+        reference model; a query that also trains the prior (``load_query_data(..., unfrozen=True)``)
+        replaces them by its own.
+
+        One reference cell in twenty of every cluster scores above 0.95. This is the rate of false alarms at
+        that threshold if the query differs from the reference only in its cell types. New types that lie
+        close to known ones in the embedding, or that the encoder maps onto a known type, are not detected.
 
         Parameters
         ----------
         adata, indices, batch_size
             Cells to score, as in :meth:`get_cluster_probabilities`.
         calibration
-            ``"cluster"`` compares a cell with the reference cells of its own cluster; those of all clusters
-            stand in where a cluster has few. ``"pooled"`` compares the density with that of all reference
-            cells, so that cells of rare clusters score high. A prior without components is pooled always.
+            ``"cluster"`` compares a cell with the reference cells of its own cluster, or of all clusters if
+            its own has few. ``"pooled"`` compares the cell's density with that of all reference cells; cells
+            of rare clusters then score high. A prior without components always uses ``"pooled"``.
 
         Returns
         -------
-        Series with values between 0 and 1, index ``obs_names``.
+        Series
+            Scores between 0 and 1 with index ``obs_names``.
 
         Raises
         ------
         RuntimeError
-            If the model has not been trained, or remembers no reference.
+            If the model has not been trained, or stores no reference.
         ValueError
-            If ``calibration`` is neither.
+            If ``calibration`` is neither ``"cluster"`` nor ``"pooled"``.
         """
         if calibration not in get_args(Calibration):
             raise ValueError(f"`calibration` must be one of {get_args(Calibration)}, found {calibration!r}.")
         z = self._latent_tensor(adata, indices, batch_size)
         if self.reference_log_densities_ is None:
             raise RuntimeError(
-                "The model remembers no reference: it was trained with a data module, or by a version that "
-                "did not keep one. Use `get_prior_log_density`."
+                "The model stores no reference cells: it was trained with a data module or saved by an "
+                "earlier version. Use `get_prior_log_density` instead."
             )
         novelty = self._novelty_at(z, calibration)
         return pd.Series(novelty, index=self._obs_names(adata, indices), name="novelty")
 
     def _novelty_at(self, z: Tensor, calibration: Calibration = "cluster") -> NDArray[np.float64]:
-        """Score positions ``(n, p)``; the reference must be known."""
+        """Score positions ``(n, p)``; needs a stored reference."""
         prior = self._trained_prior()
         if calibration == "cluster" and self.reference_cells_ is not None and isinstance(prior, MixturePrior):
             reference = torch.as_tensor(self.reference_cells_["z"], device=z.device)
@@ -101,7 +104,7 @@ class NoveltyMixin:
         return share_above(np.asarray(self.reference_log_densities_), log_density)
 
     def _remember_reference(self) -> None:
-        """Keep positions of the cells that the prior was trained on; those of a frozen one are known."""
+        """Store positions of the prior's training cells; a frozen prior keeps those of its reference."""
         if self.module.latent_prior.is_frozen:
             return
         self.reference_log_densities_ = self.reference_cells_ = None
@@ -112,7 +115,7 @@ class NoveltyMixin:
             rng = np.random.default_rng(settings.seed or 0)
             cells = np.sort(rng.choice(cells, N_REFERENCE_CELLS, replace=False))
         device, prior = self.module.device, self._trained_prior()
-        # encoding draws samples that nobody asked for: what the user draws next stays the same
+        # encoding draws samples as a side effect: keep the user's random state
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             z = self._latent_tensor(None, cells, None)  # type: ignore[arg-type]
         with torch.inference_mode():
@@ -125,7 +128,7 @@ class NoveltyMixin:
 
 
 def _fits(z: Tensor, prior: MixturePrior) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Cluster of each cell, and its log-density relative to the highest that the cluster has."""
+    """Cluster of each cell, and its log-density relative to the peak of the cluster."""
 
     def fits(chunk: Tensor) -> Tensor:
         cluster = prior.responsibilities(chunk).argmax(1)

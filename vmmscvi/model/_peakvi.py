@@ -21,16 +21,20 @@ from vmmscvi.priors import Inference, PriorName
 class PEAKVI_VMM(VMMModelMixin, MarkersMixin, AccessibilityMixin, PEAKVI):
     """PeakVI with the VampPrior Mixture Model: integrates and clusters chromatin accessibility (scATAC).
 
-    Everything that :class:`scvi.model.PEAKVI` offers is inherited. Defaults differ: 128 hidden units and ten
-    latent dimensions however many peaks there are, batch instead of layer normalisation, networks that are
-    told how many peaks of a cell are open, and a loss that is the negative ELBO (see
-    :class:`vmmscvi.module.PEAKVMMVAE`). Accessibility is estimated at the mean depth of the data;
-    ``normalize_cells`` multiplies by the factor of :class:`scvi.model.PEAKVI` only.
+    The class inherits all of :class:`scvi.model.PEAKVI`. These defaults differ:
+
+    - 128 hidden units and ten latent dimensions, whatever the number of peaks,
+    - batch normalisation instead of layer normalisation,
+    - networks that see the number of open peaks of a cell,
+    - a loss that equals the negative ELBO (see :class:`vmmscvi.module.PEAKVMMVAE`).
+
+    Accessibility is estimated at the mean depth of the data; ``normalize_cells`` only multiplies by the
+    factor of :class:`scvi.model.PEAKVI`.
 
     Parameters
     ----------
     adata
-        AnnData registered with :meth:`setup_anndata`; counts or zeros and ones.
+        AnnData of counts or of zeros and ones, registered with :meth:`setup_anndata`.
     n_hidden, n_latent, n_layers_encoder, n_layers_decoder, dropout_rate, model_depth, region_factors, \
 use_batch_norm, use_layer_norm, encode_covariates
         As in :class:`scvi.model.PEAKVI`.
@@ -39,7 +43,7 @@ use_batch_norm, use_layer_norm, encode_covariates
     registry
         Registry of a custom data module, instead of ``adata``; needs scvi-tools 1.5.
     **model_kwargs
-        Further arguments of :class:`vmmscvi.module.PEAKVMMVAE`, ``condition_on_depth`` among them, and of
+        Further arguments of :class:`vmmscvi.module.PEAKVMMVAE`, such as ``condition_on_depth``, and of
         :class:`vmmscvi.priors.PriorConfig`.
 
     Examples

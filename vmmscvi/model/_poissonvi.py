@@ -19,18 +19,18 @@ from vmmscvi.priors import Inference, PriorName
 
 
 class POISSONVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, POISSONVI):
-    """PoissonVI with the VampPrior Mixture Model: integrates and clusters counts of fragments (scATAC).
+    """PoissonVI with the VampPrior Mixture Model: integrates and clusters fragment counts (scATAC).
 
-    Everything that :class:`scvi.external.POISSONVI` offers is inherited. The networks are those of
-    :class:`vmmscvi.SCVI_VMM`: 128 hidden units and ten latent dimensions however many peaks there are, and
-    batch instead of layer normalisation; the encoder is given each peak's share of a cell's log-counts
-    (see :class:`vmmscvi.module.POISSONVMMVAE`), so that depth is no direction of the embedding.
+    The class inherits all of :class:`scvi.external.POISSONVI`. Its networks are those of
+    :class:`vmmscvi.SCVI_VMM`: 128 hidden units and ten latent dimensions, whatever the number of peaks, and
+    batch normalisation instead of layer normalisation. The encoder receives each peak's share of a cell's
+    log-counts (see :class:`vmmscvi.module.POISSONVMMVAE`), which keeps depth out of the embedding.
 
     Parameters
     ----------
     adata
-        AnnData registered with :meth:`setup_anndata`; counts of fragments, see
-        :func:`scvi.data.reads_to_fragments`.
+        AnnData of fragment counts (see :func:`scvi.data.reads_to_fragments`), registered with
+        :meth:`setup_anndata`.
     n_hidden, n_latent, n_layers, dropout_rate
         As in :class:`scvi.external.POISSONVI`.
     use_batch_norm, use_layer_norm, encode_covariates
@@ -74,7 +74,7 @@ class POISSONVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, POISSON
         registry: dict[str, Any] | None = None,
         **model_kwargs: Any,
     ) -> None:
-        # past the constructors of POISSONVI and PEAKVI, which build networks of their own kinds
+        # skip the constructors of POISSONVI and PEAKVI, which build other networks
         super(PEAKVI, self).__init__(adata, registry)
         fields = self.registry_["field_registries"]
         covariates = fields.get(REGISTRY_KEYS.CAT_COVS_KEY, {}).get("state_registry", {})
@@ -107,6 +107,6 @@ class POISSONVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, POISSON
         self.init_params_ = self._get_init_params(locals())
 
     def check_data(self) -> None:
-        """Check fragments, batches and covariates."""
+        """Check fragment counts, batches and covariates."""
         check_counts(self.adata_manager)
         super().check_data()

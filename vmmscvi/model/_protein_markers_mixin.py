@@ -12,7 +12,7 @@ from vmmscvi.model._markers_mixin import MarkersMixin
 
 
 class ProteinMarkersMixin(MarkersMixin):
-    """Genes, and proteins, that tell clusters apart."""
+    """Marker genes and marker proteins of clusters."""
 
     def get_protein_markers(
         self,
@@ -20,21 +20,22 @@ class ProteinMarkersMixin(MarkersMixin):
         groupby: str | None = None,
         groups: Sequence[str] | str | None = None,
     ) -> pd.DataFrame:
-        """Marker proteins of the clusters, from observed counts, as :meth:`get_markers` finds genes.
+        """Find marker proteins of the clusters from observed counts, as :meth:`get_markers` finds genes.
 
-        Counts are scaled by a cell's total of all proteins, which takes out a background that differs from
-        cell to cell. Cells without a count of any protein are left out: their proteins were not measured.
+        Counts are scaled by each cell's total over all proteins, which removes cell-specific background.
+        Cells without any protein count are left out as not measured.
 
         Parameters
         ----------
         n_proteins
-            Proteins for each cluster.
+            Number of proteins for each cluster.
         groupby, groups
             As in :meth:`get_markers`.
 
         Returns
         -------
-        DataFrame with the columns of :meth:`get_markers`; ``gene`` holds the name of the protein.
+        DataFrame
+            Table with the columns of :meth:`get_markers`; ``gene`` holds the name of the protein.
 
         Raises
         ------

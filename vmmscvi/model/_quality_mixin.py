@@ -1,4 +1,4 @@
-"""Which components mean something, and a verdict for each cell."""
+"""Quality of clusters, and a verdict for each cell."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from vmmscvi.model._novelty_mixin import NoveltyMixin
 from vmmscvi.priors import MixturePrior
 
 FALSE_ALARM_RATE = 0.05
-"""Share of the reference cells of each cluster that a verdict calls unknown, unless told otherwise."""
+"""Default share of each cluster's reference cells that a verdict calls unknown."""
 UNKNOWN = "unknown"
 """Verdict on cells that fit no cluster."""
 LOW_DENSITY = 0.95
-"""Pooled novelty above which one reference cell in twenty is."""
+"""Pooled novelty that one reference cell in twenty exceeds."""
 MOSTLY = 0.5
-"""Share of a cluster's reference cells of low density from which on the cluster is a catch-all."""
+"""A cluster is a catch-all if a larger share of its reference cells has low density."""
 
 
 class QualityMixin(ClusterNamesMixin, NoveltyMixin):
-    """Clusters whose own cells do not fit them are told from the others."""
+    """Measures of cluster quality, and detection of clusters that hold outliers."""
 
     def cluster_quality(
         self,
@@ -38,16 +38,16 @@ class QualityMixin(ClusterNamesMixin, NoveltyMixin):
         indices: Sequence[int] | None = None,
         batch_size: int | None = None,
     ) -> pd.DataFrame:
-        """Describe how well the cells of each cluster fit it.
+        """Measure how well the cells of each cluster fit it.
 
         ====================  ==============================================================================
         ``n_cells``           number of cells
-        ``share``             their share of all cells
+        ``share``             share of all cells
         ``mean_probability``  mean probability of the cluster for its cells
         ``low_density``       share of its cells whose density is among the lowest 5% of the reference
         ``spread``            standard deviation of the component, as a multiple of the clusters' median
-        ``largest_batch``     share of its cells that are of one batch, the most frequent
-        ``catch_all``         whether most of its reference cells are of low density: outliers, not a type
+        ``largest_batch``     share of its cells that belong to the most frequent batch
+        ``catch_all``         whether most of its reference cells have low density: outliers, not a type
         ====================  ==============================================================================
 
         Parameters
@@ -57,8 +57,9 @@ class QualityMixin(ClusterNamesMixin, NoveltyMixin):
 
         Returns
         -------
-        DataFrame with a row for each cluster that has cells, index component names. ``low_density`` and
-        ``catch_all`` are missing and false if the model remembers no reference.
+        DataFrame
+            Table with one row for each non-empty cluster, indexed by component name. If the model stores no
+            reference, ``low_density`` is NaN and ``catch_all`` is ``False``.
 
         Raises
         ------
@@ -82,25 +83,27 @@ class QualityMixin(ClusterNamesMixin, NoveltyMixin):
         batch_size: int | None = None,
         false_alarm_rate: float = FALSE_ALARM_RATE,
     ) -> pd.DataFrame:
-        """Cluster of each cell, or that it belongs to none.
+        """Return the cluster of each cell, or a verdict that it fits none.
 
         Parameters
         ----------
         adata, indices, batch_size
             As in :meth:`get_cluster_probabilities`.
         false_alarm_rate
-            Share of reference cells of each cluster that would be called unknown.
+            Share of the reference cells of each cluster that would be called unknown.
 
         Returns
         -------
-        DataFrame, index ``obs_names``: ``cluster``, its ``probability``, ``novelty`` within the cluster, and
-        ``verdict``, the cluster's name or ``"unknown"``. Unknown are cells whose novelty is above
-        ``1 - false_alarm_rate``, and those in a catch-all, see :meth:`cluster_quality`.
+        DataFrame
+            Table with index ``obs_names`` and columns ``cluster``, ``probability`` (of the cluster),
+            ``novelty`` (within the cluster) and ``verdict`` (the cluster's name or ``"unknown"``). A cell is
+            unknown if its novelty exceeds ``1 - false_alarm_rate`` or its cluster is a catch-all, see
+            :meth:`cluster_quality`.
 
         Raises
         ------
         RuntimeError
-            If the model has not been trained, or remembers no reference.
+            If the model has not been trained, or stores no reference.
         ValueError
             If ``false_alarm_rate`` is not between 0 and 1.
         """
@@ -120,12 +123,12 @@ class QualityMixin(ClusterNamesMixin, NoveltyMixin):
         )
 
     def get_catch_alls(self) -> list[str]:
-        """Names of the components that hold outliers of the reference, see :meth:`cluster_quality`."""
+        """Return the names of components that hold outliers of the reference, see :meth:`cluster_quality`."""
         names = self.component_names()
         return [names[k] for k in self._catch_alls()]
 
     def _catch_alls(self) -> list[int]:
-        """Numbers of the components of :meth:`get_catch_alls`, also before a query is trained."""
+        """Numbers of the components of :meth:`get_catch_alls`; usable before a query is trained."""
         prior = self.module.latent_prior
         if self.reference_cells_ is None:
             return []
@@ -140,7 +143,7 @@ class QualityMixin(ClusterNamesMixin, NoveltyMixin):
     def _verdict(
         self, clusters: pd.Series, novelty: NDArray[np.floating], false_alarm_rate: float
     ) -> pd.Categorical:
-        """Name of each cell's cluster, or that it belongs to none; clusters are categorical."""
+        """Name of each cell's cluster, or ``"unknown"``; ``clusters`` must be categorical."""
         unknown = self._is_unknown(clusters.to_numpy(str), novelty, false_alarm_rate)
         return pd.Categorical(np.where(unknown, UNKNOWN, self._named(clusters).to_numpy(str)))
 
@@ -181,7 +184,7 @@ def cluster_of_each(z: Tensor, prior: MixturePrior) -> NDArray[np.int64]:
 
 
 def _relative_spread(prior: MixturePrior, clusters: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Geometric mean of each component's standard deviations over the median of those with cells."""
+    """Geometric mean of each component's standard deviations, relative to the median of non-empty ones."""
     with torch.inference_mode():
         covariance = prior.component_distribution().covariance_matrix.double().cpu()
     spread = torch.exp(torch.linalg.slogdet(covariance).logabsdet / (2 * covariance.shape[-1])).numpy()

@@ -1,4 +1,4 @@
-"""New cells in a trained model."""
+"""Mapping of query cells into a trained model."""
 
 from __future__ import annotations
 
@@ -24,41 +24,48 @@ from vmmscvi.starts import embed
 logger = logging.getLogger(__name__)
 
 BATCH_CODES = f"_scvi_{REGISTRY_KEYS.BATCH_KEY}"
-"""Column of ``obs`` where scvi-tools keeps the codes of batches."""
+"""Column of ``obs`` in which scvi-tools stores batch codes."""
 N_CELLS_OF_BATCH = 20_000
-"""Cells of a batch that its map is fitted to at most."""
+"""Largest number of cells of a batch to which its map is fitted."""
 N_FINE = 60
-"""Components that the cells of a reference are described by at most."""
+"""Largest number of fine components that describe the reference cells."""
 CELLS_PER_COMPONENT = 50
-"""Reference cells that each of them has at least, on average."""
+"""Smallest average number of reference cells per fine component."""
 N_CELLS_OF_REPORT = 10_000
-"""Cells of a query that are compared with the reference at most."""
+"""Largest number of query cells that are compared with the reference."""
 
 
 class QueryMixin(QualityMixin):
-    """Query mapping: clusters are those of the reference."""
+    """Query mapping with the clusters of the reference."""
 
     latent_maps_: dict[int, dict[str, NDArray[np.float64]]] | None = None
-    """By the code of a batch: :meth:`AdaptedMixture.to_dict` of the map that its cells are moved by."""
+    """Map of each batch, by batch code, as :meth:`AdaptedMixture.to_dict`."""
     n_reference_batches_: int | None = None
-    """Number of batches before those of the query were added."""
+    """Number of batches of the reference, without those of the query."""
 
     @classmethod
     def load_query_data(
         cls, adata: Any = None, reference_model: Any = None, *args: Any, unfrozen: bool = False, **kwargs: Any
     ) -> Self:
-        """Map new cells into a trained model: its clusters are those of the reference.
+        """Map new cells into a trained model, with the clusters of the reference.
 
-        Prior, centres and encoder are frozen. :meth:`train` moves the cells of each new batch to where the
-        reference has the like of them, see :func:`vmmscvi.priors.adapt_mixture`, and trains what the decoder
-        has of the new batches. Without new batches, and without a mixture, nothing is moved.
+        Prior, centres and encoder are frozen. :meth:`train` moves the cells of each new batch to similar
+        cells of the reference (see :func:`vmmscvi.priors.adapt_mixture`) and trains the decoder's weights of
+        the new batches. Without new batches or without a mixture no cell is moved.
 
         Parameters
         ----------
-        adata, reference_model, *args, **kwargs
+        adata, reference_model, *args
             As in :meth:`scvi.model.SCVI.load_query_data`.
         unfrozen
-            Whether everything is trained, the prior included, which goes on from the reference's.
+            Whether to train all parameters, including the prior, from their values in the reference.
+        **kwargs
+            As in :meth:`scvi.model.SCVI.load_query_data`.
+
+        Returns
+        -------
+        Self
+            The query model, to be trained.
         """
         model: Self = super().load_query_data(  # type: ignore[misc]
             adata, reference_model, *args, unfrozen=unfrozen, **kwargs
@@ -78,27 +85,48 @@ class QueryMixin(QualityMixin):
 
     @classmethod
     def load(cls, *args: Any, **kwargs: Any) -> Self:
-        """Load a model; arguments as in :meth:`scvi.model.SCVI.load`."""
+        """Load a saved model.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As in :meth:`scvi.model.SCVI.load`.
+
+        Returns
+        -------
+        Self
+            The model.
+        """
         model: Self = super().load(*args, **kwargs)  # type: ignore[misc]
         model._use_latent_maps(model.latent_maps_)
         return model
 
     def get_mapping_report(self, false_alarm_rate: float = FALSE_ALARM_RATE) -> MappingReport:
-        """Tell, without labels, how well the new batches of a query are mapped; logged after training.
+        """Assess, without labels, how well the new batches of a query are mapped.
+
+        The report is also logged after training.
 
         Parameters
         ----------
         false_alarm_rate
             As in :meth:`get_verdict`.
 
+        Returns
+        -------
+        MappingReport
+            Figures for the query, and advice.
+
         Raises
         ------
         RuntimeError
-            If the model has not been trained, or is not a query.
+            If the model has not been trained, is not a query with new batches, or stores no reference cells.
         """
         new = self._cells_of_new_batches()
         if self.reference_cells_ is None or len(new) == 0:
-            raise RuntimeError("The model is no query with new batches of a reference that it remembers.")
+            raise RuntimeError(
+                "The mapping report needs a query model with new batches and stored reference cells: make "
+                "one with `load_query_data`."
+            )
         if len(new) > N_CELLS_OF_REPORT:
             rng = np.random.default_rng(settings.seed or 0)
             new = np.sort(rng.choice(new, N_CELLS_OF_REPORT, replace=False))
@@ -113,7 +141,7 @@ class QueryMixin(QualityMixin):
         )
 
     def _cells_of_new_batches(self) -> NDArray[np.int64]:
-        """Positions of the cells whose batch the reference lacks; none in a model that is no query."""
+        """Positions of the cells in batches that the reference lacks; empty for other models."""
         if self.n_reference_batches_ is None or self.adata is None or BATCH_CODES not in self.adata.obs:
             return np.zeros(0, dtype=np.int64)
         return np.flatnonzero(self._batch_codes() >= self.n_reference_batches_)
@@ -131,12 +159,12 @@ class QueryMixin(QualityMixin):
             logger.info("%s", self.get_mapping_report())
 
     def _random_state_kept(self) -> AbstractContextManager[None]:
-        """Keep the random state: encoding draws samples that nobody asked for."""
+        """Restore the random state afterwards, because encoding draws samples as a side effect."""
         device = self.module.device
         return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
     def _use_latent_maps(self, maps: Mapping[int, Mapping[str, NDArray[np.float64]]] | None) -> None:
-        """Keep maps with the model, and let its module use them."""
+        """Store maps in the model and install them in its module."""
         self.latent_maps_ = None if maps is None else {code: dict(values) for code, values in maps.items()}
         if hasattr(self.module, "latent_maps"):
             found = (self.latent_maps_ or {}).items()
@@ -145,15 +173,15 @@ class QueryMixin(QualityMixin):
             }
 
     def _fine_components(self) -> tuple[GaussianMoments, Tensor]:
-        """Fine components of the reference's cells, and the cluster of each.
+        """Fine components of the reference cells, and the cluster of each.
 
-        A cluster may hold several types whose shares differ in the query; fine components tell them apart.
-        Catch-alls are left out: they attract nothing.
+        A cluster may hold several types whose shares differ in the query; fine components separate them.
+        Catch-alls are left out, so no cells are moved towards them.
         """
         prior: Any = self.module.latent_prior
         with torch.inference_mode():
             components = prior.component_distribution()
-        if self.reference_cells_ is None:  # a model of an earlier version
+        if self.reference_cells_ is None:  # a model saved by an earlier version
             coarse = GaussianMoments(prior.weights, components.loc, components.covariance_matrix)
             return coarse.to(torch.device("cpu")), torch.arange(prior.n_components)
         z = torch.as_tensor(self.reference_cells_["z"], device=self.module.device)
@@ -170,14 +198,14 @@ class QueryMixin(QualityMixin):
         return fine, torch.as_tensor(np.unique(cluster_of_each(centers, prior), return_inverse=True)[1])
 
     def _map_new_batches(self) -> None:
-        """Fit the maps of a query's new batches; nothing to do in a model that is no query."""
+        """Fit the maps of a query's new batches; do nothing for other models."""
         n_known, prior = self.n_reference_batches_, self.module.latent_prior
         new = self._cells_of_new_batches()
         maps_latent = hasattr(self.module, "latent_maps") and isinstance(prior, MixturePrior)
         if n_known is None or not (len(new) and prior.is_frozen and maps_latent):
             return
         for encoder in self.module.latent_encoders().values():
-            encoder.requires_grad_(False)  # the map holds for the encoder that it was fitted to
+            encoder.requires_grad_(False)  # the map is valid only for this encoder
         maps = {code: values for code, values in (self.latent_maps_ or {}).items() if code < n_known}
         self._use_latent_maps(maps)
         with self._random_state_kept():
@@ -196,7 +224,7 @@ class QueryMixin(QualityMixin):
 
 
 def _number_of_batches(cls: Any, reference_model: Any) -> int | None:
-    """Count the batches of a reference, a model or a folder; ``None`` if it does not tell."""
+    """Count the batches of a reference, a model or a folder; ``None`` if unknown."""
     registry: Any = (
         cls.load_registry(str(reference_model))
         if not hasattr(reference_model, "registry_")

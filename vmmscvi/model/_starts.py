@@ -1,4 +1,4 @@
-"""How the prior of a training is initialised: a request becomes a start."""
+"""Turn a training request into the initialisation of the prior."""
 
 from __future__ import annotations
 
@@ -17,23 +17,28 @@ def start_for(
     adata_manager: AnnDataManager | None,
     max_components: int | None,
 ) -> Start | None:
-    """Make the start that a request names, ``None`` if the prior is not to be initialised.
+    """Make the initialisation that a request names.
 
     Parameters
     ----------
     request
-        The training.
+        The training request.
     facts
         The model and its data.
     adata_manager
         Manager of the training data, ``None`` if a data module holds them.
     max_components
-        Largest number of components that a search may find.
+        Largest number of components that the search may find.
+
+    Returns
+    -------
+    Start | None
+        The initialisation; ``None`` if the prior is not initialised in this training.
 
     Raises
     ------
     ValueError
-        If the data are not what the start needs.
+        If the data do not suit the initialisation.
     """
     if request.start is None:
         return None
@@ -52,5 +57,7 @@ def start_for(
         check_n_components(prior.n_components, facts.n_train or 0)
         check_start_cells(request.start_cells, prior.n_components, facts.n_obs)
     elif request.start_cells is not None:
-        raise ValueError("`start_cells` needs AnnData: cells of a data module have no positions.")
+        raise ValueError(
+            "`start_cells` needs AnnData, because cells of a data module have no positions: leave it out."
+        )
     return FromCells(request.start_cells)

@@ -22,15 +22,15 @@ from vmmscvi.train import AdversarialEmpiricalBayesPlan
 class TOTALVI_VMM(VMMModelMixin, ProteinMarkersMixin, CountChecksMixin, LabelsFieldMixin, TOTALVI):
     """totalVI with the VampPrior Mixture Model: integrates and clusters RNA and surface proteins (CITE-seq).
 
-    Everything that :class:`scvi.model.TOTALVI` offers is inherited, missing proteins and the adversarial
-    classifier included. The weight of the Kullback-Leibler terms rises in the first half of the warm-up, as
-    totalVI needs it, and is one before the mixture is initialised.
+    The class inherits all of :class:`scvi.model.TOTALVI`, including missing proteins and the adversarial
+    classifier. The weight of the Kullback-Leibler terms rises to one during the first half of the warm-up,
+    before the mixture is initialised.
 
     Parameters
     ----------
     adata
-        AnnData or MuData registered with :meth:`setup_anndata`, which takes ``labels_key`` as well, or
-        :meth:`setup_mudata`; raw counts.
+        AnnData or MuData of raw counts, registered with :meth:`setup_anndata` (which also takes
+        ``labels_key``) or :meth:`setup_mudata`.
     n_latent, gene_dispersion, protein_dispersion, gene_likelihood, empirical_protein_background_prior, \
 override_missing_proteins
         As in :class:`scvi.model.TOTALVI`.
@@ -102,11 +102,13 @@ override_missing_proteins
 
         Parameters
         ----------
-        max_epochs, plan_kwargs, **kwargs
+        max_epochs, plan_kwargs
             As in :meth:`vmmscvi.SCVI_VMM.train`.
         adversarial_classifier
-            Whether a classifier of batches in the latent space is fooled; by default where proteins are
-            missing in a batch.
+            Whether to train against a classifier that predicts the batch from the latent space. By default
+            only if a batch lacks proteins.
+        **kwargs
+            As in :meth:`vmmscvi.SCVI_VMM.train`.
         """
         fools = self._use_adversarial_classifier if adversarial_classifier is None else adversarial_classifier
         plan = {"adversarial_classifier": fools, **(plan_kwargs or {})}

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingMixin:
-    """Networks and prior are trained together."""
+    """Joint training of networks and prior."""
 
     module: Any
     adata: AnnData
@@ -42,11 +42,11 @@ class TrainingMixin:
     history_: dict[str, pd.DataFrame] | None
     init_params_: dict[str, dict[str, Any]]
     has_trained_networks_: bool = False
-    """Whether the networks come from another model, so that they need no warm-up."""
+    """Whether the networks come from another trained model and need no warm-up."""
     max_components_: int | None = None
-    """Number of components before the prior was first initialised, which bounds every later search."""
+    """Number of components before the first initialisation; the upper bound of every later search."""
     start_labels_: list[str] | None = None
-    """Label of each component, or the name of a free one, where the prior was initialised from labels."""
+    """Label of each component, or name of a free component, if the prior was initialised from labels."""
 
     training_defaults = TrainingDefaults()
     _data_splitter_cls = DataSplitter
@@ -64,12 +64,12 @@ class TrainingMixin:
         def _component_labels(self) -> list[str]: ...
 
     def check_data(self) -> None:
-        """Check what the model is about to be trained on; models with counts check these too.
+        """Check batches and covariates before training; models of counts also check the counts.
 
         Raises
         ------
         ValueError
-            Names what was found, and what is expected.
+            If the data are invalid. The message names the values found and expected.
         """
         check_batches(self.adata_manager)
         check_covariates(self.adata_manager)
@@ -100,71 +100,75 @@ class TrainingMixin:
         Parameters
         ----------
         max_epochs
-            Largest number of epochs; by default scvi-tools' rule, 400 up to 20,000 cells and fewer above.
+            Largest number of epochs. The default is scvi-tools' rule: 400 up to 20,000 cells, fewer above.
         accelerator, devices, train_size, validation_size
             As in :meth:`scvi.model.SCVI.train`.
         batch_size
-            Cells in a minibatch, by default 256 (peaks: 128). With ``start="cells"`` it tunes the prior as
-            well: hyper-priors are then weighed against one minibatch, so that a larger one allows more
+            Cells in a minibatch, by default 256 (peaks: 128). With ``start="cells"`` it also sets the
+            granularity: each minibatch then opposes the hyper-priors alone, so larger minibatches allow more
             clusters.
         lr
-            Learning rate of the networks. By default 1e-3; with more than 256 cells in a minibatch, of all
-            processes together, by the square-root rule of Adam: 2e-3 with 1024, 4e-3 with 4096 and more.
+            Learning rate of the networks. The default is 1e-3. If the minibatches of all processes together
+            exceed 256 cells, it follows Adam's square-root rule: 2e-3 for 1024 cells, 4e-3 for 4096 or more.
         prior_lr_ratio
             Learning rate of the prior as a multiple of ``lr``, 5 by default.
         start
-            How a Gaussian-mixture prior is initialised. ``"embedding"`` (default): the networks train under
-            N(0, I) first; then clusters are found in the embedding, their number included. ``"cells"``: from
-            ``n_components`` randomly drawn cells before the first minibatch, as in the paper; how many
-            clusters are left then depends on ``prior_lr_ratio``, ``batch_size`` and the length of training.
-            ``"labels"``: as ``"embedding"``, with the registered labels as part of the data. A component
-            has a label or is free, a label may have several, and training keeps labelled cells with their
-            label; see :meth:`predict_labels`. A prior that has been fitted continues, with its labels,
-            unless ``start`` is given: then it is initialised anew.
+            How to initialise a Gaussian-mixture prior.
+
+            - ``"embedding"`` (default): the networks are first trained under N(0, I); the clusters and their
+              number are then found in the embedding.
+            - ``"cells"``: from ``n_components`` random cells before the first minibatch, as in the paper.
+              The number of clusters that remain then depends on ``prior_lr_ratio``, ``batch_size`` and the
+              length of training.
+            - ``"labels"``: as ``"embedding"``, with the registered labels as further data. Each component
+              has one label or none; several components may share a label. Training keeps labelled cells in
+              components of their label; see :meth:`predict_labels`.
+
+            A fitted prior, with its labels, is trained further; pass ``start`` to initialise it again.
         n_effective
-            Unless ``start="cells"``: effective sample size, the number of cells that the data count as
-            against the hyper-priors. What so many cells could not tell apart is not split; a rare type needs
-            a share of about two cells in so many. At most the number of cells that the start is fitted to.
-            By default 500; see :func:`vmmscvi.priors.fit_coarsened_mixture`. A fitted prior takes the new
-            number from here on.
+            Effective sample size of the clustering, 500 by default: the data enter with the weight of this
+            many cells against the hyper-priors. Smaller values give fewer, coarser clusters; a rare type
+            needs a share of about two cells in ``n_effective``. At most the number of cells that the
+            initialisation is fitted to. Not used with ``start="cells"``. A fitted prior uses a new value
+            from this training on. See :func:`vmmscvi.priors.fit_coarsened_mixture`.
         n_warmup_epochs
-            Epochs before the start from the embedding; by default as many as make 1000 minibatches (of 256
-            cells, if they are smaller; fewer, as ``lr`` grows by default, if they are larger), at least five
-            and at most half of ``max_epochs``; none after :meth:`from_scvi_model`.
+            Epochs under N(0, I) before the prior is initialised from the embedding. The default makes 1000
+            minibatches, at least five epochs and at most half of ``max_epochs``. Minibatches of fewer than
+            256 cells are counted as if they had 256; larger ones need fewer steps, as the default ``lr``
+            grows. No warm-up after :meth:`from_scvi_model`.
         start_cells
-            Positions of ``n_components`` cells that pseudo-inputs start from, for example of a few cells of
-            each known type, instead of random ones; implies ``start="cells"``.
+            Positions of the ``n_components`` cells that initialise the pseudo-inputs, for example a few cells
+            of each known type. Random cells by default. Implies ``start="cells"``.
         unlabeled_category
-            With ``start="labels"``: label of cells whose type is not known.
+            With ``start="labels"``: label of the cells whose type is unknown.
         label_noise
-            With ``start="labels"``: share of wrong labels, 0 if all are right; by default it is learned.
+            With ``start="labels"``: share of wrong labels, 0 if all are right. Learned by default.
         early_stopping
-            Whether to stop when the validation ELBO no longer improves, and to restore the best epoch's
-            weights; by default where there are validation cells.
+            Whether to stop when the validation ELBO no longer improves, and to restore the weights of the
+            best epoch. By default ``True`` if there are validation cells.
         early_stopping_patience
-            Epochs without improvement after which training stops; 45 by default.
+            Epochs without improvement before training stops; 45 by default.
         plan_kwargs
-            Further arguments of :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`; they win over ``lr`` and
+            Further arguments of :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`. They override ``lr`` and
             ``prior_lr_ratio``.
         **kwargs
-            Further arguments of :meth:`scvi.model.SCVI.train` and of the Trainer, ``ckpt_path`` of a
-            checkpoint to resume from among them.
+            Further arguments of :meth:`scvi.model.SCVI.train` and of the Trainer, such as ``ckpt_path``, a
+            checkpoint to resume from.
 
         Raises
         ------
         TypeError
-            If there is no argument of this name; says which was probably meant.
+            If an argument does not exist; the message suggests the nearest one.
         ValueError
-            If the data are not raw counts, have empty cells, batches of one cell, covariates that are not
-            finite, or fewer cells than components; if ``max_epochs``, ``batch_size``, a learning rate or
-            ``n_effective`` is not positive, an argument would have no effect, or the warm-up is not shorter
-            than the training; if an argument of the Trainer cannot be had with
-            two optimizers.
+            If the data are not raw counts, contain empty cells, batches of one cell or covariates that are
+            not finite, or have fewer cells than components. If ``max_epochs``, ``batch_size``, a learning
+            rate or ``n_effective`` is not positive, an argument would have no effect, or the warm-up is not
+            shorter than the training. If an argument of the Trainer does not work with two optimizers.
         FileNotFoundError
             If there is no checkpoint at ``ckpt_path``.
         NonFiniteTrainingError
-            If a loss becomes NaN or infinite. The best epoch's weights are kept, or else those of an earlier
-            training, and the model can be used.
+            If a loss becomes NaN or infinite. The weights of the best epoch are kept, or else those of an
+            earlier training, and the model can be used.
         """
         check_keywords(kwargs, keywords_of_training(type(self)), "train")
         if kwargs.get("datamodule") is None:
@@ -201,18 +205,18 @@ class TrainingMixin:
         self._run(request, initialiser, {"accelerator": accelerator, "devices": devices, **split})
 
     def _run(self, request: TrainingRequest, initialiser: InitialisePrior, where: dict[str, Any]) -> None:
-        """Run a training, and leave a model that can be used, however it ends."""
+        """Run a training; leave a usable model even if it fails."""
         kwargs = dict(request.trainer_kwargs)
         best_epoch, callbacks = callbacks_of(request, initialiser, kwargs)
         earlier = (self.history_ or {}) if self.is_trained_ else {}
         n_logged = {name: len(table) for name, table in earlier.items()}
         before = copied_state(self.module) if self.is_trained_ else None
         prior = self.module.latent_prior
-        if request.start is None and request.n_effective is not None:  # a fitted mixture, told anew
+        if request.start is None and request.n_effective is not None:  # new value for a fitted mixture
             prior.n_effective = min(
                 request.n_effective, self.adata.n_obs if self.adata is not None else np.inf
             )
-        # after a training or a load the module is in evaluation mode, and Lightning trains it as it finds it
+        # training and loading leave the module in evaluation mode, which Lightning does not change
         self.module.train()
         self._map_new_batches()
         has_datamodule = kwargs.get("datamodule") is not None
@@ -220,11 +224,11 @@ class TrainingMixin:
         began, stopping = time.monotonic(), ReportStopping()
         try:
             with quiet_lightning():
-                # by name: another model's own `train` would replace learning rate, optimizer and warm-up
+                # called by class: a model's own `train` would replace learning rate, optimizer and warm-up
                 UnsupervisedTrainingMixin.train(
                     self,
                     max_epochs=request.max_epochs,
-                    # scvi-tools >= 1.5 sets a data module's, but for this value: its own default
+                    # scvi-tools >= 1.5 uses the data module's batch size only if this is its default, 128
                     batch_size=128 if is_default_of_module else request.batch_size,
                     early_stopping=request.early_stopping,
                     early_stopping_patience=request.patience,
@@ -233,7 +237,7 @@ class TrainingMixin:
                     **where,
                     **kwargs,
                 )
-        except BaseException as error:  # an interruption by the user is a SystemExit by the time it gets here
+        except BaseException as error:  # Lightning turns an interruption by the user into a SystemExit
             settle(self, error, restored=best_epoch.best_epoch is not None, before=before)
             raise
         else:
@@ -243,7 +247,7 @@ class TrainingMixin:
         self._report(initialiser, stopping.stopped_early, time.monotonic() - began)
         self._report_mapping()
 
-    # -- what a training starts from -------------------------------------------------------------------------
+    # -- before training -------------------------------------------------------------------------------------
 
     def _training_facts(
         self, batch_size: int | None, split: dict[str, Any], kwargs: dict[str, Any]
@@ -273,14 +277,14 @@ class TrainingMixin:
     def _check_trainable(self) -> None:
         if getattr(self, "minified_data_type", None) is not None:  # not every model can be minified
             raise ValueError(
-                "The model's data are minified: they cannot be trained on. Load the model with full counts."
+                "The model's data are minified, and training needs counts: load the model with full counts."
             )
         self.check_data()
 
-    # -- what a training leaves ------------------------------------------------------------------------------
+    # -- after training --------------------------------------------------------------------------------------
 
     def _prior_was_initialised(self, n_components: int, start: Start | None) -> None:
-        """Keep the arguments of the constructor true: they describe the module when it is loaded."""
+        """Update the constructor's arguments, from which a saved model is rebuilt."""
         for arguments in self.init_params_.values():
             for given in (arguments, *(v for v in arguments.values() if isinstance(v, dict))):
                 if "n_components" in given:
@@ -289,9 +293,9 @@ class TrainingMixin:
         self.start_labels_ = self._component_labels() if has_labels else None
 
     def _report(self, initialiser: InitialisePrior, stopped_early: bool, seconds: float) -> None:
-        """Say what was found, in one line."""
+        """Log the result in one line."""
         if initialiser.ended_in_warmup:
-            logger.warning("Training ended in the warm-up: the clusters are those of its last embedding.")
+            logger.warning("Training ended during the warm-up: clusters are those of the last embedding.")
         prior = self.module.latent_prior
         what = f"{prior.n_components} components" if isinstance(prior, MixturePrior) else "no clusters"
         trainer: Any = self.trainer  # type: ignore[attr-defined]

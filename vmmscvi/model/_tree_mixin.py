@@ -1,4 +1,4 @@
-"""Clusters at other levels than the model's own, without another training."""
+"""Clusters that are finer or coarser than the model's, without further training."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from vmmscvi.priors import ClusterTree
 
 LEAST_LEAF_LEVEL = 10_000.0
-"""Effective cells by which leaves are told apart by default, at least."""
+"""Smallest default of the effective sample size of the leaves."""
 FINER_THAN_MODEL = 4.0
-"""How many times as many they are as those of the model's own clusters, at least."""
+"""Smallest default ratio of that to the effective sample size of the model."""
 
 
 class ClusterTreeMixin(ClusteringMixin):
@@ -35,8 +35,9 @@ class ClusterTreeMixin(ClusteringMixin):
     ) -> ClusterTree:
         """Build a tree of finer and coarser clusters.
 
-        Cut it at any level: ``tree.cut(n_clusters=5)`` or ``tree.cut(n_effective=3000)``. The level replaces
-        Leiden's resolution. The model is not trained again, and its own clusters are one of the levels.
+        Cut the tree at any level: ``tree.cut(n_clusters=5)`` or ``tree.cut(n_effective=3000)``. The level
+        plays the role of Leiden's resolution. No further training is needed, and the model's own clusters
+        are one of the levels.
 
         Parameters
         ----------
@@ -45,14 +46,15 @@ class ClusterTreeMixin(ClusteringMixin):
         n_effective
             Granularity of the leaves: the effective sample size of the search for subclusters, at most the
             number of cells. The default is 10,000, or four times the value of :meth:`train` (500 by default)
-            if that is larger. With a smaller value than that of :meth:`train` hardly any cluster is divided.
-            See :func:`vmmscvi.priors.fit_coarsened_mixture`.
+            if that is larger. Values below that of :meth:`train` divide hardly any cluster. See
+            :func:`vmmscvi.priors.fit_coarsened_mixture`.
         seed
             Seed of the search; ``scvi.settings.seed`` by default.
 
         Returns
         -------
-        A :class:`vmmscvi.priors.ClusterTree` of the cells.
+        ClusterTree
+            A :class:`vmmscvi.priors.ClusterTree` of the cells.
 
         Raises
         ------
@@ -67,7 +69,7 @@ class ClusterTreeMixin(ClusteringMixin):
     def _tree_of(
         self, z: Tensor, clusters: pd.Series, n_effective: float | None, seed: int | None
     ) -> ClusterTree:
-        """Fit the tree of cells at ``z``, shape ``(n, p)``."""
+        """Fit the tree to cells at positions ``z`` of shape ``(n, p)``."""
         from vmmscvi.priors import fit_cluster_tree
 
         own_level = getattr(self._mixture_prior(), "n_effective", None) or 0.0

@@ -1,4 +1,4 @@
-"""What every model of this package adds to one of scvi-tools'."""
+"""The mixin that every model of this package adds to a model of scvi-tools."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class VMMModelMixin(
     ArgumentChecksMixin,
     SummaryMixin,
 ):
-    """Training with the prior's own steps, clusters, tree, novelty, queries; checks of arguments and data.
+    """Training of networks and prior, clusters, tree, novelty, queries, and checks of arguments and data.
 
-    Comes before the model's class; inherits from none of scvi-tools'.
+    List it before the class of scvi-tools. It inherits from no class of scvi-tools.
     """

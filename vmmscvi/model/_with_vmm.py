@@ -1,4 +1,4 @@
-"""The mixture prior in further models of scvi-tools, those that have passed the contract."""
+"""The mixture prior for further models of scvi-tools that pass the contract tests."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ KlWeights = Callable[[Any, dict[str, Any], Any, Mapping[str, Any]], Any]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a model needs beside what all need.
+    """Adaptations that one model needs.
 
     Attributes
     ----------
     fixed
-        Arguments of the model that another prior of its own would contradict.
+        Arguments of the model that must keep these values, because others choose the model's own prior.
     kl_weights
         Override of :meth:`vmmscvi.module.PriorModuleMixin.kl_weights`.
     """
@@ -32,7 +32,7 @@ class Recipe:
 
 
 def _times_n_obs(module: Any, tensors: Any, kl_weight: Any, loss_kwargs: Mapping[str, Any]) -> Any:
-    """AUTOZI's loss is that of all cells."""
+    """Scale the weight to the loss of AUTOZI, which is summed over all cells."""
     return kl_weight * loss_kwargs.get("n_obs", 1.0)
 
 
@@ -42,7 +42,7 @@ RECIPES: dict[str, Recipe] = {
     "SCAR": Recipe(),
     "VELOVI": Recipe(),
 }
-"""Models that have passed the contract (``tests/contract``), by name."""
+"""Models that pass the contract tests (``tests/contract``), by name."""
 
 OWN_CLASSES = {
     name: f"{name}_VMM" for name in ("SCVI", "TOTALVI", "PEAKVI", "POISSONVI", "MULTIVI", "LinearSCVI")
@@ -50,7 +50,7 @@ OWN_CLASSES = {
 
 HIERARCHICAL = "its latent space is hierarchical: the prior on z1 depends on the label"
 PYRO = "it is a Pyro model, whose prior is part of its guide and model functions"
-NO_FC_LAYERS = "its encoder is not made of scvi-tools' FCLayers, so that there are no pseudo-inputs to learn"
+NO_FC_LAYERS = "its encoder does not use scvi-tools' FCLayers, through which pseudo-inputs are learned"
 REFUSED = {
     "SCANVI": HIERARCHICAL + "; use `SCVI_VMM` with `train(start='labels')`",
     "TOTALANVI": HIERARCHICAL,
@@ -62,35 +62,35 @@ REFUSED = {
     "SysVI": NO_FC_LAYERS,
     "MRVI": NO_FC_LAYERS,
     "TorchMRVI": NO_FC_LAYERS,
-    "CondSCVI": "its loss weighs cells by their types, and DestVI relies on its prior",
-    "DestVI": "it has no continuous latent space of cells of its own",
-    "SCVIVA": "its loss adds terms of a cell's neighbours to that of its own; it has not been checked",
+    "CondSCVI": "its loss weights cells by their types, and DestVI relies on its prior",
+    "DestVI": "it has no continuous latent space of single cells",
+    "SCVIVA": "its loss adds terms for a cell's neighbours; it has not been checked",
     "METHYLVI": "its likelihood needs counts and coverage in a MuData; it has not been checked",
     "DRVI": "its decoder splits the latent dimensions; a full covariance would join them",
 }
-"""Models that do not pass, with the reason."""
+"""Models that are refused, with the reason."""
 
 
 @cache
 def with_vmm(model_class: type) -> type:
-    """Give a model of scvi-tools the VampPrior Mixture Model in the place of N(0, I).
+    """Replace the N(0, I) prior of a model of scvi-tools by the VampPrior Mixture Model.
 
     Parameters
     ----------
     model_class
-        One of the models on the checked list: ``AUTOZI``, ``CYTOVI`` (without its own mixture), ``SCAR``,
-        ``VELOVI``.
+        One of the supported models: ``AUTOZI``, ``CYTOVI`` (without its own mixture), ``SCAR``, ``VELOVI``.
 
     Returns
     -------
-    A class with the model's own interface, trained as :class:`vmmscvi.SCVI_VMM`, and with its clusters. Its
-    constructor takes ``prior``, ``n_components``, ``inference``, ``responsibilities_in_gradient`` and
-    ``wishart_scale`` besides. It is the same class at every call.
+    type
+        A class with the interface of ``model_class``, and with training and clusters as in
+        :class:`vmmscvi.SCVI_VMM`. Its constructor also takes ``prior``, ``n_components``, ``inference``,
+        ``responsibilities_in_gradient`` and ``wishart_scale``. Every call returns the same class.
 
     Raises
     ------
     ValueError
-        If the model is not on the list; says why.
+        If the model is not supported; the message gives the reason.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def with_vmm(model_class: type) -> type:
         contradicted = {key: model_kwargs[key] for key, value in recipe.fixed.items()
                         if model_kwargs.get(key, value) != value}  # fmt: skip
         if contradicted:
-            raise ValueError(f"{contradicted} cannot be had with another prior: leave it out.")
+            raise ValueError(f"{contradicted} conflicts with the mixture prior: leave it out.")
         model_class.__init__(self, adata, **{**model_kwargs, **recipe.fixed})  # type: ignore[misc]
         adopt_prior(self.module, config, recipe.kl_weights)
         self.init_params_ = self._get_init_params(locals())
@@ -131,16 +131,16 @@ def with_vmm(model_class: type) -> type:
 
 
 def adopt_prior(module: Any, config: PriorConfig, kl_weights: KlWeights | None = None) -> None:
-    """Give a module that has been built a prior: its class becomes one with :class:`PriorModuleMixin`.
+    """Add a prior to a module that is already built, by adding :class:`PriorModuleMixin` to its class.
 
-    Several models name the class of their module in their constructor, so that it cannot be chosen before.
+    Several models hard-code the class of their module in the constructor, so it is changed afterwards.
 
     Parameters
     ----------
     module
-        A module of scvi-tools; changed.
+        A module of scvi-tools; changed in place.
     config
-        Its prior.
+        Configuration of the prior.
     kl_weights
         See :class:`Recipe`.
     """
@@ -157,6 +157,6 @@ def _require_checked(model_class: type) -> None:
     if name in OWN_CLASSES:
         raise ValueError(f"{name} has a class of its own: use `vmmscvi.{OWN_CLASSES[name]}`.")
     if name in REFUSED:
-        raise ValueError(f"{name} cannot have the mixture prior: {REFUSED[name]}.")
+        raise ValueError(f"{name} does not support the mixture prior: {REFUSED[name]}.")
     if name not in RECIPES:
-        raise ValueError(f"{name} is not on the checked list: {sorted(RECIPES)}.")
+        raise ValueError(f"{name} is not a supported model: expected one of {sorted(RECIPES)}.")

@@ -1,11 +1,11 @@
-"""Figures over AnnData and models, also at hand as ``vmmscvi.pl``.
+"""Figures of AnnData and models, also available as ``vmmscvi.pl``.
 
-Nothing here computes an embedding or trains.
+Nothing here trains a model or computes an embedding.
 
-Every function takes ``ax`` (where it draws on one), ``palette`` and ``save`` as scanpy's do, returns Axes
-or a Figure, and leaves the AnnData as it is. What it needs is what :meth:`vmmscvi.SCVI_VMM.annotate` and the
-command line write: ``obs["vmm_cluster"]``, ``obs["vmm_cluster_probability"]``, ``obsm["X_vmm"]`` and
-``uns["vmmscvi"]``. Instead of an AnnData it takes a model that has annotated its data.
+As in scanpy, every function takes ``ax`` (if it draws on one), ``palette`` and ``save``, returns Axes or a
+Figure, and does not change the AnnData. Functions need the results of :meth:`vmmscvi.SCVI_VMM.annotate` or of
+the command line: ``obs["vmm_cluster"]``, ``obs["vmm_cluster_probability"]``, ``obsm["X_vmm"]`` and
+``uns["vmmscvi"]``. Instead of an AnnData you can pass a model that has annotated its data.
 """
 
 from __future__ import annotations

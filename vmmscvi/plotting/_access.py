@@ -1,4 +1,4 @@
-"""Columns and coordinates out of an AnnData, with errors that say what is there instead."""
+"""Access to columns and coordinates of an AnnData, with errors that list the available names."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from vmmscvi.plotting._palette import category_colors
 
 @runtime_checkable
 class Model(Protocol):
-    """A model with data of its own that can be annotated."""
+    """A model that holds data and can annotate them."""
 
     adata: Any
 
     def annotate(self) -> None:
-        """Write results into the data."""
+        """Write results to the data."""
 
 
 def as_anndata(data: AnnData | Model, argument: str = "adata") -> AnnData:
-    """Return the data of a model, or the annotated data themselves; of a MuData what it knows of all cells.
+    """Return the data of a model, or the data themselves; of a MuData only the annotation of cells.
 
     Raises
     ------
     ValueError
-        If ``data`` is neither, or a model whose data have not been annotated.
+        If ``data`` is neither data nor a model, or a model whose data have not been annotated.
     """
     if isinstance(data, AnnData):
         return data
@@ -42,7 +42,7 @@ def as_anndata(data: AnnData | Model, argument: str = "adata") -> AnnData:
         raise ValueError(f"`{argument}` is a {type(data).__name__}; expected an AnnData or a trained model.")
     found: Any = data.adata
     if not hasattr(found, "obs") or not is_annotated(found):
-        raise ValueError(f"`{argument}` is a model without annotated data; call its `annotate()` first.")
+        raise ValueError(f"`{argument}` is a model without annotated data: call its `annotate()` first.")
     return found if isinstance(found, AnnData) else _of_all_modalities(found)
 
 
@@ -51,17 +51,17 @@ def _is_mudata(data: Any) -> bool:
 
 
 def _of_all_modalities(mdata: Any) -> AnnData:
-    """Return what a MuData knows of its cells, without the features of its modalities."""
+    """Return the annotation of a MuData's cells, without the features of its modalities."""
     return AnnData(obs=mdata.obs.copy(), obsm=dict(mdata.obsm), uns=dict(mdata.uns))
 
 
 def column_or_gene(adata: AnnData, key: str, layer: str | None = None, argument: str = "color") -> pd.Series:
-    """Return a column of ``adata.obs`` or, failing that, the values of a gene; counts are normalised.
+    """Return a column of ``adata.obs``, or else the values of a gene, normalised if they are counts.
 
     Raises
     ------
     ValueError
-        If there is neither, or no such layer.
+        If there is neither a column nor a gene of this name, or the layer is missing.
     """
     if key in adata.obs:
         return adata.obs[key]
@@ -81,7 +81,7 @@ def column_or_gene(adata: AnnData, key: str, layer: str | None = None, argument:
 
 
 def display_names(adata: AnnData, key: str, groups: Iterable[str]) -> dict[str, str]:
-    """Return what groups are called in plots: clusters by their name and number, if they have been named."""
+    """Return the names of groups in plots; named clusters are shown by name and number."""
     names = [str(name) for name in groups]
     table = stored_results(adata, "clusters") if key == CLUSTER else None
     if not isinstance(table, pd.DataFrame) or "name" not in table:
@@ -99,7 +99,7 @@ def column(adata: AnnData, key: str, argument: str = "key") -> pd.Series:
     Raises
     ------
     ValueError
-        If there is none; ``argument`` is the name of the argument that asked for it.
+        If the column is missing; the message names ``argument``.
     """
     if key not in adata.obs:
         raise ValueError(f"`{argument}` is {key!r}; expected a column of `adata.obs`: {_listed(adata.obs)}.")
@@ -109,8 +109,8 @@ def column(adata: AnnData, key: str, argument: str = "key") -> pd.Series:
 def categories(adata: AnnData, key: str, argument: str = "key") -> pd.Series:
     """Return a column of ``adata.obs`` as a categorical of strings without unused categories.
 
-    Categories keep their order; those of columns that are not categorical, and categories that are numbers
-    written as text (the names of clusters), are sorted as numbers where all are numbers.
+    Categories keep their order, except that purely numeric names, such as those of clusters, are sorted as
+    numbers.
     """
     values = column(adata, key, argument)
     if not isinstance(values.dtype, pd.CategoricalDtype):
@@ -124,21 +124,22 @@ def categories(adata: AnnData, key: str, argument: str = "key") -> pd.Series:
 
 
 def is_continuous(values: pd.Series) -> bool:
-    """Whether a column is to be shown on a scale: a number that is neither a category nor a truth value."""
+    """Return whether to show a column on a continuous scale: numeric, neither categorical nor boolean."""
     return bool(pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values))
 
 
 def coordinates(adata: AnnData, basis: str, n_columns: int | None = 2) -> NDArray[np.float64]:
-    """Return the first columns, or all, of ``adata.obsm[basis]`` or, failing that, of ``"X_<basis>"``.
+    """Return the first columns (or all) of ``adata.obsm[basis]``, or else of ``"X_<basis>"``.
 
     Returns
     -------
-    Array of shape ``(n_obs, n_columns)``.
+    numpy.ndarray
+        Coordinates of shape ``(n_obs, n_columns)``.
 
     Raises
     ------
     ValueError
-        If there are no such coordinates, or too few columns.
+        If the coordinates are missing or have too few columns.
     """
     key = basis if basis in adata.obsm else f"X_{basis}"
     if key not in adata.obsm:
@@ -146,7 +147,7 @@ def coordinates(adata: AnnData, basis: str, n_columns: int | None = 2) -> NDArra
     values = np.asarray(adata.obsm[key], dtype=np.float64)
     if values.ndim != 2 or (n_columns is not None and values.shape[1] < n_columns):
         raise ValueError(
-            f"`adata.obsm[{key!r}]` has shape {values.shape}; expected {n_columns} columns or more."
+            f"`adata.obsm[{key!r}]` has shape {values.shape}; expected at least {n_columns} columns."
         )
     return values[:, :n_columns]
 
@@ -154,7 +155,7 @@ def coordinates(adata: AnnData, basis: str, n_columns: int | None = 2) -> NDArra
 def stored_colors(adata: AnnData, key: str) -> dict[str, str]:
     """Return the colours that scanpy stored for a column's categories; empty if there are none or too few.
 
-    Names of clusters have the colours of the clusters, unless there are others for them.
+    Names of clusters default to the colours of the clusters.
     """
     values = adata.obs[key]
     stored = adata.uns.get(f"{key}_colors", ())

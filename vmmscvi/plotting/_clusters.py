@@ -1,4 +1,4 @@
-"""What clusters are made of: weights, certainty of assignments, and composition."""
+"""Plots of clusters: weights, confidence of assignments, and composition."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vmmscvi.plotting._palette import COLORS, Palette, category_colors
 
 CLUSTERS = CLUSTER
 LONGEST_UPRIGHT = 4
-"""Letters of a name below a bar that need not be turned."""
+"""Largest number of letters of a name below a bar that is not rotated."""
 ALL_CELLS = "all cells"
 
 
@@ -44,29 +44,30 @@ def cluster_weights(
     palette: Palette | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes:
-    """Draw the share of cells in every cluster and, where known, the weight of the cluster in the prior.
+    """Draw the share of cells in every cluster and, if known, the weight of the cluster in the prior.
 
     Parameters
     ----------
     adata
-        Annotated data with hard assignments; or a model whose data are annotated, here as in all plots.
+        Annotated data with hard assignments, or (as in all plots) a model whose data are annotated.
     key
         Column of ``adata.obs`` with the clusters.
     weights
-        Mixing weights by cluster, as from :meth:`vmmscvi.SCVI_VMM.get_cluster_weights`; by default those in
-        ``adata.uns["vmmscvi"]["weights"]``, if there are any. They need not sum to one over the clusters in
-        use: the rest is with components that no cell is assigned to.
+        Mixing weights by cluster, for example from :meth:`vmmscvi.SCVI_VMM.get_cluster_weights`; by default
+        those in ``adata.uns["vmmscvi"]["weights"]``, if present. They may sum to less than one over the
+        clusters shown, because empty components keep some weight.
     ax
         Axes to draw on; those of a new figure by default.
     palette
-        Colours of clusters, as in :func:`vmmscvi.plotting.embedding`; by default all bars have one colour,
-        as they are named on the axis.
+        Colours of clusters, as in :func:`vmmscvi.plotting.embedding`. By default all bars have the same
+        colour, because the axis names them.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The axes; largest cluster first.
+    Axes
+        The axes, with the largest cluster first.
 
     Raises
     ------
@@ -76,7 +77,7 @@ def cluster_weights(
     adata = as_anndata(adata)
     shares = categories(adata, key).value_counts(normalize=True)
     if shares.empty:
-        raise ValueError(f"`adata.obs[{key!r}]` has no clusters; expected one assigned cell or more.")
+        raise ValueError(f"`adata.obs[{key!r}]` has no clusters; expected at least one assigned cell.")
     names = list(shares.index)
     colors: Any = COLORS[0] if palette is None else list(category_colors(names, palette).values())
     ax = axes_or_new(ax, width=max(2.5, 1.2 + 0.28 * len(names)))
@@ -85,7 +86,7 @@ def cluster_weights(
     weights = stored_results(adata, "weights") if weights is None else weights
     if weights is not None:
         values = [float(weights.get(name, np.nan)) for name in names]
-        # a bar of its own would double the figure: a line across the bar shows the difference
+        # a line across the bar shows the difference without doubling the number of bars
         ax.hlines(values, positions - 0.45, positions + 0.45, color="black", label="weight in the prior")
         ax.legend(fontsize="small", loc="upper right")
         ax.set_ylim(top=1.25 * max(shares.max(), np.nanmax([*values, 0.0])))
@@ -111,35 +112,35 @@ def assignment_confidence(
     palette: Palette | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes:
-    """Draw how sure the model is of its assignments, group by group.
+    """Draw the confidence of assignments for each group.
 
     Parameters
     ----------
     adata
         Annotated data with the probability of each cell's cluster.
     groupby
-        Column of ``adata.obs``, a bar for each of its groups; types or batches are as informative as
-        clusters.
+        Column of ``adata.obs``, one bar for each group. Types and batches are as informative as clusters.
     probability
-        Column of ``adata.obs`` with the probability of the cluster that a cell is assigned to.
+        Column of ``adata.obs`` with the probability of each cell's cluster.
     thresholds
-        Limits of the classes of probability, ascending, between 0 and 1.
+        Limits of the probability classes, ascending, between 0 and 1.
     ax
         Axes to draw on; those of a new figure by default.
     palette
-        Colours of the classes, from unsure to sure: a colormap's name or a sequence; shades of blue by
-        default.
+        Colours of the classes, from low to high confidence: the name of a colormap, or a sequence. Shades of
+        blue by default.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The axes; surest group at the top, below a bar for all cells.
+    Axes
+        The axes, with a bar for all cells at the top, then groups from high to low confidence.
 
     Raises
     ------
     ValueError
-        If a column is missing or not a number, or thresholds are not ascending.
+        If a column is missing or not numeric, or thresholds are not ascending.
     """
     limits = [0.0, *thresholds, 1.0]
     if any(low >= high for low, high in pairwise(limits)):
@@ -173,41 +174,42 @@ def composition(
     palette: Palette | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes:
-    """Draw what every cluster consists of, such as batches.
+    """Draw the composition of every cluster, for example by batch.
 
-    Clusters that look like the bar of all cells are as mixed as the data; one that consists of one batch is
-    either a type that only this batch has, or a batch effect that is left.
+    Clusters whose bar resembles that of all cells are as mixed as the data. A cluster of a single batch is
+    either a type that occurs only there, or a remaining batch effect.
 
     Parameters
     ----------
     adata
         Annotated data.
     by
-        Column of ``adata.obs`` that bars are divided by: batch, donor, type.
+        Column of ``adata.obs`` that divides the bars, such as batch, donor or type.
     groupby
-        Column of ``adata.obs``, a bar for each of its groups.
+        Column of ``adata.obs``, one bar for each group.
     ax
         Axes to draw on; those of a new figure by default.
     palette
         Colours of the groups of ``by``, as in :func:`vmmscvi.plotting.embedding`.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The axes; groups from top to bottom, below a bar for all cells.
+    Axes
+        The axes, with a bar for all cells at the top, then the groups in order.
 
     Raises
     ------
     ValueError
-        If a column is missing, or the palette cannot be used.
+        If a column is missing, or the palette is invalid.
     """
     adata = as_anndata(adata)
     parts = categories(adata, by, "by")
     groups = categories(adata, groupby, "groupby")
     if parts.isna().all() or groups.isna().all():
         empty = by if parts.isna().all() else groupby
-        raise ValueError(f"`adata.obs[{empty!r}]` has no values; expected one cell with a value or more.")
+        raise ValueError(f"`adata.obs[{empty!r}]` has no values; expected at least one cell with a value.")
     names = list(parts.cat.categories)
     table = pd.crosstab(groups, parts, normalize="index").reindex(columns=names, fill_value=0.0).iloc[::-1]
     group_names = display_names(adata, groupby, table.index)
@@ -229,7 +231,7 @@ _BESIDE: dict[str, Any] = {
 
 
 def _with_all_cells(table: pd.DataFrame, shares: pd.Series) -> pd.DataFrame:
-    """Append a row for all cells; a group may have its name."""
+    """Append a row for all cells; a group may have the same name."""
     values = np.vstack([table.to_numpy(dtype=float), shares.to_numpy(dtype=float)])
     return pd.DataFrame(values, index=[*map(str, table.index), ALL_CELLS], columns=list(table.columns))
 
@@ -237,11 +239,12 @@ def _with_all_cells(table: pd.DataFrame, shares: pd.Series) -> pd.DataFrame:
 def _stacked_bars(
     ax: Axes | None, table: pd.DataFrame, colors: dict[str, str], ylabel: str
 ) -> tuple[Axes, list[Any]]:
-    """Draw horizontal bars from shares, a row of the table each, the last on top and set apart.
+    """Draw one horizontal bar for each row of the table; the last is at the top, separated by a gap.
 
     Returns
     -------
-    The axes, and what stands for each column in a legend.
+    tuple
+        The axes, and a legend handle for each column.
     """
     ax = axes_or_new(ax, width=4.5, height=max(1.8, 0.7 + 0.22 * len(table)))
     positions = np.arange(len(table), dtype=float)

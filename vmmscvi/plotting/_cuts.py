@@ -19,9 +19,9 @@ from vmmscvi.plotting._tree import colors_of_cut
 from vmmscvi.priors import ClusterTree
 
 MOST_PARTS = 2
-"""More parts of a union than these are not all named on the cells."""
+"""Largest number of parts in the name of a union on the cells; longer names are shortened."""
 LEVELS = (0.5, 1.0, 2.0)
-"""Numbers of clusters that are shown by default, as multiples of the model's own."""
+"""Default numbers of clusters, as multiples of the model's own."""
 
 
 @styled
@@ -36,35 +36,38 @@ def cluster_cuts(
     size: float | None = None,
     save: str | Path | bool | None = None,
 ) -> Figure:
-    """Draw the same cells with coarser and finer clusters, to choose how fine they should be.
+    """Draw the same cells with coarser and finer clusters, for choosing the granularity.
 
     Parameters
     ----------
     adata
-        Annotated data, or a model whose data :meth:`vmmscvi.SCVI_VMM.annotate` has written to.
+        Annotated data, or a model that has annotated its data by :meth:`vmmscvi.SCVI_VMM.annotate`.
     n_clusters
-        Numbers of clusters, a panel for each; by default half as many as the model found, as many, and
-        twice as many (or as many as there are).
+        Numbers of clusters, one panel for each. By default half the number that the model found, the number
+        itself, and twice the number (or the largest possible).
     min_size
-        Fewest cells of a cluster, as in :meth:`vmmscvi.priors.ClusterTree.cut`.
+        Smallest number of cells in a cluster, as in :meth:`vmmscvi.priors.ClusterTree.cut`.
     tree
-        The tree; by default that of the annotation.
+        The tree; that of the annotation by default.
+    basis
+        As in :func:`vmmscvi.plotting.embedding`.
     palette
-        Colours of the clusters of each panel; by default a union has the colour of its largest cluster, and
-        parts of a cluster are shades of its colour.
-    basis, size
+        Colours of the clusters of each panel. By default a union has the colour of its largest cluster, and
+        parts of a cluster have shades of its colour.
+    size
         As in :func:`vmmscvi.plotting.embedding`.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The figure.
+    Figure
+        The figure.
 
     Raises
     ------
     ValueError
-        If there is no tree or no embedding, or a number of clusters cannot be had.
+        If tree or embedding is missing, or a number of clusters is not possible.
     """
     adata = as_anndata(adata)
     coordinates(adata, basis)
@@ -98,6 +101,6 @@ def cluster_cuts(
 
 
 def _short(name: str) -> str:
-    """Shorten the name of a union of many, of which the first alone is in no other cluster."""
+    """Shorten the name of a union of many parts; its first part identifies it."""
     parts = name.split("+")
     return name if len(parts) <= MOST_PARTS else f"{parts[0]}+{len(parts) - 1} more"

@@ -1,4 +1,4 @@
-"""Cells in the plane, coloured by what is known of them: one panel."""
+"""One panel with cells in the plane, coloured by a column or a gene."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ from vmmscvi.plotting._spread import SpreadLabels, medoid
 LegendLocation: TypeAlias = Literal["right", "bottom", "on data", "none"]
 
 CROWDED = 15
-"""More names than this on the cells are written smaller."""
+"""Largest number of names on the cells in normal size; more names are written smaller."""
 
 SMALL_GROUP = 0.08
-"""The name of a group whose extent is a smaller share of the panel is written above it, not on it."""
+"""Groups with a smaller share of the panel's extent have their name above the cells, not on them."""
 
 SHARES = (PROBABILITY, NOVELTY)
 """Columns with values between 0 and 1."""
 
 LETTER_WIDTH = 0.07
-"""Inches that a letter takes in a legend, more or less."""
+"""Approximate width of a letter in a legend, in inches."""
 
 LEGEND_ROWS = 14
-"""Entries below each other in a legend before it goes on in another column."""
+"""Largest number of entries in a column of a legend."""
 
 
 @styled
@@ -64,49 +64,50 @@ def embedding(
     legend_loc: LegendLocation = "right",
     save: str | Path | bool | None = None,
 ) -> Axes:
-    """Draw cells at two coordinates, coloured by a column of ``obs`` or a gene.
+    """Draw cells in the plane, coloured by a column of ``obs`` or a gene.
 
-    Cells are drawn in a random order that is always the same, so that no group covers another, and as
-    pixels, so that vector files stay small.
+    Cells are drawn in a fixed random order, so no group covers another, and as pixels, so vector files stay
+    small.
 
     Parameters
     ----------
     adata
-        Annotated data, or a model whose data :meth:`vmmscvi.SCVI_VMM.annotate` has written to.
+        Annotated data, or a model that has annotated its data by :meth:`vmmscvi.SCVI_VMM.annotate`.
     color
-        Column of ``adata.obs``, or a gene; numbers are shown on a scale, all else as groups. All cells are
-        grey by default.
+        Column of ``adata.obs``, or a gene. Numbers are shown on a scale, other values as groups. All cells
+        are grey by default.
     basis
-        Entry of ``adata.obsm`` whose first two columns are drawn, with or without the prefix ``X_``.
+        Entry of ``adata.obsm``, with or without the prefix ``X_``; its first two columns are drawn.
     layer
-        Layer with the values of a gene; ``X`` by default. Whole numbers are taken to be counts, and shown as
+        Layer with the values of a gene; ``X`` by default. Whole numbers are treated as counts and shown as
         log(1 + counts per 10,000).
     ax
         Axes to draw on; those of a new figure by default.
     palette
-        Colours of groups: a colormap's name, a sequence, a mapping by group or a cycler. By default those
-        that scanpy stored in ``adata.uns["<color>_colors"]``, or else a colour-blind-safe palette.
+        Colours of groups: the name of a colormap, a sequence, a mapping by group or a cycler. By default the
+        colours that scanpy stored in ``adata.uns["<color>_colors"]``, or else a colour-blind-safe palette.
     color_map
         Colormap of numbers.
     title
         Title; ``color`` by default.
     size
-        Area of a point in square points; by default smaller the more cells there are.
+        Area of a point in square points; the default decreases with the number of cells.
     legend_loc
-        Where groups are named: ``"right"`` of the axes, at its ``"bottom"``, ``"on data"`` (at the medoid
-        of each group: the choice where there are many) or ``"none"``. A scale is left out with ``"none"``
-        only.
+        Position of the group names: ``"right"`` of the axes, at the ``"bottom"``, ``"on data"`` (at the
+        medoid of each group, best for many groups) or ``"none"``. A colour scale is hidden only by
+        ``"none"``.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The axes.
+    Axes
+        The axes.
 
     Raises
     ------
     ValueError
-        If column or coordinates are missing, or the palette cannot be used.
+        If column or coordinates are missing, or the palette is invalid.
     """
     adata = as_anndata(adata)
     points = coordinates(adata, basis)
@@ -122,7 +123,7 @@ def embedding(
         groups = categories(adata, color, "color")
         colors = category_colors(groups.cat.categories, palette, stored_colors(adata, color))
         names = display_names(adata, color, groups.cat.categories)
-        rgba = to_rgba_array([*colors.values(), MISSING_COLOR])[groups.cat.codes]  # code -1: no value
+        rgba = to_rgba_array([*colors.values(), MISSING_COLOR])[groups.cat.codes]  # code -1 is missing
         _scatter(ax, points[order], rgba[order], size)
         if legend_loc == "on data":
             _label_groups(ax, points, groups, names)
@@ -136,16 +137,16 @@ def embedding(
 
 
 def point_size(n_obs: int) -> float:
-    """Area of a point, in square points, that suits a panel of about three inches with that many cells."""
+    """Return the area of a point, in square points, for a three-inch panel with ``n_obs`` cells."""
     return float(np.clip(7_000 / max(n_obs, 1), 0.3, 15.0))
 
 
 def bare_axes(ax: Axes) -> None:
-    """No ticks and no frame, and one scale for both directions: positions mean nothing, distances do."""
+    """Remove ticks and frame and use equal scales, because only distances have a meaning."""
     ax.set_xticks([])
     ax.set_yticks([])
     ax.spines[:].set_visible(False)
-    ax.patch.set_visible(False)  # names may reach into the panel beside
+    ax.patch.set_visible(False)  # names may extend into the next panel
     ax.margins(0.04)
     ax.set_aspect("equal", adjustable="datalim")
 
@@ -157,7 +158,7 @@ def group_legend(
     has_missing: bool = False,
     background: str | None = None,
 ) -> None:
-    """Name groups beside or below an axes; ``background`` first, if it is given, and missing values last."""
+    """Add a legend of groups beside or below an axes: ``background`` first, missing values last."""
     shown = [
         *([(background, MISSING_COLOR)] if background is not None else []),
         *colors.items(),
@@ -177,7 +178,7 @@ def group_legend(
 
 
 def _width(ax: Axes) -> float:
-    """Return the width, in inches, that an axes has room for, before the layout of the figure is known."""
+    """Return the expected width of an axes in inches, before the layout of the figure is known."""
     share = ax.get_position().width
     spec = ax.get_subplotspec()
     if spec is not None:
@@ -206,14 +207,14 @@ def _draw_scale(
         c=numbers[~missing],
         s=size,
         cmap=color_map,
-        # shares have one scale in all plots; limits of a few digits would show noise
+        # shares have the same scale in all plots; narrow limits would show noise
         vmin=0.0 if values.name in SHARES else None,
         vmax=1.0 if values.name in SHARES else None,
         linewidths=0,
         rasterized=True,
     )
     if legend_loc != "none":
-        # within the panel's own axes, so that panels beside each other keep one size
+        # inside the panel's axes, so that adjacent panels keep the same size
         right = legend_loc == "right"
         place = (1.02, 0.2, 0.04, 0.6) if right else (0.2, -0.06, 0.6, 0.04)
         bar = axes_figure(ax).colorbar(
@@ -224,13 +225,13 @@ def _draw_scale(
 
 
 def _label_groups(ax: Axes, points: NDArray[np.float64], groups: pd.Series, names: dict[str, str]) -> None:
-    """Write each group's name at its medoid, with a halo that keeps it legible on any colour."""
+    """Write each group's name at its medoid, with a halo for legibility on any colour."""
     codes = groups.cat.codes.to_numpy()
     font_size = "small" if len(groups.cat.categories) <= CROWDED else "x-small"
     labels, offsets = [], []
     for code, name in enumerate(groups.cat.categories):
         cells = points[codes == code]
-        # the mean or median may lie between the parts of a group, on cells of another
+        # medoid, because the mean or median may lie between the parts of a group, on cells of another
         extent = np.ptp(np.quantile(cells, [0.05, 0.95], axis=0), axis=0).max() / np.ptp(points, axis=0).max()
         offsets.append((0.0, 0.0 if extent > SMALL_GROUP else 8.0))
         text = ax.annotate(

@@ -1,4 +1,4 @@
-"""Cells generated from the prior beside real ones: what the mixture knows, and what it misses."""
+"""Comparison of cells generated from the prior with real cells."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def generated_cells(
     size: float | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes:
-    """Draw generated cells over real ones, along the first principal components of the latent space.
+    """Draw generated cells over real cells, along the first principal components of the latent space.
 
-    A linear projection that is fitted on real cells alone: nothing is pulled together for being drawn
-    together, as UMAP would.
+    The projection is linear and fitted to real cells only. A joint UMAP would pull both kinds of cells
+    together.
 
     Parameters
     ----------
     adata
         Real cells.
     generated
-        Generated cells, as from :meth:`vmmscvi.SCVI_VMM.sample_prior`.
+        Generated cells, for example from :meth:`vmmscvi.SCVI_VMM.sample_prior`.
     basis
-        Entry of ``obsm`` of both, latent positions of the same model.
+        Entry of ``obsm`` of both, with latent positions of the same model.
     color
-        Column of ``generated.obs``; ``None`` for one colour.
+        Column of ``generated.obs``; ``None`` for a single colour.
     ax
         Axes to draw on; those of a new figure by default.
     palette
@@ -52,22 +52,23 @@ def generated_cells(
     size
         Area of a point in square points.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The axes; real cells are grey.
+    Axes
+        The axes, with real cells in grey.
 
     Raises
     ------
     ValueError
-        If latent positions are missing or of different dimension, or the column is missing.
+        If latent positions are missing or have different dimensions, or the column is missing.
     """
     real, drawn = coordinates(adata, basis, None), coordinates(generated, basis, None)
     if real.shape[1] != drawn.shape[1]:
         raise ValueError(
             f"`basis` {basis!r} has {real.shape[1]} dimensions in `adata` and {drawn.shape[1]} in "
-            "`generated`; expected latent positions of one model."
+            "`generated`; expected latent positions of the same model."
         )
     mean, axes = _principal_axes(real)
     real, drawn = (real - mean) @ axes, (drawn - mean) @ axes
@@ -99,26 +100,27 @@ def generated_expression(
     palette: Palette | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes:
-    """Draw the mean count of every gene in generated cells against that in real cells.
+    """Draw the mean count of every gene in generated cells against the mean count in real cells.
 
     Parameters
     ----------
     adata
-        Real cells; counts.
+        Counts of real cells.
     generated
-        Generated cells, as from :meth:`vmmscvi.SCVI_VMM.sample_prior`; counts in ``X``.
+        Counts of generated cells in ``X``, for example from :meth:`vmmscvi.SCVI_VMM.sample_prior`.
     layer
         Layer of ``adata`` with the counts; ``X`` by default.
     ax
         Axes to draw on; those of a new figure by default.
     palette
-        Colour of the points, as the first of a sequence.
+        Palette whose first colour is used for the points.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The axes. The title gives Pearson's correlation of the logarithms, over genes that are seen in both.
+    Axes
+        The title gives Pearson's correlation of the log means over genes with counts in both.
 
     Raises
     ------
@@ -134,8 +136,8 @@ def generated_expression(
     seen = (real > 0) & (drawn > 0)
     if seen.sum() < 2:
         raise ValueError(
-            f"`adata` and `generated` have {len(common)} genes in common, {seen.sum()} of them with counts "
-            "in both; expected two or more."
+            f"`adata` and `generated` share {len(common)} genes, {seen.sum()} of them with counts in both; "
+            "expected two or more."
         )
     ax = axes_or_new(ax, width=3.2)
     point_color = category_colors(["gene"], palette)["gene"]
@@ -158,7 +160,7 @@ def generated_expression(
 
 
 def _principal_axes(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean, ``(p,)``, and the first principal axes, ``(p, 2)``, their largest entries positive."""
+    """Return the mean ``(p,)`` and the first principal axes ``(p, 2)``, with positive largest entries."""
     mean = points.mean(axis=0)
     _, axes = np.linalg.eigh(np.cov(points, rowvar=False))
     axes = axes[:, ::-1][:, :2]

@@ -32,35 +32,36 @@ def markers(
     save: str | Path | bool | None = None,
     **kwargs: Any,
 ) -> Figure:
-    """Draw the markers of every cluster, with :func:`scanpy.pl.dotplot`.
+    """Draw the markers of every cluster with :func:`scanpy.pl.dotplot`.
 
     Parameters
     ----------
     adata
         Annotated data with raw counts, or a model whose data are annotated.
     genes
-        Markers: from :meth:`vmmscvi.SCVI_VMM.get_markers`, or lists of genes by the name of a group.
+        Markers: a table from :meth:`vmmscvi.SCVI_VMM.get_markers`, or lists of genes by group name.
     n_genes
-        How many of a table are shown for each cluster.
+        Number of genes of a table to show for each cluster.
     groupby
-        Column of ``adata.obs`` with the clusters, a row for each.
+        Column of ``adata.obs`` with the clusters; each is one row.
     layer
         Layer with the counts; ``X`` by default.
     decoded
-        Decoded centres of the clusters, from :meth:`vmmscvi.SCVI_VMM.get_decoded_centers`, to be drawn
-        instead of the observed counts with :func:`scanpy.pl.matrixplot`: what the model takes a cluster to
-        be, without batches, library sizes and noise.
+        Decoded centres of the clusters, from :meth:`vmmscvi.SCVI_VMM.get_decoded_centers`. They are drawn
+        instead of the observed counts, with :func:`scanpy.pl.matrixplot`, and are free of batches, library
+        sizes and noise.
     color_map
         Colormap; each gene is scaled from its smallest to its largest mean.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
     **kwargs
         Further arguments of scanpy's function.
 
     Returns
     -------
-    The figure. Colour is the mean of log(1 + counts per 10,000), the size of a dot the share of cells with a
-    count.
+    Figure
+        Colour is the mean of log(1 + counts per 10,000); the size of a dot is the share of cells with a
+        count.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def markers(
     names = display_names(adata, groupby, groups.cat.categories)
     by_group = {names.get(group, group): list(own) for group, own in chosen.items()}
     listed = list(dict.fromkeys(gene for own in by_group.values() for gene in own))
-    style = {**STYLE, "figure.constrained_layout.use": False}  # scanpy lays its panels out itself
+    style = {**STYLE, "figure.constrained_layout.use": False}  # scanpy has its own layout
     common: dict[str, Any] = {
         "groupby": "cluster",
         "standard_scale": "var",
@@ -94,7 +95,7 @@ def markers(
             common["colorbar_title"] = "mean,\nscaled"
             plot = sc.pl.dotplot(shown, by_group, return_fig=True, **common)
         plot.make_figure()
-    mpl.interactive(is_interactive)  # which the end of the context would forget
+    mpl.interactive(is_interactive)  # the end of the context would reset it
     figure: Figure = plot.fig
     save_figure(figure, save, "markers")
     return figure
@@ -104,7 +105,9 @@ def _chosen(genes: pd.DataFrame | Mapping[str, Sequence[str]], n_genes: int) -> 
     """Genes by group."""
     if isinstance(genes, pd.DataFrame):
         if lacking := {"cluster", "gene", "rank"} - set(genes):
-            raise ValueError(f"`genes` has no columns {sorted(lacking)}; expected a table of `get_markers`.")
+            raise ValueError(
+                f"`genes` lacks the columns {sorted(lacking)}; expected a table of `get_markers`."
+            )
         best = genes[genes["rank"] <= n_genes]
         return {str(name): list(own["gene"]) for name, own in best.groupby("cluster", sort=False)}
     return {str(name): list(own) for name, own in genes.items()}
@@ -115,7 +118,7 @@ def _of_cells(adata: AnnData, genes: list[str], layer: str | None) -> AnnData:
     if layer is not None and layer not in layer_names(adata):
         raise ValueError(f"`layer` is {layer!r}; expected one of `adata.layers`: {layer_names(adata)}.")
     if unknown := [gene for gene in genes if gene not in adata.var_names]:
-        raise ValueError(f"`genes` has {unknown[:5]}, which the data do not have.")
+        raise ValueError(f"`genes` has {unknown[:5]}; expected genes of the data.")
     counts = sparse.csr_matrix(adata.X if layer is None else adata.layers[layer], dtype=np.float64)
     scale = 1e4 / np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1.0)
     values = (sparse.diags_array(scale) @ counts[:, adata.var_names.get_indexer(genes)]).tocsr()
@@ -126,7 +129,7 @@ def _of_cells(adata: AnnData, genes: list[str], layer: str | None) -> AnnData:
 
 
 def _of_centers(decoded: pd.DataFrame, genes: list[str], groups: list[str], names: dict[str, str]) -> AnnData:
-    """Return a cell for each centre."""
+    """Return an AnnData with one cell for each centre."""
     if unknown := [gene for gene in genes if gene not in decoded.columns]:
         raise ValueError(f"`decoded` lacks the genes {unknown[:5]}.")
     if unknown := [group for group in groups if group not in decoded.index]:

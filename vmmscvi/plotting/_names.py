@@ -1,4 +1,4 @@
-"""Names of groups as text in a figure, whatever characters they have."""
+"""Names of groups as text in a figure, with any characters."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.legend import Legend
 
 EMPTY = "(empty)"
-"""What is written for a name without characters."""
+"""Text for an empty name."""
 
 
 def as_text(name: object) -> str:
-    """Return a name as Matplotlib is to be given it: a dollar sign is no formula."""
+    """Return a name as text for Matplotlib, with dollar signs escaped."""
     text = str(name)
     return text.replace("$", r"\$") if text.strip() else EMPTY
 
 
 def name_handles(ax: Axes, handles: Sequence[Any], names: Iterable[object], **kwargs: Any) -> Legend:
-    """Make a legend of handles; further arguments as of :meth:`matplotlib.axes.Axes.legend`."""
+    """Make a legend of handles; further arguments as in :meth:`matplotlib.axes.Axes.legend`."""
     texts = [as_text(name) for name in names]
-    # Matplotlib leaves out labels that start with an underscore: names are filled in afterwards
+    # Matplotlib omits labels that start with an underscore, so names are filled in afterwards
     legend = ax.legend(list(handles), ["-"] * len(texts), **kwargs)
     for entry, text in zip(legend.get_texts(), texts, strict=True):
         entry.set_text(text)

@@ -1,4 +1,4 @@
-"""Colours of categories, told apart with every common kind of colour vision."""
+"""Colours of categories, distinguishable with all common types of colour vision."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from matplotlib.colors import is_color_like, to_hex
 from matplotlib.typing import ColorType
 
 Palette: TypeAlias = "str | Sequence[ColorType] | Mapping[str, ColorType] | Cycler[Any, Any]"
-"""What scanpy takes: a colormap's name, colours in order, colours by category, or a cycler."""
+"""A palette as in scanpy: the name of a colormap, colours in order, colours by category, or a cycler."""
 
 MISSING_COLOR = "#d9d9d9"
-"""Colour of cells without a value, and of cells that only serve as background."""
+"""Colour of cells without a value, and of background cells."""
 
 COLORS: tuple[str, ...] = (
     # the first six are chromatic colours of Okabe & Ito's palette (jfly.uni-koeln.de/color)
@@ -25,9 +25,8 @@ COLORS: tuple[str, ...] = (
     "#cc79a7",
     "#56b4e9",
     "#e69f00",
-    # each of these is as far as possible (OKLab) from all before it, from white and from MISSING_COLOR, as
-    # seen with normal vision, protanopia and deuteranopia, among colours that are neither glaring nor
-    # nearly black
+    # each further colour is as far as possible (OKLab) from all before it, from white and from MISSING_COLOR,
+    # for normal vision, protanopia and deuteranopia, among colours that are neither glaring nor nearly black
     "#5a1e00",
     "#002d78",
     "#784b4b",
@@ -43,7 +42,7 @@ COLORS: tuple[str, ...] = (
     "#5a785a",
     "#693c78",
 )
-"""The default palette. Up to about a dozen can be told apart by colour alone; with more, label the groups."""
+"""The default palette. About a dozen colours are distinguishable; with more groups, label them."""
 
 
 def category_colors(
@@ -72,7 +71,7 @@ def category_colors(
     Raises
     ------
     ValueError
-        If a mapping lacks a category, a name is no colormap, or something is not a colour.
+        If a mapping lacks a category, the name of a colormap is unknown, or a colour is invalid.
     """
     names = [str(category) for category in categories]
     if palette is None and stored and all(name in stored for name in names):
@@ -93,7 +92,7 @@ def category_colors(
 
 
 def _listed(palette: str | Sequence[ColorType] | Cycler[Any, Any], n: int) -> Sequence[ColorType]:
-    """Colours in order, from whatever gives an order."""
+    """Return colours in order, from a colormap, a sequence or a cycler."""
     if isinstance(palette, str):
         if palette not in mpl.colormaps:
             raise ValueError(
@@ -101,12 +100,12 @@ def _listed(palette: str | Sequence[ColorType] | Cycler[Any, Any], n: int) -> Se
             )
         cmap = mpl.colormaps[palette]
         listed: Sequence[ColorType] | None = getattr(cmap, "colors", None)
-        # viridis and its kin are long lists, to be sampled; tab10 and its kin are short lists, to be taken
-        # in order
+        # continuous colormaps such as viridis are long lists to be sampled; qualitative ones such as tab10
+        # are short lists to be used in order
         if listed is not None and len(listed) < 100:
             return listed
         return [cmap(position) for position in np.linspace(0, 1, n)]
     colors = list(palette.by_key().get("color", [])) if isinstance(palette, Cycler) else list(palette)
     if not colors:
-        raise ValueError("`palette` is empty; expected one colour or more.")
+        raise ValueError("`palette` is empty; expected at least one colour.")
     return colors

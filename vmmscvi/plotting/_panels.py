@@ -1,4 +1,4 @@
-"""Embeddings side by side: a row for each prior, a column for each thing to see."""
+"""Several embeddings side by side: one row for each embedding, one column for each colouring."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ PANEL_SIZE = 2.4
 """Width and height of a panel in inches."""
 
 MAX_ON_CELLS = 40
-"""More names than this on the cells of a panel hide each other, and the cells: groups are not named."""
+"""Largest number of names on the cells of a panel; more would hide each other and the cells."""
 
 MAX_IN_LEGEND = 12
-"""With more groups there is no room below a panel, and colours are hard to match: cells are labelled."""
+"""Largest number of groups in a legend below a panel; more groups are named on the cells."""
 
 
 @styled
@@ -46,33 +46,35 @@ def embedding_panels(
     empty: str = "none",
     save: str | Path | bool | None = None,
 ) -> Figure:
-    """Draw several embeddings of the same cells, such as those under two priors, as rows of panels.
+    """Draw several embeddings of the same cells, such as those of two priors, as rows of panels.
 
-    Groups are named once below a column that shows the same in every row; on the cells where rows differ
-    (their clusters), groups are many, or their names are numbers; and nowhere where they are more than 40.
+    If a column of panels shows the same groups in every row, one legend below names them. Groups are named on
+    the cells if rows differ (as clusters do), if there are many groups, or if their names are numbers. More
+    than 40 groups are not named.
 
     Parameters
     ----------
     adata
         Annotated data.
     bases
-        Entries of ``adata.obsm``, one for each row; as a mapping, with the name of the row as key.
+        Entries of ``adata.obsm``, one for each row. In a mapping, the keys are the names of the rows.
     color
-        Columns of ``adata.obs`` or genes, one for each column of panels; as a mapping, by the name of the
-        row, all of one length. ``None`` leaves cells grey and writes ``empty`` on them.
+        Columns of ``adata.obs`` or genes, one for each column of panels; or a mapping of such lists of equal
+        length by name of the row. ``None`` leaves cells grey and writes ``empty`` on them.
     titles
-        Titles of panels by column of ``adata.obs``; its name by default. What the panel above shows as well
-        has no title.
+        Titles of panels by column of ``adata.obs``; the name of the column by default. A panel that repeats
+        the one above has no title.
     palette, color_map, size
         As in :func:`vmmscvi.plotting.embedding`.
     empty
-        What to write where ``color`` is ``None``.
+        Text of panels whose ``color`` is ``None``.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The figure.
+    Figure
+        The figure.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def embedding_panels(
 
 
 def _make_room_below(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Add the height of the highest legend, which otherwise would be taken from the panels."""
+    """Increase the figure's height by that of the highest legend, so that panels keep their size."""
     legends = [legend for legend in (ax.get_legend() for ax in axes) if legend is not None]
     if legends:
         figure.draw_without_rendering()
@@ -137,7 +139,7 @@ def _rows(bases: str | Sequence[str] | Mapping[str, str]) -> dict[str, str]:
         return {bases: bases}
     rows = dict(bases) if isinstance(bases, Mapping) else {basis: basis for basis in bases}
     if not rows:
-        raise ValueError("`bases` is empty; expected one entry of `adata.obsm` or more.")
+        raise ValueError("`bases` is empty; expected at least one entry of `adata.obsm`.")
     return rows
 
 
@@ -152,12 +154,12 @@ def _keys(
     else:
         keys = [[color] if isinstance(color, str) else list(color) for _ in rows]
     if len({len(row) for row in keys}) != 1 or not keys[0]:
-        raise ValueError("`color` must have one entry or more, and the same number in every row.")
+        raise ValueError("`color` must have at least one entry, and the same number in every row.")
     return keys
 
 
 def _legend_location(adata: AnnData, keys: list[str | None], is_last: bool) -> LegendLocation:
-    """Where groups of one column of panels are named, given what its rows show."""
+    """Choose the position of group names in a column of panels, given the keys of its rows."""
     key = keys[0]
     if key is None or len(set(keys)) > 1:
         return "on data"

@@ -1,4 +1,4 @@
-"""Names of groups on cells: each at its medoid, and moved just far enough not to cover another."""
+"""Names of groups on cells: placed at the medoid, and moved so that they do not overlap."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Array = NDArray[np.float64]
 
 MOST_ROUNDS = 200
 PADDING = 6.0
-"""Pixels between two names side by side."""
+"""Distance between two adjacent names, in pixels."""
 LARGEST_GROUP = 2000
-"""Cells of a group that its medoid is sought among."""
+"""Largest number of cells of a group among which its medoid is searched."""
 
 
 def medoid(points: Array) -> Array:
-    """Return the cell with the smallest sum of distances to the others of its group, shape ``(2,)``."""
+    """Return the position with the smallest sum of distances to the others, shape ``(2,)``."""
     if len(points) > LARGEST_GROUP:
         points = points[np.random.default_rng(0).choice(len(points), LARGEST_GROUP, replace=False)]
     totals = np.zeros(len(points))
@@ -42,7 +42,8 @@ def without_overlap(centers: Array, sizes: Array) -> Array:
 
     Returns
     -------
-    Centres of boxes that do not overlap, or hardly so where there are very many.
+    numpy.ndarray
+        Centres of boxes that do not overlap, shape ``(n, 2)``; very many boxes may overlap slightly.
     """
     placed = centers.astype(float).copy()
     for _ in range(MOST_ROUNDS):
@@ -63,16 +64,16 @@ def without_overlap(centers: Array, sizes: Array) -> Array:
 
 
 class SpreadLabels(Artist):
-    """Moves annotations apart each time that a figure is drawn, as only then sizes are known.
+    """Move annotations apart whenever the figure is drawn, because their sizes are known only then.
 
     Parameters
     ----------
     ax
-        Where they are.
+        Axes of the annotations.
     labels
         Annotations with offsets in points.
     offsets
-        Where each would be if it were alone, in points, shape ``(n, 2)``.
+        Preferred offset of each annotation in points, shape ``(n, 2)``.
     """
 
     zorder = 2.5  # before texts
@@ -84,7 +85,7 @@ class SpreadLabels(Artist):
         ax.add_artist(self)
 
     def draw(self, renderer: Any) -> None:
-        """Set the positions of the labels, which are drawn after this."""
+        """Set the positions of the labels, which are drawn afterwards."""
         if not self.labels:
             return
         for label, offset in zip(self.labels, self.offsets, strict=True):

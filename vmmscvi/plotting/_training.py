@@ -1,4 +1,4 @@
-"""How training went: curves of what was logged at every epoch."""
+"""Curves of the quantities logged during training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Trained(Protocol):
 
     @property
     def history(self) -> Mapping[str, pd.DataFrame] | None:
-        """Logged quantities by name, a row for each epoch."""
+        """Logged quantities by name, one row for each epoch."""
 
 
 class Fitted(Protocol):
@@ -33,7 +33,7 @@ class Fitted(Protocol):
 
     @property
     def history_(self) -> pd.DataFrame:
-        """Logged quantities as columns, a row for each epoch."""
+        """Logged quantities as columns, one row for each epoch."""
 
 
 History: TypeAlias = "AnnData | Trained | Fitted | pd.DataFrame | Mapping[str, pd.DataFrame | ArrayLike]"
@@ -48,7 +48,7 @@ LABELS: Mapping[str, str] = {
 }
 WHOLE_NUMBERS = ("n_utilized_clusters",)
 OF_PRIOR = ("prior_loss", "n_utilized_clusters", "alpha")
-"""What is logged from the epoch on in which there is a mixture."""
+"""Quantities that are logged only once the mixture is initialised."""
 
 
 @styled
@@ -61,36 +61,37 @@ def training_curve(
     palette: Palette | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes:
-    """Draw one logged quantity against epochs, for training and validation cells where both were logged.
+    """Draw one logged quantity by epoch, for training and validation cells if both were logged.
 
     Parameters
     ----------
     history
         A trained model (also :class:`vmmscvi.vae.VAE` and :class:`vmmscvi.vae.VaDE`), its ``history``, or an
-        AnnData whose ``uns["vmmscvi"]["history"]`` holds arrays of
-        values by name, an entry for each epoch (NaN where nothing was logged).
+        AnnData with ``uns["vmmscvi"]["history"]``: arrays by name, with one entry for each epoch (NaN if
+        nothing was logged).
     metric
-        Name of the quantity; ``"elbo"`` stands for ``"elbo_train"`` and ``"elbo_validation"``, and so on.
+        Name of the quantity. ``"elbo"`` stands for ``"elbo_train"`` and ``"elbo_validation"``, and so on.
     first_epoch
-        Epoch to start from, counted from 1. By default the twentieth part of all epochs is left out,
-        where losses are so large that nothing could be told of the rest.
+        First epoch to show, counted from 1. By default the first twentieth of all epochs is left out, because
+        its large losses would hide the rest.
     ax
         Axes to draw on; those of a new figure by default.
     palette
         Colours of the two curves, ``"training"`` and ``"validation"``, as in
         :func:`vmmscvi.plotting.embedding`.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The axes. A point marks the best validation value, the epoch that early stopping restores; a dotted line
-    the epoch from which on there is a mixture, if that is not the first.
+    Axes
+        A point marks the best validation value, at the epoch that early stopping restores. A dotted line
+        marks the epoch in which the mixture is initialised, unless it is the first.
 
     Raises
     ------
     ValueError
-        If nothing of this name was logged.
+        If no quantity of this name was logged.
     """
     ax = axes_or_new(ax)
     _draw(ax, _logged(history), metric, first_epoch, palette)
@@ -107,26 +108,28 @@ def training_history(
     palette: Palette | None = None,
     save: str | Path | bool | None = None,
 ) -> Figure:
-    """Draw several logged quantities against epochs, side by side.
+    """Draw several logged quantities by epoch, side by side.
 
     Parameters
     ----------
-    history, first_epoch, palette
+    history
         As in :func:`vmmscvi.plotting.training_curve`.
     metrics
-        Names of quantities; by default the negative ELBO and, where there is a mixture, the number of
-        clusters in use.
+        Names of quantities. By default the negative ELBO and, for a mixture, the number of clusters in use.
+    first_epoch, palette
+        As in :func:`vmmscvi.plotting.training_curve`.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The figure.
+    Figure
+        The figure.
 
     Raises
     ------
     ValueError
-        If one of them was not logged.
+        If a quantity was not logged.
     """
     logged = _logged(history)
     if metrics is None:
@@ -153,7 +156,7 @@ def _draw(
         first_epoch = 1 if metric in OF_PRIOR else 1 + n_epochs // 20
     for name, values in curves.items():
         values = values[values.index >= first_epoch]
-        dashes = "-" if name == "training" else (0, (4, 1.5))  # told apart in grey print as well
+        dashes = "-" if name == "training" else (0, (4, 1.5))  # distinguishable in greyscale
         ax.plot(values.index, values, color=colors[name], linestyle=dashes, label=name)
         candidates = values[values.index >= start_of_prior]
         if name == "validation" and not candidates.empty:
@@ -174,11 +177,11 @@ def _draw(
 
 
 def _logged(history: Any) -> dict[str, pd.Series]:
-    """Return logged values by name, each with its epochs, counted from 1, as index."""
+    """Return logged values by name, indexed by epoch, counted from 1."""
     if isinstance(history, AnnData):
         found = stored_results(history, "history")
         if found is None:
-            raise ValueError('`adata.uns["vmmscvi"]` has no "history"; pass the trained model instead.')
+            raise ValueError('`adata.uns["vmmscvi"]` has no "history": pass the trained model instead.')
     else:
         is_table = isinstance(history, Mapping | pd.DataFrame)
         found = history if is_table else getattr(history, "history", getattr(history, "history_", None))
@@ -187,13 +190,13 @@ def _logged(history: Any) -> dict[str, pd.Series]:
     logged = {name: values for name, values in logged.items() if not values.empty}
     if not logged:
         raise ValueError(
-            f"`history` is {type(history).__name__} without logged values; train the model first."
+            f"`history` is {type(history).__name__} without logged values: train the model first."
         )
     return logged
 
 
 def _by_epoch(values: Any) -> pd.Series:
-    """Return logged values by epoch, without those that are missing."""
+    """Return logged values by epoch, without missing values."""
     numbers = np.asarray(values, dtype=np.float64).ravel()
     has_epochs = isinstance(values, pd.DataFrame | pd.Series)
     epochs = np.asarray(values.index) + 1 if has_epochs else np.arange(1, len(numbers) + 1)
@@ -207,7 +210,5 @@ def _curves(logged: Mapping[str, pd.Series], metric: str) -> dict[str, pd.Series
         curve: logged[name] for curve, candidates in names.items() for name in candidates if name in logged
     }
     if not curves:
-        raise ValueError(
-            f"`metric` is {metric!r}; expected one of what was logged: {', '.join(sorted(logged))}."
-        )
+        raise ValueError(f"`metric` is {metric!r}; expected a logged quantity: {', '.join(sorted(logged))}.")
     return curves

@@ -25,11 +25,11 @@ from vmmscvi.priors._tree_joining import LARGEST_SCALE
 
 ABOVE_CLUSTERS = "0.55"
 LIGHTEST = 0.6
-"""How far the colour of a cluster's last part is mixed with white."""
+"""Share of white in the colour of a cluster's last part."""
 SHARE_OF_AXES = 0.85
 """Width of the axes as a share of the figure's, before the layout is known."""
 LETTER = 0.055
-"""Inches that a letter of a gene's name takes."""
+"""Width of a letter of a gene's name, in inches."""
 
 
 @styled
@@ -46,42 +46,42 @@ def cluster_tree(
     palette: Palette | None = None,
     save: str | Path | bool | None = None,
 ) -> Axes:
-    """Draw clusters, their parts, and how they join.
+    """Draw the tree of clusters and their parts as a dendrogram.
 
-    The axis shows how many cells, all in all, it takes to tell two branches apart: branches that join at the
-    left are far apart, branches that join at the right hardly differ. Dashed lines are at the model's own
-    clusters and at the cut.
+    The axis shows the number of cells (effective sample size) needed to separate two branches. Branches that
+    join on the left are far apart; branches that join on the right hardly differ. Dashed lines mark the
+    model's own clusters and the cut.
 
     Parameters
     ----------
     tree
-        From :meth:`vmmscvi.SCVI_VMM.get_cluster_tree`; or annotated data, or a model that has annotated them,
-        with the tree in ``adata.uns["vmmscvi"]["cluster_tree"]``.
+        A tree from :meth:`vmmscvi.SCVI_VMM.get_cluster_tree`; or annotated data with a tree in
+        ``adata.uns["vmmscvi"]["cluster_tree"]``, or the model that has annotated them.
     key
         Column of ``adata.obs`` with the leaf of every cell, for annotated data.
     n_clusters, n_effective, min_size
-        A level to colour, as in :meth:`vmmscvi.priors.ClusterTree.cut`; the model's own clusters by default.
+        Level to colour, as in :meth:`vmmscvi.priors.ClusterTree.cut`; the model's own clusters by default.
     genes
-        Genes that drive the splits, to be written at them: from
-        :meth:`vmmscvi.SCVI_VMM.get_split_markers`.
+        Genes to write at the splits, from :meth:`vmmscvi.SCVI_VMM.get_split_markers`.
     n_genes
-        How many of them for each side; fewer on branches that are too short, but one at least.
+        Number of genes for each side; short branches show fewer, but at least one.
     ax
         Axes to draw on; those of a new figure by default.
     palette
-        Colours of the clusters, as in :func:`vmmscvi.plotting.embedding`. By default those of the clusters
-        in other plots: a union has the colour of its largest cluster, parts are lighter.
+        Colours of the clusters, as in :func:`vmmscvi.plotting.embedding`. By default the colours of the
+        clusters in other plots: a union has the colour of its largest cluster; parts are lighter.
     save
-        Path of an image to write, or ``True`` for scanpy's folder for figures.
+        Path of an image to write, or ``True`` for scanpy's figure folder.
 
     Returns
     -------
-    The axes; a leaf in each row, with the colour of its cluster, its name and its number of cells.
+    Axes
+        Each row is a leaf, with the colour of its cluster, its name and its number of cells.
 
     Raises
     ------
     ValueError
-        If there is no tree in the annotated data, ``tree`` is something else, or the level is out of range.
+        If the annotated data have no tree, ``tree`` has another type, or the level is out of range.
     """
     stored: dict[str, str] = {}
     names: dict[str, str] = {}
@@ -135,12 +135,12 @@ def cluster_tree(
         ax.set_xticks([])
     ax.yaxis.tick_right()
     for position, leaf in zip(ax.get_yticks(), order, strict=True):
-        # names stay black: a light colour could not be read
+        # names stay black, because light colours are hard to read
         cluster = cluster_of_node[leaf]
         color = ABOVE_CLUSTERS if cluster is None else colors[cluster]
         ax.plot(0, position, "o", color=color, markersize=5, clip_on=False, zorder=3)
     ax.tick_params(axis="y", length=0, labelsize="small")
-    ax.set_xlabel("cells needed to tell groups apart (fewer: more different)")
+    ax.set_xlabel("cells needed to separate groups (fewer: more different)")
     open_axes(ax)
     ax.spines["left"].set_visible(False)
     save_figure(axes_figure(ax), save, "cluster_tree")
@@ -150,7 +150,7 @@ def cluster_tree(
 def colors_of_cut(
     tree: ClusterTree, cut: pd.Series, palette: Palette | None = None, stored: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Choose colours of a level of a tree that agree with those of the model's clusters."""
+    """Choose colours for a level of a tree that match those of the model's clusters."""
     if palette is not None:
         return category_colors(cut.cat.categories, palette)
     own = tree.cut()
@@ -167,12 +167,12 @@ def colors_of_cut(
 
 
 def _part_name(leaf: str, name: str) -> str:
-    """Name a part by its number and, if its cluster has been named, by that."""
+    """Name a part by its number and the name of its cluster, if there is one."""
     return leaf if " (" not in name else f"{name.rsplit(' (', 1)[0]} {leaf}"
 
 
 def _draw_levels(ax: Axes, tree: ClusterTree, cut: pd.Series, n_merges_of_cut: int, limit: float) -> None:
-    """Mark the model's own level and, if its clusters are others, that of the cut."""
+    """Mark the model's own level and, if it differs, the level of the cut."""
     n_own = len(set(tree.clusters))
     lines = {"model": (n_own, tree.n_merges())}
     if not cut.equals(tree.cut()):
@@ -187,7 +187,7 @@ def _draw_levels(ax: Axes, tree: ClusterTree, cut: pd.Series, n_merges_of_cut: i
             f"{name}: {n}",
             (at, 1.0),
             xycoords=("data", "axes fraction"),
-            # the two may be close to each other
+            # the two lines may be close to each other
             xytext=(0, 2 if name == "model" else 11),
             textcoords="offset points",
             ha="center",
@@ -199,7 +199,7 @@ def _draw_levels(ax: Axes, tree: ClusterTree, cut: pd.Series, n_merges_of_cut: i
 def _write_genes(
     ax: Axes, tree: ClusterTree, genes: pd.DataFrame, n_genes: int, heights: Any, order: list[int]
 ) -> None:
-    """Write the genes of each side on its branch, left of where it ends: as many as it has room for."""
+    """Write the genes of each side on its branch, as many as fit."""
     n_leaves = len(tree.leaves)
     rows = {leaf: 5.0 + 10.0 * position for position, leaf in enumerate(order)}
     places = [rows[leaf] for leaf in range(n_leaves)]

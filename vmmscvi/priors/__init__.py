@@ -1,6 +1,6 @@
 """Priors on a latent space: densities, empirical-Bayes objectives, samples.
 
-Knows nothing of cells, genes or encoders.
+Nothing here depends on cells, genes or encoders.
 """
 
 from vmmscvi.priors import functional, hyperpriors

@@ -1,11 +1,11 @@
-r"""A frozen mixture adapted to the cells of another batch.
+r"""Adaptation of a frozen mixture to the cells of a new batch.
 
-The components are those of the reference, moved: weights, means and covariances are fitted to the new cells
-by expectation maximisation with priors at the reference's values, as a speech recogniser is adapted to a new
-speaker (MAP adaptation of Gaussian mixtures). Components come in groups, the clusters: what a group has in
-common is shared by its components. Displacements and widths that exceed what most components have are held
-back, and a broad background takes the cells that fit no component, so that a new type drags no known one
-along. :mod:`vmmscvi.priors._latent_map` moves cells from the adapted components to those of the reference.
+Weights, means and covariances of the reference components are fitted to the new cells by expectation
+maximisation with priors at the reference's values, as speech recognition adapts to a new speaker (MAP
+adaptation of Gaussian mixtures). Components form groups, the clusters, and share the displacement and width
+of their group. Displacements and widths far above those of most components are limited, and a broad
+background absorbs cells that fit no component, so new types do not displace known ones.
+:mod:`vmmscvi.priors._latent_map` moves cells from the adapted components to those of the reference.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ from vmmscvi.priors._latent_map import (
 )
 
 N_STEPS = 40
-"""Steps of expectation maximisation."""
+"""Number of steps of expectation maximisation."""
 MEAN_COUNTS = 16.0
-"""Number of cells that the prior of a displacement counts as, of a group's and of a component's own."""
+"""Weight, in cells, of the prior on a displacement of a group or a component."""
 COVARIANCE_COUNTS = 50.0
-"""The same for covariances."""
+"""Weight, in cells, of the prior on a covariance."""
 WEIGHT_COUNTS = 2.0
-"""Number of cells that each component has beforehand: none starves."""
+"""Pseudo-count of each component, so that none loses all weight."""
 FARTHEST = 1.0
-"""Largest displacement of a component from its group's, in standard deviations per dimension."""
+"""Largest displacement of a component relative to its group, in standard deviations per dimension."""
 FARTHEST_GROUP = 2.0
-"""Largest displacement of a group."""
+"""Largest displacement of a group, in the same unit."""
 N_TIMES_MEDIAN = 1.5
-"""What moves so many times farther than half of the others is held back: its cells may be of a new type."""
+"""Displacements above this multiple of the median are limited, because the cells may be of a new type."""
 SMALLEST_LIMIT = 0.25
-"""Displacement, in standard deviations per dimension, that is never held back."""
+"""Displacement, in standard deviations per dimension, that is never limited."""
 WIDEST = 1.5
-"""Largest variance in a direction, in units of what components usually have relative to the reference."""
+"""Largest variance in a direction, relative to the reference and to the median of the components."""
 FEWEST_CELLS = 20.0
-"""Cells that a group or a component has at least to tell how far the others may move."""
+"""Smallest number of cells of a group or component that contributes to the median."""
 BACKGROUND_SCALE = 1.5
 """Standard deviation of the background as a multiple of that of the mixture."""
 BACKGROUND_WEIGHT = 0.02
 
 
 class AdaptedMixture(NamedTuple):
-    """A mixture and the displacement of its components that fits new cells.
+    """A reference mixture and its adaptation to new cells.
 
     Attributes
     ----------
     reference
-        Components as they are in the reference.
+        Components of the reference.
     adapted
-        Components as they are in the new cells.
+        Components fitted to the new cells.
     background
-        Weight, mean and covariance of what fits no component.
+        Weight, mean and covariance of the background, for cells that fit no component.
     """
 
     reference: GaussianMoments
@@ -69,7 +69,7 @@ class AdaptedMixture(NamedTuple):
     background: GaussianMoments
 
     def to_dict(self) -> dict[str, NDArray[np.float64]]:
-        """Return arrays that a file can hold."""
+        """Return arrays that can be saved to a file."""
         return {
             f"{part}_{name}": value.cpu().numpy()
             for part, moments in self._asdict().items()
@@ -78,7 +78,18 @@ class AdaptedMixture(NamedTuple):
 
     @classmethod
     def from_dict(cls, arrays: Mapping[str, NDArray[np.float64]]) -> AdaptedMixture:
-        """Make the mixture again from :meth:`to_dict`."""
+        """Restore a mixture from the result of :meth:`to_dict`.
+
+        Parameters
+        ----------
+        arrays
+            Result of :meth:`to_dict`.
+
+        Returns
+        -------
+        AdaptedMixture
+            The mixture.
+        """
         return cls(
             *(
                 GaussianMoments(
@@ -89,7 +100,7 @@ class AdaptedMixture(NamedTuple):
         )
 
     def latent_map(self) -> LatentMap:
-        """Return the map from the adapted components to the reference's."""
+        """Return the map from the adapted components to those of the reference."""
         return LatentMap(
             density=MixtureDensity.of(self.adapted, self.background),
             transport=optimal_transport(self.adapted.covariance, self.reference.covariance),
@@ -107,10 +118,15 @@ def adapt_mixture(z: Tensor, reference: GaussianMoments, groups: Tensor | None =
     z
         Positions of the new cells, shape ``(n, p)``.
     reference
-        The components.
+        Components of the reference.
     groups
-        Code of the group of each component, shape ``(K,)``. The components of a group move together, as far
-        as their own cells do not say otherwise; by default each is a group.
+        Code of the group of each component, shape ``(K,)``. Components of a group move together unless their
+        own cells indicate otherwise. By default each component is a group.
+
+    Returns
+    -------
+    AdaptedMixture
+        Reference, adapted components and background, in float64.
     """
     z, reference = z.double(), reference.to(torch.float64)
     groups = torch.arange(len(reference.weights)) if groups is None else groups
@@ -124,10 +140,10 @@ def adapt_mixture(z: Tensor, reference: GaussianMoments, groups: Tensor | None =
 
 
 def _maximised(z: Tensor, r: Tensor, reference: GaussianMoments, member: Tensor) -> GaussianMoments:
-    """Return the components that are the most probable given the responsibilities ``(n, K)``.
+    """Return the most probable components given the responsibilities ``(n, K)``.
 
-    A group's displacement is the mean residual of its cells, each from its own component: other shares of
-    its components displace no group.
+    A group's displacement is the mean residual of its cells from their own components, so a change in the
+    shares of components does not displace the group.
     """
     counts = r.sum(0)
     residual = r.mT @ z - counts[:, None] * reference.loc
@@ -148,15 +164,15 @@ def _maximised(z: Tensor, r: Tensor, reference: GaussianMoments, member: Tensor)
 
 
 def _scatter(z: Tensor, r: Tensor, loc: Tensor) -> Tensor:
-    """Weighted sums of squares around ``loc``, shape ``(K, p, p)``; a component at a time, to save memory."""
+    """Weighted sums of squares around ``loc``, shape ``(K, p, p)``; by component, to save memory."""
     centered = ((z - loc[k], r[:, k : k + 1]) for k in range(len(loc)))
     return torch.stack([(x * weight).mT @ x for x, weight in centered])
 
 
 def moments_of(z: Tensor, responsibilities: Tensor, prior: GaussianMoments) -> GaussianMoments:
-    """Weights, means and covariances of the cells in each component.
+    """Compute weights, means and covariances of the cells in each component.
 
-    A component with few cells has the covariance that components have on average, at its prior's centre.
+    A component with few cells is shrunk towards the average covariance and the centre of its prior.
 
     Parameters
     ----------
@@ -166,6 +182,11 @@ def moments_of(z: Tensor, responsibilities: Tensor, prior: GaussianMoments) -> G
         Probabilities of the components, shape ``(n, K)``.
     prior
         The components themselves, whose covariances include the uncertainty of single cells.
+
+    Returns
+    -------
+    GaussianMoments
+        Moments in float64.
     """
     z, r = z.double(), responsibilities.double()
     prior = prior.to(torch.float64)
@@ -189,7 +210,7 @@ def _background(reference: GaussianMoments) -> GaussianMoments:
 
 
 def _held_back(displacement: Tensor, covariance: Tensor, counts: Tensor, farthest: float) -> Tensor:
-    """Shorten displacements ``(K, p)`` that are far longer than those of most components with cells."""
+    """Limit displacements ``(K, p)`` that are far longer than those of most non-empty components."""
     white = torch.linalg.solve_triangular(
         torch.linalg.cholesky(covariance), displacement.unsqueeze(-1), upper=False
     ).squeeze(-1)
@@ -202,7 +223,7 @@ def _held_back(displacement: Tensor, covariance: Tensor, counts: Tensor, farthes
 
 
 def _narrowed(white: Tensor, counts: Tensor) -> Tensor:
-    """Bound the variances of components, relative to the reference's, that exceed what is usual."""
+    """Limit variances relative to the reference that far exceed the median."""
     values, vectors = torch.linalg.eigh(white)
     widths = values.mean(1)
     others = widths[counts >= FEWEST_CELLS]

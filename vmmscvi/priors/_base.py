@@ -1,4 +1,4 @@
-"""What every prior on the latent space offers. The one interface that modules and training plans rely on."""
+"""The interface of every prior on the latent space, on which modules and training plans rely."""
 
 from __future__ import annotations
 
@@ -39,6 +39,11 @@ class Centers(NamedTuple):
         ----------
         q_centers
             ``Normal`` with batch shape ``(K, p)`` or ``MultivariateNormal`` with batch shape ``(K,)``.
+
+        Returns
+        -------
+        Centers
+            Means and spread of the posteriors.
         """
         if isinstance(q_centers, MultivariateNormal):
             return cls(q_centers.loc, q_centers.scale_tril)
@@ -46,22 +51,27 @@ class Centers(NamedTuple):
 
 
 def entropy(distribution: Distribution) -> Tensor:
-    """Entropy of a distribution over latent vectors, shape ``(...)``, dimensions independent or not.
+    """Entropy of a distribution over latent vectors with independent or correlated dimensions.
 
     Parameters
     ----------
     distribution
         ``Normal`` with batch shape ``(..., p)`` or ``MultivariateNormal`` with batch shape ``(...)``.
+
+    Returns
+    -------
+    Tensor
+        Entropies of shape ``(...)``, in nats.
     """
     value: Tensor = distribution.entropy()
     return value if distribution.event_shape else value.sum(-1)
 
 
 def in_full_precision(method: Method) -> Method:
-    """Compute a method of a prior in at least float32, also within mixed-precision training.
+    """Compute a method of a prior in at least float32, even in mixed-precision training.
 
-    Cholesky factors and log-determinants do not survive sixteen bits: autocasting is switched off, and
-    tensors, centres and Gaussians of half precision among the arguments are cast to float32.
+    Sixteen bits are too few for Cholesky factors and log-determinants. The decorator turns autocasting off
+    and casts half-precision tensors, centres and Gaussians among the arguments to float32.
     """
 
     @wraps(method)
@@ -97,9 +107,9 @@ def _is_half(tensor: Tensor) -> bool:
 class Prior(nn.Module, ABC):
     """A density on the latent space.
 
-    A prior whose centres are encoded pseudo-inputs does not own the encoder: whoever does, encodes them and
-    passes the result as ``centers``. Without that argument the centres of the last :meth:`cache_centers` are
-    used.
+    A prior with encoded pseudo-inputs as centres does not own the encoder. The caller encodes the
+    pseudo-inputs and passes the result as ``centers``. Without this argument, the centres stored by the last
+    call of :meth:`cache_centers` are used.
 
     Parameters
     ----------
@@ -110,7 +120,7 @@ class Prior(nn.Module, ABC):
     uses_pseudo_inputs: bool = False
     """Whether the centres are encoded pseudo-inputs."""
     fitted_by_empirical_bayes: bool = False
-    """Whether the parameters are fitted in empirical-Bayes steps of their own, not jointly with the ELBO."""
+    """Whether separate empirical-Bayes steps fit the parameters, instead of the gradient of the ELBO."""
 
     def __init__(self, n_latent: int) -> None:
         super().__init__()
@@ -129,9 +139,9 @@ class Prior(nn.Module, ABC):
 
     @in_full_precision
     def kl_divergence(self, qz: Distribution, z: Tensor, centers: Centers | None = None) -> Tensor:
-        r"""Kullback-Leibler divergence :math:`KL(q(z|x) \| p(z))`, one value for each cell.
+        r"""Estimate the Kullback-Leibler divergence :math:`KL(q(z|x) \| p(z))` for each cell.
 
-        The entropy of ``qz`` is exact; the cross-entropy is estimated with the samples ``z``. The estimate is
+        The entropy of ``qz`` is exact; the cross-entropy is estimated from the samples ``z``. The estimate is
         unbiased and may be negative.
 
         Parameters
@@ -157,38 +167,49 @@ class Prior(nn.Module, ABC):
         ----------
         q_centers
             See :meth:`Centers.from_distribution`.
+
+        Returns
+        -------
+        Centers
+            Distribution of the centres.
         """
         return Centers.from_distribution(q_centers)
 
     def cache_centers(self, centers: Centers) -> None:
-        """Remember the centres, to evaluate the prior without the encoder. Nothing to do by default."""
+        """Store the centres, so that the prior can be evaluated without the encoder; does nothing by default.
+
+        Parameters
+        ----------
+        centers
+            Distribution of the centres.
+        """
 
     @property
     def is_fitted(self) -> bool:
-        """Whether training continues from this prior, or keeps it."""
+        """Whether the prior is in use, trained or frozen."""
         return self.state in (PriorState.FITTED, PriorState.FROZEN)
 
     @property
     def is_frozen(self) -> bool:
-        """Whether parameters and cached centres are kept as they are."""
+        """Whether training leaves parameters and cached centres unchanged."""
         return self.state is PriorState.FROZEN
 
     def freeze(self) -> None:
-        """Stop training the prior: parameters and cached centres stay as they are (query mapping)."""
+        """Freeze parameters and cached centres, for query mapping."""
         self.requires_grad_(False)
         self.state = PriorState.FROZEN
 
     def unfreeze(self) -> None:
-        """Let the prior be trained again."""
+        """Make the prior trainable again."""
         self.requires_grad_(True)
         self.state = PriorState.FITTED
 
     def get_extra_state(self) -> Tensor:
-        """Return what is saved beside the parameters: where the fit stands."""
+        """Return the state of the fit, which is saved beside the parameters."""
         return torch.tensor([float(self.state)], dtype=torch.float64)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore what :meth:`get_extra_state` saved."""
+        """Restore the state of the fit, as returned by :meth:`get_extra_state`."""
         self.state = PriorState(int(state[0]))
         if self.is_frozen:
             self.freeze()

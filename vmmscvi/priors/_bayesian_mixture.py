@@ -1,4 +1,4 @@
-"""What Bayesian Gaussian mixtures have in common: hyper-priors and the empirical-Bayes objective."""
+"""The base class of Bayesian Gaussian mixtures: hyper-priors and empirical-Bayes objective."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class BayesianMixturePrior(LabelledMixturePrior):
     Parameters
     ----------
     n_components
-        Number ``K`` of components: an upper bound, unneeded ones lose their weight.
+        Number ``K`` of components, an upper bound: superfluous components lose their weight.
     n_latent
         Dimension ``p`` of the latent space.
     inference
@@ -43,16 +43,15 @@ class BayesianMixturePrior(LabelledMixturePrior):
         drops the hyper-priors.
     responsibilities_in_gradient
         Whether the empirical-Bayes objective is differentiated through the responsibilities. Textbook EM
-        holds them constant; inside the gradient they add a penalty on the entropy of the assignments, which
-        removes components that overlap. By default (``None``) yes, but no after :meth:`initialised_from`:
-        then the number of clusters has been decided, and the penalty would join those whose posteriors are
-        wide.
+        holds them constant. In the gradient they add a penalty on the entropy of the assignments, which
+        removes overlapping components. The default (``None``) is yes, except after :meth:`initialised_from`:
+        the number of clusters is then determined, and the penalty would merge clusters with wide posteriors.
     wishart_scale
         Scale ``c`` of the Wishart: ``"half"``, ``"paper"``, ``"reference"`` or a positive number; see
-        :func:`wishart_scale_factor`. ``"learned"``: :meth:`initialised_from` replaces ``c I`` by the inverse
-        of the covariance that clusters in the embedding have on average, which is then the mode; ``"half"``
-        until then. Degrees of freedom are the paper's ``p + 2`` all the same: more of them would make small
-        components as wide as the others, and those die.
+        :func:`wishart_scale_factor`. With ``"learned"``, :meth:`initialised_from` replaces ``c I`` (until
+        then that of ``"half"``) by the inverse of the average covariance of the clusters in the embedding,
+        the mode of the prior. The degrees of freedom remain the paper's ``p + 2``: more of them would make
+        small components as wide as the others, and they would die.
     """
 
     fitted_by_empirical_bayes = True
@@ -72,7 +71,7 @@ class BayesianMixturePrior(LabelledMixturePrior):
         self.responsibilities_in_gradient = responsibilities_in_gradient
         self.wishart_scale = wishart_scale
         self.n_effective: float | None = None
-        """Number of cells that the data count as, ``None`` where components were not found but drawn."""
+        """Effective sample size; ``None`` if the components were initialised from random cells."""
         self._largest_minibatch = 0
         self.wishart_scatter_root: Tensor
         self.register_buffer("wishart_scatter_root", self._round_scatter_root(n_components, n_latent))
@@ -83,7 +82,7 @@ class BayesianMixturePrior(LabelledMixturePrior):
         self._make_room_for_centers()
 
     def unfreeze(self) -> None:
-        """Let the prior be trained again, its concentration only where it is inferred."""
+        """Make the prior trainable again; its concentration only with ``inference="MAP-DP"``."""
         super().unfreeze()
         self._hold_concentration()
 
@@ -93,11 +92,11 @@ class BayesianMixturePrior(LabelledMixturePrior):
 
     @abstractmethod
     def _make_room_for_centers(self) -> None:
-        """Register what holds the centres, once; the last step of the constructor."""
+        """Register parameters or buffers for the centres; the last step of the constructor."""
 
     def with_components(self, n_components: int) -> Self:
         """Make an unfitted prior with the same hyper-priors; see :meth:`MixturePrior.with_components`."""
-        with torch.random.fork_rng(devices=[]):  # centres are drawn, and overwritten by whoever asks
+        with torch.random.fork_rng(devices=[]):  # the constructor draws centres that callers overwrite
             return type(self)(
                 n_components,
                 self.n_latent,
@@ -110,19 +109,24 @@ class BayesianMixturePrior(LabelledMixturePrior):
     def initialised_from(
         self, mixture: CoarsenedMixture, n_effective: float, latent_variance: Tensor
     ) -> Self:
-        """Make a fitted prior with the components that were found in an embedding.
+        """Make a fitted prior from the components found in an embedding.
 
-        Precisions are those that maximise the empirical-Bayes objective for the mixture's assignments.
+        Its precisions maximise the empirical-Bayes objective for the mixture's assignments.
 
         Parameters
         ----------
         mixture
-            What :func:`vmmscvi.priors.fit_coarsened_mixture` found in posterior means.
+            Result of :func:`vmmscvi.priors.fit_coarsened_mixture` for posterior means.
         n_effective
-            Number of cells that the data count as.
+            Effective sample size.
         latent_variance
-            Variance of the posteriors, which the objective sees as well: mean of each component's cells,
-            shape ``(K, p)``.
+            Variance of the posteriors, averaged over each component's cells, shape ``(K, p)``. The objective
+            includes it.
+
+        Returns
+        -------
+        Self
+            The fitted prior.
         """
         prior = self.with_components(len(mixture.weights))
         variance = torch.diag_embed(latent_variance.to(mixture.covariance))
@@ -142,14 +146,14 @@ class BayesianMixturePrior(LabelledMixturePrior):
         return prior
 
     def get_extra_state(self) -> Tensor:
-        """Add the number of cells that the data count as, zero where there is none, and the labels."""
+        """Return state of the fit, effective sample size (zero for ``None``) and labels, for saving."""
         n_effective = torch.tensor([self.n_effective or 0.0], dtype=torch.float64)
-        # of one length with or without labels: scvi-tools pads a query's tensors to the reference's lengths
+        # same length with or without labels: scvi-tools pads a query's tensors to the reference's lengths
         labels = ComponentLabels.no_state(self.n_components) if self.labels is None else self.labels.state()
         return torch.cat((super().get_extra_state(), n_effective, labels))
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore what :meth:`get_extra_state` saved; older states have no labels."""
+        """Restore the state returned by :meth:`get_extra_state`; older states have no labels."""
         super().set_extra_state(state)
         self.n_effective = float(state[1]) or None
         labels = ComponentLabels.from_state(state[2:])
@@ -200,16 +204,22 @@ class BayesianMixturePrior(LabelledMixturePrior):
         return predictive_log_prob(z, *parameters, label_log_likelihood)
 
     def weighed_against(self, minibatch_size: int) -> float:
-        """Tell how many cells the hyper-priors are weighed against by default.
+        """Return the default number of cells that oppose the hyper-priors.
 
-        What :meth:`initialised_from` was told; else one full minibatch as in the paper, which weighs them
-        N/M times as much as a fit to all data would. The last minibatch of an epoch may be smaller: it counts
-        as full, since a remainder of a few cells would weigh them a hundred times as much.
+        This is the effective sample size of :meth:`initialised_from`, or else the size of a full minibatch,
+        as in the paper. A minibatch gives the hyper-priors N/M times the weight of a fit to all data. A
+        smaller last minibatch of an epoch is treated as full; a remainder of a few cells would otherwise
+        give them a hundred times the weight.
 
         Parameters
         ----------
         minibatch_size
             Number of cells in this minibatch, of all processes together.
+
+        Returns
+        -------
+        float
+            Number of cells.
         """
         if self.n_effective is not None:
             return self.n_effective
@@ -218,7 +228,18 @@ class BayesianMixturePrior(LabelledMixturePrior):
 
     @in_full_precision
     def log_hyperprior(self, centers: Centers | None = None) -> Tensor:
-        """Log-density of the hyper-priors at the current parameters, a scalar; zero under ``"MLE"``."""
+        """Log-density of the hyper-priors at the current parameters.
+
+        Parameters
+        ----------
+        centers
+            Distribution of the centres; the cached one by default.
+
+        Returns
+        -------
+        Tensor
+            A scalar; zero for ``inference="MLE"``.
+        """
         if self.inference == "MLE":
             return self.pi_logits.new_zeros(())
         return hyperpriors.log_hyperprior(
@@ -239,23 +260,28 @@ class BayesianMixturePrior(LabelledMixturePrior):
         label_log_likelihood: Tensor | None = None,
         assign_at: Tensor | None = None,
     ) -> EmpiricalBayesLoss:
-        r"""Objective of the empirical-Bayes step, to be minimised: the paper's M-step.
+        r"""Evaluate the objective of the empirical-Bayes step, to be minimised (the paper's M-step).
 
         :math:`-\frac1M [\sum_{ij} r_{ij} (l_{ij} + \log \pi_j)] - \frac1n \log p(\alpha, \pi, \mu, \Lambda)`.
 
         Parameters
         ----------
         z
-            Latent positions of a minibatch, shape ``(M, p)``; samples of the posteriors, detached.
+            Latent positions of a minibatch, shape ``(M, p)``: samples of the posteriors, which are detached.
         centers
             Distribution of the centres, with a gradient to the pseudo-inputs; the cached one by default.
         hyperprior_n_obs
-            Number ``n > 0`` of cells that the hyper-priors are weighed against; by default
-            :meth:`weighed_against` ``M``.
+            Number ``n > 0`` of cells that oppose the hyper-priors; by default the result of
+            :meth:`weighed_against` for ``M`` cells.
         label_log_likelihood
-            See :meth:`label_log_likelihood`, of the cells of the minibatch; a part of :math:`l_{ij}`.
+            Result of :meth:`label_log_likelihood` for the cells of the minibatch; a part of :math:`l_{ij}`.
         assign_at
-            Positions to be assigned to components along the way, shape ``(n, p)``; their labels are not seen.
+            Further positions to assign to components, shape ``(n, p)``; labels are not used for them.
+
+        Returns
+        -------
+        EmpiricalBayesLoss
+            The objective, its two parts, and the assignments of ``assign_at``.
         """
         n_obs = self.weighed_against(z.shape[0]) if hyperprior_n_obs is None else hyperprior_n_obs
         if not n_obs > 0:

@@ -1,7 +1,7 @@
 r"""The empirical-Bayes objective with its gradient in closed form.
 
-The objective is made of tensors of a few hundred numbers, for which recording and replaying an operation
-takes longer than the operation. Its gradient needs no recording: it is that of a Gaussian mixture. With
+The objective consists of tensors of a few hundred numbers; for these, autograd's bookkeeping takes longer
+than the computation. The gradient is that of a Gaussian mixture. With
 :math:`y_{ij} = L_j^T (z_i - m_j)`, and for centres that are points,
 
 .. math::
@@ -10,10 +10,10 @@ takes longer than the operation. Its gradient needs no recording: it is that of 
     \partial J / \partial L_j &= \tfrac1M \textstyle\sum_i a_{ij} [(z_i - m_j) y_{ij}^T - D_j]
         + \tfrac1n [V^{-1} L_j - D_j]
 
-where :math:`D_j` is the inverse of the diagonal of :math:`L_j`, only lower triangles count, and
-:math:`a_{ij}` is what a change of :math:`l_{ij} + \log \pi_j` weighs: the responsibility, or where the
-gradient goes through responsibilities as well, :math:`r_{ij} (1 + l_{ij} + \log\pi_j - E_i)` with the mean
-:math:`E_i` of the row. With labels, :math:`l_{ij}` includes :math:`\log p(y_i | j)`, which has no parameters.
+where :math:`D_j` is the inverse of the diagonal of :math:`L_j` and only lower triangles are used. The weight
+:math:`a_{ij}` is the derivative by :math:`l_{ij} + \log \pi_j`: the responsibility, or, if the gradient
+includes the responsibilities, :math:`r_{ij} (1 + l_{ij} + \log\pi_j - E_i)` with the mean :math:`E_i` of the
+row. With labels, :math:`l_{ij}` includes :math:`\log p(y_i | j)`, which has no parameters.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class EmpiricalBayesLoss(NamedTuple):
     expected_nll
         Minus the mean over cells of :math:`\sum_j r_{ij} (l_{ij} + \log \pi_j)`.
     hyperprior_nll
-        Minus the log-density of the hyper-priors, divided by the number of cells it is weighed against.
+        Minus the log-density of the hyper-priors, divided by the number of cells that oppose them.
     assigned
-        Most probable components at the positions that were given for it, shape ``(n,)``.
+        Most probable components at the positions ``assign_at``, shape ``(n,)``; ``None`` without them.
     """
 
     loss: Tensor
@@ -50,16 +50,16 @@ class EmpiricalBayesLoss(NamedTuple):
 
 
 class Hyperpriors(NamedTuple):
-    """What the hyper-priors are, and how much they weigh.
+    """The hyper-priors and their weight.
 
     Attributes
     ----------
     n_obs
-        Number of cells that they are weighed against.
+        Number of cells that oppose the hyper-priors.
     scatter_root
         See :func:`vmmscvi.priors.hyperpriors.log_prior_precision`.
     learns_concentration
-        Whether the hyper-prior of the concentration counts.
+        Whether to include the hyper-prior of the concentration.
     """
 
     n_obs: float
@@ -91,7 +91,9 @@ class EmpiricalBayesObjective(torch.autograd.Function):
 
         Returns
         -------
-        The sum, its two parts, and the most probable component at each of ``assign_at``, without labels.
+        tuple of Tensor
+            The sum, its two parts, and the most probable component at each of ``assign_at`` (ignoring
+            labels).
         """
         log_weights = torch.log_softmax(pi_logits, dim=-1)
         log_det = F.log_diagonal_sum(factor)
@@ -142,13 +144,14 @@ class EmpiricalBayesObjective(torch.autograd.Function):
         Raises
         ------
         RuntimeError
-            If the gradient is to be differentiated again.
+            If a second derivative is requested.
         """
-        # `once_differentiable` would stay silent, and a second gradient be zero, where `grad` is a constant
+        # with a constant `grad`, `once_differentiable` would silently give a second derivative of zero
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "The empirical-Bayes objective can be differentiated once; a graph of the derivative was "
-                "asked for (`create_graph=True`). Compute it from `component_log_prob` and `log_hyperprior`."
+                "The empirical-Bayes objective can be differentiated only once, but a second derivative was "
+                "requested (`create_graph=True`): compute the objective from `component_log_prob` and "
+                "`log_hyperprior` instead."
             )
         scaled = (None if gradient is None else grad * gradient for gradient in ctx.gradients)
         return (None, *scaled, None, None, None, None)
@@ -171,19 +174,19 @@ def _spread(scale: Tensor, factor: Tensor) -> _Spread:
 
 
 class _Joint(NamedTuple):
-    r"""Joint log-densities :math:`l_{ij} + \log \pi_j` of a minibatch, and what they are made of.
+    r"""Joint log-densities :math:`l_{ij} + \log \pi_j` of a minibatch, and intermediate results.
 
     Attributes
     ----------
     log_joint
         Shape ``(K, n)``.
     offset
-        :math:`z_i - m_j`, shape ``(K, p, n)``: cells come last, since sums over a last dimension as short as
-        ``p`` take five times as long.
+        :math:`z_i - m_j`, shape ``(K, p, n)``. Cells come last, because sums over a last dimension as short
+        as ``p`` take five times as long.
     whitened
         :math:`L_j^T (z_i - m_j)`, shape ``(K, p, n)``.
     assigned
-        Most probable components at other positions, if these were given.
+        Most probable components at ``assign_at``, if given.
     """
 
     log_joint: Tensor
@@ -202,7 +205,7 @@ def _log_joint(
 ) -> _Joint:
     n_cells, p = z.shape
     positions = z if assign_at is None else torch.cat((z, assign_at))
-    # the difference comes first: products of large positions would lose digits, most of all in TF32
+    # subtract first: products of large positions would lose precision, especially in TF32
     offset = positions.T - loc.unsqueeze(-1)
     whitened = torch.bmm(factor.mT, offset)
     constant = log_volume - 0.5 * p * F.LOG_TWO_PI
@@ -237,7 +240,7 @@ def _log_hyperprior(
     inverse_alpha: Tensor,
     hyperpriors: Hyperpriors,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    r"""Log-density of the hyper-priors, as :func:`vmmscvi.priors.hyperpriors.log_hyperprior` has it.
+    r"""Log-density of the hyper-priors, equal to :func:`vmmscvi.priors.hyperpriors.log_hyperprior`.
 
     Parameters
     ----------
@@ -250,8 +253,9 @@ def _log_hyperprior(
 
     Returns
     -------
-    The log-density; minus its derivative by every log-weight, and by the inverse concentration, both divided
-    by ``n_obs``.
+    tuple of Tensor
+        The log-density; minus its derivative by every log-weight and by the inverse concentration, both
+        divided by ``n_obs``.
     """
     n_components, p = loc.shape
     n_obs, root, learns_concentration = hyperpriors

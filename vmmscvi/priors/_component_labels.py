@@ -1,11 +1,12 @@
-r"""Labels that the components of a mixture stand for, and how probable a cell's label is given its component.
+r"""Labels of the components of a mixture, and the probability of a cell's label given its component.
 
 .. math::
     p(y | k) = 1 - \epsilon \text{ if component } k \text{ has the label } y, \text{ else }
     \epsilon / (L - 1)
 
-with ``L`` labels and a share :math:`\epsilon` of wrong ones. It is one more term in the joint log-density of
-position, component and label; with :math:`\epsilon = 0` a labelled cell is in components of its label only.
+with ``L`` labels and a share :math:`\epsilon` of wrong labels. This is a further term in the joint
+log-density of position, component and label. With :math:`\epsilon = 0`, a labelled cell can only be in
+components of its label.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 FREE = -1
-"""The label of components that have none."""
+"""Code of components without a label."""
 
 
 def right_and_wrong(noise: float, n_labels: int, impossible: float = -math.inf) -> tuple[float, float]:
-    """Log-probabilities that a label is the component's, and that it is another given one."""
+    """Log-probabilities that a cell's label is the component's, and that it is one given other label."""
     wrong = noise / max(n_labels - 1, 1)
     return math.log1p(-noise), math.log(wrong) if wrong > 0 else impossible
 
@@ -39,8 +40,9 @@ def log_probabilities(of_components: Tensor, n_codes: int, noise: float) -> Tens
 
     Returns
     -------
-    Tensor of shape ``(n_codes + 1, K)``. Rows of codes that no component has, and the last one, which is that
-    of unlabelled cells, are zero: these codes tell nothing.
+    Tensor
+        Log-probabilities of shape ``(n_codes + 1, K)``. Rows of codes that no component has are zero, as is
+        the last row, for unlabelled cells: these codes carry no information.
     """
     codes = torch.arange(n_codes, device=of_components.device).unsqueeze(1)
     own = codes == of_components
@@ -52,7 +54,7 @@ def log_probabilities(of_components: Tensor, n_codes: int, noise: float) -> Tens
 
 
 class ComponentLabels(nn.Module):
-    """Labels of a prior's components; nothing here is trained.
+    """Labels of a prior's components; they are not trained.
 
     Parameters
     ----------
@@ -71,9 +73,9 @@ class ComponentLabels(nn.Module):
         if not 0 <= noise < 1:
             raise ValueError(f"`noise` must be at least 0 and less than 1, found {noise}.")
         if not (of_components >= 0).any():
-            raise ValueError("`of_components` must have a label for one component or more, found none.")
+            raise ValueError("`of_components` must have a label for at least one component, found none.")
         self.noise = noise
-        # what is saved is the prior's extra state: checkpoints of priors without labels stay as they are
+        # saved in the prior's extra state, so checkpoints of priors without labels do not change
         self.register_buffer("of_components", of_components, persistent=False)
         table = log_probabilities(of_components, int(of_components.max()) + 1, noise)
         self.register_buffer("table", table.to(torch.get_default_dtype()), persistent=False)
@@ -84,8 +86,8 @@ class ComponentLabels(nn.Module):
         Parameters
         ----------
         codes
-            Code of every cell's label, shape ``(n,)`` or ``(n, 1)``. Codes that no component has count as no
-            label.
+            Code of every cell's label, shape ``(n,)`` or ``(n, 1)``. Codes that no component has are treated
+            as no label.
 
         Returns
         -------
@@ -94,18 +96,18 @@ class ComponentLabels(nn.Module):
         return self.table[codes.view(-1).long().clamp_max(len(self.table) - 1)]
 
     def state(self) -> Tensor:
-        """Return what is saved: the noise, then the labels; shape ``(1 + K,)``."""
+        """Return the saved state: the noise, then the labels; shape ``(1 + K,)``."""
         noise = torch.tensor([self.noise], dtype=torch.float64)
         return torch.cat((noise, self.of_components.double().cpu()))
 
     @staticmethod
     def no_state(n_components: int) -> Tensor:
-        """Return what is saved of a prior without labels."""
+        """Return the saved state of a prior without labels."""
         return torch.full((1 + n_components,), float(FREE), dtype=torch.float64)
 
     @classmethod
     def from_state(cls, state: Tensor) -> ComponentLabels | None:
-        """Restore labels, ``None`` if there were none."""
+        """Restore labels from the saved state; ``None`` if there were none."""
         if not len(state) or state[0] < 0:
             return None
         return cls(state[1:], float(state[0]))

@@ -1,4 +1,4 @@
-"""Which prior a model has, as its users say it."""
+"""Configuration of a model's prior by its users."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ class PriorConfig:
     Parameters
     ----------
     prior
-        ``"vmm"``, ``"gmm"`` (the same without pseudo-inputs), ``"vampprior"`` or ``"standard_normal"``.
+        ``"vmm"``, ``"gmm"`` (the same mixture without pseudo-inputs), ``"vampprior"`` or
+        ``"standard_normal"``.
     n_components
         Largest number ``K`` of clusters.
     inference, responsibilities_in_gradient, wishart_scale
-        See :class:`vmmscvi.priors.BayesianMixturePrior`; other priors have no use for them.
+        See :class:`vmmscvi.priors.BayesianMixturePrior`; ignored by other priors.
     """
 
     prior: PriorName = "vmm"
@@ -45,7 +46,18 @@ class PriorConfig:
                 raise ValueError(f"`{argument}` must be one of {known}, found {found!r}.")
 
     def build(self, n_latent: int) -> Prior:
-        """Build the prior of a latent space with ``n_latent`` dimensions."""
+        """Build the prior.
+
+        Parameters
+        ----------
+        n_latent
+            Dimension of the latent space.
+
+        Returns
+        -------
+        Prior
+            An unfitted prior.
+        """
         if self.prior == "standard_normal":
             return StandardNormalPrior(n_latent)
         if self.prior == "vampprior":

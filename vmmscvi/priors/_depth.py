@@ -1,10 +1,10 @@
-r"""Embeddings in which depth moves cells towards the centre: coordinates that undo it.
+r"""Coordinates that remove the effect of depth on the distance of cells from the centre.
 
-A cell of chromatin accessibility with few open peaks is embedded close to the centre, one with many far from
-it. Clusters are cones, and a mixture of Gaussians takes rings of equal depth for clusters. Let :math:`d` be
-the logarithm of a cell's depth, and :math:`b` the slope of the regression of the log-distance from the centre
-on it. Clusters are looked for in :math:`x = z\, e^{-b (d - \bar d)}`. The logarithm of this map's volume
-element is 0 on average, so that likelihoods can be compared.
+In embeddings of chromatin accessibility, cells with few open peaks lie close to the centre and cells with
+many lie far from it. Clusters are then cones, and a mixture of Gaussians mistakes rings of equal depth for
+clusters. Let :math:`d` be the logarithm of a cell's depth, and :math:`b` the slope of the regression of the
+log-distance from the centre on :math:`d`. Clusters are searched for in :math:`x = z\, e^{-b (d - \bar d)}`.
+The logarithm of this map's volume element is 0 on average, so likelihoods remain comparable.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import torch
 from torch import Tensor
 
 SMALLEST_DISTANCE = 1e-3
-"""Distances below this share of the mean one count as if they had it."""
+"""Lower bound of distances, as a share of the mean distance."""
 
 
 class Coordinates(NamedTuple):
-    """An embedding, centred, in the coordinates that clusters are looked for in.
+    """A centred embedding, in the coordinates of the search for clusters.
 
     Attributes
     ----------
     z
         The coordinates, shape ``(n, p)``.
     mean_square
-        Mean over cells of the square of what a unit of ``z`` is in the embedding.
+        Mean over cells of the squared length, in the embedding, of one unit of ``z``.
     """
 
     z: Tensor
@@ -34,7 +34,7 @@ class Coordinates(NamedTuple):
 
 
 def undo_depth(centered: Tensor, log_depth: Tensor) -> Coordinates:
-    """Scale cells so that their distance from the centre does not follow their depth.
+    """Scale cells so that their distance from the centre does not depend on their depth.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def undo_depth(centered: Tensor, log_depth: Tensor) -> Coordinates:
     Raises
     ------
     ValueError
-        If there is not a finite depth for each cell.
+        If a cell has no finite depth, or the shape differs.
     """
     n_wrong = int((~torch.isfinite(log_depth)).sum())
     if log_depth.shape != (len(centered),) or n_wrong:

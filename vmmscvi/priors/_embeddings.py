@@ -1,4 +1,4 @@
-"""Embeddings as the fits of :mod:`vmmscvi.priors` take them."""
+"""Embeddings as input of the fits of :mod:`vmmscvi.priors`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def as_finite_matrix(z: Tensor | NDArray[Any]) -> Tensor:
-    """Return an embedding without its graph, in float64 on the CPU.
+    """Return an embedding detached, in float64 on the CPU.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ def as_finite_matrix(z: Tensor | NDArray[Any]) -> Tensor:
     Raises
     ------
     ValueError
-        If it is no matrix, has no entries, or some are not finite.
+        If ``z`` is not a matrix, is empty, or has values that are not finite.
     """
     z = torch.as_tensor(z).detach().cpu().double()
     if z.dim() != 2 or not z.numel() or not torch.isfinite(z).all():

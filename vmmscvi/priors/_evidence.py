@@ -14,17 +14,17 @@ from vmmscvi.priors._labelled_cells import LabelledCells
 from vmmscvi.priors.functional import log_diagonal_sum
 
 CENTER_CONFIDENCE = 0.05
-r""":math:`\kappa_0`, cells that the prior on a centre counts as: where it is not learned, and at least."""
+r""":math:`\kappa_0`, weight of the prior on a centre, in cells: default value, and minimum if learned."""
 TOTAL_CONCENTRATION = 1.0
-"""The paper's alpha, where it is not inferred."""
+"""The paper's alpha, not inferred here."""
 CONCENTRATION = TOTAL_CONCENTRATION / 100
 """:math:`a_0`: Dirichlet parameter of one component; the paper's alpha / K at K = 100."""
 SMALLEST_COUNT = 0.5
-"""Components that hold fewer cells, counted by their weight, are dropped."""
+"""Components with a smaller weighted number of cells are dropped."""
 ROWS_AT_A_TIME = 1024
-"""Cells that are gone through at a time: few enough to stay in a cache."""
+"""Number of cells per block, few enough to stay in the processor's cache."""
 MOST_REMEMBERED = 50_000
-"""Number of cells up to which their features are remembered: those of a search are."""
+"""Largest number of cells whose features are kept in memory; a search has fewer."""
 
 
 class Wishart(NamedTuple):
@@ -35,7 +35,7 @@ class Wishart(NamedTuple):
 
     @classmethod
     def of_paper(cls, scale_factor: float, p: int) -> Wishart:
-        """With ``p + 2`` degrees of freedom, as in the paper: it counts as one cell."""
+        """Return the prior with ``p + 2`` degrees of freedom, as in the paper; it weighs one cell."""
         return cls(scale_factor, p + 2.0)
 
     @property
@@ -59,16 +59,16 @@ class Statistics(NamedTuple):
         return Statistics(*(s[i] + s[j] for s in self))
 
     def mapped(self, matrix: Tensor) -> Statistics:
-        """Statistics of the cells' images under a linear map, a matrix ``(p, p)`` to the right of rows."""
+        """Statistics of the cells after a linear map, a matrix ``(p, p)`` multiplied from the right."""
         return Statistics(self.counts, self.first @ matrix, matrix.mT @ self.second @ matrix)
 
     def alive(self) -> Tensor:
-        """Which components hold enough cells to be kept, shape ``(K,)``; at least one does."""
+        """Whether each component has enough cells to be kept, shape ``(K,)``; at least one has."""
         return self.counts > min(SMALLEST_COUNT, 0.5 * float(self.counts.mean()))
 
 
 class Evidence:
-    """Closed forms of the conjugate model for one data set: everything that does not change during a fit."""
+    """Closed forms of the conjugate model for one data set, with all quantities that stay fixed in a fit."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Evidence:
         self.pairs = torch.triu_indices(self.p, self.p)
 
     def statistics(self, r: Tensor) -> Statistics:
-        """Sufficient statistics of the components, every cell counted by the power of its likelihood."""
+        """Sufficient statistics of the components, each cell weighted by the power of its likelihood."""
         sums = self.z.new_zeros(r.shape[1], 1 + self.p + len(self.pairs[0]))
         for rows in self.blocks():
             sums.addmm_(r[rows].mT, self.features(rows))
@@ -99,12 +99,12 @@ class Evidence:
         return Statistics(counts.squeeze(1), first, second)
 
     def blocks(self) -> Iterator[slice]:
-        """Rows, so many at a time that temporaries stay small."""
+        """Blocks of rows, small enough for small temporaries."""
         for start in range(0, self.n_obs, ROWS_AT_A_TIME):
             yield slice(start, start + ROWS_AT_A_TIME)
 
     def features(self, rows: slice) -> Tensor:
-        """Return what Gaussian log-densities are linear in: one, positions, products of two dimensions."""
+        """Return the features in which Gaussian log-densities are linear: one, positions, products of two."""
         if self.n_obs > MOST_REMEMBERED:
             return self._features_of(self.z[rows])
         return self._features[rows]
@@ -170,7 +170,7 @@ class Evidence:
         return r
 
     def sweep(self, r: Tensor, n_sweeps: int) -> Tensor:
-        """Coordinate ascent on the free energy; components that hold less than half a cell are dropped."""
+        """Coordinate ascent on the free energy; components with less than half a cell are dropped."""
         s = self.statistics(r)
         alive = s.alive()
         while n_sweeps > 0 or not alive.all():
@@ -182,18 +182,18 @@ class Evidence:
         return r
 
     def classification_likelihood(self, r: Tensor) -> float:
-        """Log joint probability of cells, their labels and assignments, parameters integrated out."""
+        """Log joint probability of cells, labels and assignments, with the parameters integrated out."""
         s = self.statistics(r)
         of_labels = 0.0 if self.labels is None else self.power * self.labels.log_likelihood(r)
         return float(self.log_marginal(s).sum() + self.log_assignment(s.counts)) + of_labels
 
     def free_energy(self, r: Tensor) -> float:
-        """Lower bound of the coarsened log marginal likelihood that these assignments reach."""
+        """Lower bound of the coarsened log marginal likelihood at these assignments."""
         return self.classification_likelihood(r) + float(self.entropy(r).sum())
 
 
 def merge_gain(s: Statistics, i: Tensor, j: Tensor, evidence: Evidence) -> Tensor:
-    """Return what the classification likelihood gains by merging components ``i`` and ``j``."""
+    """Return the gain in classification likelihood from merging components ``i`` and ``j``."""
     empty = torch.lgamma(torch.tensor(CONCENTRATION, dtype=s.counts.dtype))
     alone = evidence.log_marginal(s) + torch.lgamma(CONCENTRATION + s.counts) - empty
     union = s.merged(i, j)
@@ -214,7 +214,7 @@ def log_marginal(
     Parameters
     ----------
     scale_factor, df
-        The Wishart prior; the former broadcastable to ``counts``.
+        The Wishart prior; ``scale_factor`` must be broadcastable to ``counts``.
     counts
         Numbers of cells, shape ``(K,)``.
     log_det
@@ -223,6 +223,11 @@ def log_marginal(
         Dimension.
     center_confidence
         :math:`\kappa_0` of the prior on centres.
+
+    Returns
+    -------
+    Tensor
+        Log marginal likelihoods of shape ``(..., K)``.
     """
     scale_factor, prior_df = (torch.as_tensor(value, dtype=counts.dtype) for value in (scale_factor, df))
     posterior_df = prior_df + counts

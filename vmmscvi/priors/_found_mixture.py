@@ -1,4 +1,4 @@
-"""What a search for the components of an embedding returns."""
+"""The result of the search for the components of an embedding."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from torch import Tensor
 class CoarsenedMixture(NamedTuple):
     """A fitted mixture; components are sorted by weight, the heaviest first.
 
+    If the components were given and not searched for, all fields after ``covariance`` are NaN or ``None``.
+
     Attributes
     ----------
     responsibilities
@@ -22,20 +24,18 @@ class CoarsenedMixture(NamedTuple):
     covariance
         Covariances of the components' cells, shape ``(K, p, p)``.
     free_energy
-        :math:`F(r)` in the coordinates of the embedding, to compare fits to the same data.
+        :math:`F(r)` in the coordinates of the embedding, for comparing fits to the same data.
     expected_covariance
-        What the Wishart prior, given or learned, expects of the covariance of a cluster, the inverse of its
-        mean, shape ``(p, p)``.
+        Covariance of a cluster that the (given or learned) Wishart prior expects, the inverse of its mean,
+        shape ``(p, p)``.
     wishart_df
-        Degrees of freedom of the Wishart prior: how much alike the covariances are.
+        Degrees of freedom of the Wishart prior; large values make covariances similar.
     n_effective
-        Number of cells that the data counted as.
+        Effective sample size of the fit.
     component_labels
         Label of each component, -1 for none, shape ``(K,)``; ``None`` if no cell was labelled.
     label_noise
         Share of wrong labels, given or learned.
-
-    What comes after the covariance is NaN and ``None`` where components were not searched for but given.
     """
 
     responsibilities: Tensor
@@ -57,16 +57,16 @@ class CoarsenedMixture(NamedTuple):
         root
             Root of the inverse of the Wishart prior's scale matrix, shape ``(p, p)``.
         n_effective
-            Number of cells that the data count as.
+            Effective sample size.
         variance
-            Covariances of the posteriors, means over each component's cells, shape ``(K, p, p)``.
+            Covariances of the posteriors, averaged over each component's cells, shape ``(K, p, p)``.
         """
         counts = n_effective * self.weights[:, None, None]
         return (root @ root.mT + counts * (self.covariance + variance)) / (counts + 1.0)
 
     @property
     def covariance_within(self) -> Tensor:
-        """What a cluster's covariance is expected to be: the prior's opinion, or else the clusters' mean."""
+        """Expected covariance of a cluster: that of the Wishart prior, or else the mean over clusters."""
         if self.expected_covariance is not None:
             return self.expected_covariance
         return (self.weights[:, None, None] * self.covariance).sum(0)

@@ -14,7 +14,7 @@ from vmmscvi.priors._found_mixture import CoarsenedMixture
 
 
 class GaussianMixturePrior(BayesianMixturePrior):
-    """The Bayesian Gaussian mixture: centres are free parameters, points in the latent space.
+    """The Bayesian Gaussian mixture, whose centres are free parameters (points in the latent space).
 
     Parameters
     ----------
@@ -39,13 +39,13 @@ class GaussianMixturePrior(BayesianMixturePrior):
 
 
 class VampPriorMixture(BayesianMixturePrior):
-    r"""The VampPrior Mixture Model: the centre of a cluster is the encoder's posterior at a pseudo-input.
+    r"""The VampPrior Mixture Model, whose cluster centres are the encoder's posteriors at pseudo-inputs.
 
     In the paper a pseudo-input is one observation, and its centre is as uncertain as that observation: the
-    component is wider than its cluster by the covariance :math:`S_j`. After :meth:`initialised_from` a
-    pseudo-input is the mean of a cluster's observations. The mean of :math:`n_j` positions has the covariance
-    :math:`S_j / n_j`. With the whole :math:`S_j` the networks follow the wide components, posteriors grow
-    from epoch to epoch, and small differences between clusters drown in them.
+    component is wider than its cluster by the covariance :math:`S_j`. After :meth:`initialised_from`, a
+    pseudo-input is the mean of a cluster's observations, and the mean of :math:`n_j` positions has the
+    covariance :math:`S_j / n_j`. With the full :math:`S_j`, the networks would adapt to the wide components,
+    and posteriors would grow in every epoch until they mask small differences between clusters.
 
     Parameters
     ----------
@@ -69,8 +69,9 @@ class VampPriorMixture(BayesianMixturePrior):
 
         Returns
         -------
-        Centres with the encoder's covariances :math:`S_j`; after :meth:`initialised_from` with
-        :math:`S_j / n_j`, where :math:`n_j = \max(1, n_{effective}\, \pi_j)`.
+        Centers
+            Centres with the encoder's covariances :math:`S_j`; after :meth:`initialised_from` with
+            :math:`S_j / n_j`, where :math:`n_j = \max(1, n_{effective}\, \pi_j)`.
         """
         loc, scale = super().centers_from(q_centers)
         if self.n_effective is None or scale is None:

@@ -1,8 +1,7 @@
-"""The generative story of the Bayesian mixture, written once, as a Pyro model.
+"""The generative process of the Bayesian mixture as a Pyro model.
 
-The library computes the densities of :mod:`vmmscvi.priors.functional` in closed form; this model says what
-they are densities *of*. It serves to sample from the prior predictive and, with Pyro's enumeration, to check
-the objective.
+It defines the model whose densities :mod:`vmmscvi.priors.functional` computes in closed form. Use it to
+sample from the prior predictive and, with Pyro's enumeration, to check the objective.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ def generative_model(
     wishart_scale_factor: float,
     z: Tensor | None = None,
 ) -> Tensor:
-    r"""Latent positions of ``n_obs`` cells under the paper's hyper-priors.
+    r"""Generate latent positions of ``n_obs`` cells under the paper's hyper-priors.
 
     :math:`\alpha \sim InverseGamma(1, 1)`, :math:`\pi \sim Dirichlet(\alpha / K)`,
     :math:`\mu_j \sim N(0, I)`, :math:`\Lambda_j \sim Wishart(p + 2, c I)`, :math:`c_i \sim \pi`,
@@ -39,7 +38,7 @@ def generative_model(
     n_latent
         Dimension ``p`` of the latent space.
     wishart_scale_factor
-        ``c``, where the Wishart's scale matrix is ``c I``; see :func:`vmmscvi.priors.wishart_scale_factor`.
+        ``c`` of the Wishart's scale matrix ``c I``; see :func:`vmmscvi.priors.wishart_scale_factor`.
     z
         Observed positions, shape ``(n_obs, p)``; sampled when ``None``.
 
@@ -54,7 +53,7 @@ def generative_model(
     with pyro.plate("components", n_components):
         mu = pyro.sample("mu", dist.MultivariateNormal(identity.new_zeros(n_latent), identity))
         with warnings.catch_warnings():
-            # PyTorch mistakes regular samples for singular ones, and warns (pytorch/pytorch#122021).
+            # PyTorch mistakes regular samples for singular ones and warns (pytorch/pytorch#122021)
             warnings.filterwarnings("ignore", message="Singular sample detected")
             precision = pyro.sample(
                 "Lambda",

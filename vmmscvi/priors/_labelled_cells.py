@@ -1,12 +1,12 @@
-r"""Labels of some cells, as a search for components takes them into account.
+r"""Labels of some cells in the search for components.
 
-A component has a label or is free, and a label may be wrong: given its component ``k``, the label of a cell
-is the component's with probability :math:`1 - \epsilon`, and each of the other ``L - 1`` with probability
-:math:`\epsilon / (L - 1)`. The cells of a free component have no known type: each of the labels is as
-improbable as a wrong one. Unlabelled cells tell nothing about labels.
+A component has a label or is free, and a label may be wrong. Given its component ``k``, a cell has the
+component's label with probability :math:`1 - \epsilon`, and each of the other ``L - 1`` labels with
+probability :math:`\epsilon / (L - 1)`. In a free component, every label is as improbable as a wrong one.
+Unlabelled cells carry no information about labels.
 
-Two components of different labels may be merged, at the price of the labels that become wrong; with
-:math:`\epsilon = 0` they may not. A few wrong labels in a cluster therefore do not keep components apart.
+Components with different labels may be merged at the cost of the labels that become wrong; with
+:math:`\epsilon = 0` they may not. A few wrong labels in a cluster therefore do not prevent a merge.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch import Tensor
 from vmmscvi.priors._component_labels import FREE, right_and_wrong
 
 EXPECTED_NOISE = 0.05
-"""Share of wrong labels that is expected before the data are seen."""
+"""Prior expectation of the share of wrong labels."""
 NOISE_CONFIDENCE = 20.0
-"""Number of labelled cells that the expectation counts as."""
+"""Weight of this expectation, in labelled cells."""
 LARGEST_NOISE = 0.5
 SMALLEST_GROUP = 10
-"""Cells of one label in a cluster of k-means that begin as a component of their own."""
+"""Smallest number of cells of one label in a k-means cluster that form a separate initial component."""
 FEW = 0.1
-"""A component is free if fewer of its cells are labelled than this share of what its batches would give."""
+"""A component is free if its share of labelled cells is below this multiple of its batches' share."""
 IMPOSSIBLE = -1e4
-"""Log-probability that stands for minus infinity: a product with no cell is zero."""
+"""Log-probability in place of minus infinity, so that its product with zero cells is zero."""
 
 
 class LabelledCells(NamedTuple):
@@ -46,7 +46,7 @@ class LabelledCells(NamedTuple):
     noise
         Share of wrong labels.
     learns_noise
-        Whether it is learned; else it is given.
+        Whether ``noise`` is learned; otherwise it is given.
     """
 
     codes: Tensor
@@ -59,16 +59,21 @@ class LabelledCells(NamedTuple):
     def of(
         cls, codes: Tensor, batches: Tensor | None = None, noise: float | None = None
     ) -> LabelledCells | None:
-        """Describe labels, ``None`` if no cell has one.
+        """Describe the labels of cells.
 
         Parameters
         ----------
         codes
             Label of every cell, from 0 without gaps, -1 for none; shape ``(n,)``.
         batches
-            Code of every cell's batch: labels may be rarer in one than in another.
+            Code of every cell's batch, because the share of labelled cells may differ between batches.
         noise
             Share of wrong labels; ``None`` to learn it.
+
+        Returns
+        -------
+        LabelledCells | None
+            The labels; ``None`` if no cell has one.
         """
         codes = codes.long()
         is_labelled = (codes >= 0).double()
@@ -83,22 +88,38 @@ class LabelledCells(NamedTuple):
     # -- components ------------------------------------------------------------------------------------------
 
     def counts(self, r: Tensor) -> Tensor:
-        """Count the cells of each label in each component, shape ``(K, L)``."""
-        labelled = self.codes >= 0
-        of_label = r.new_zeros(self.n_labels, r.shape[1])
-        return of_label.index_add_(0, self.codes[labelled], r[labelled]).mT
-
-    def of_components(self, r: Tensor) -> Tensor:
-        """Label of each component, ``FREE`` for none; shape ``(K,)``.
-
-        It is the label that most of its labelled cells have. A component is free if hardly any of its cells
-        are labelled, although many would be in its batches; unless it holds more cells of the label than
-        others do.
+        """Count the cells of each label in each component.
 
         Parameters
         ----------
         r
             Responsibilities, shape ``(n, K)``.
+
+        Returns
+        -------
+        Tensor
+            Counts of shape ``(K, L)``.
+        """
+        labelled = self.codes >= 0
+        of_label = r.new_zeros(self.n_labels, r.shape[1])
+        return of_label.index_add_(0, self.codes[labelled], r[labelled]).mT
+
+    def of_components(self, r: Tensor) -> Tensor:
+        """Determine the label of each component.
+
+        The label is the most frequent one among the component's labelled cells. A component is free if far
+        fewer of its cells are labelled than in its batches, unless it holds more cells of the label than any
+        other component.
+
+        Parameters
+        ----------
+        r
+            Responsibilities, shape ``(n, K)``.
+
+        Returns
+        -------
+        Tensor
+            Labels of shape ``(K,)``, ``FREE`` for none.
         """
         counts = self.counts(r)
         most, label = counts.max(1)
@@ -110,30 +131,60 @@ class LabelledCells(NamedTuple):
         return label.where((most > 0) & (enough | is_main), FREE)
 
     def log_likelihood_of_cells(self, r: Tensor) -> Tensor:
-        """Log-probability of every cell's label given each component, shape ``(n, K)``."""
+        """Log-probability of every cell's label given each component.
+
+        Parameters
+        ----------
+        r
+            Responsibilities, shape ``(n, K)``.
+
+        Returns
+        -------
+        Tensor
+            Log-probabilities of shape ``(n, K)``.
+        """
         own = torch.arange(self.n_labels).unsqueeze(1) == self.of_components(r)
         right, wrong = right_and_wrong(self.noise, self.n_labels, IMPOSSIBLE)
         table = r.new_full(own.shape, wrong).masked_fill(own, right)
         table = torch.cat((table, table.new_zeros(1, r.shape[1])))
-        return table[self.codes]  # the last row is that of unlabelled cells
+        return table[self.codes]  # the last row is for unlabelled cells
 
     def log_likelihood(self, r: Tensor) -> float:
-        """Log-probability of all labels under assignments."""
-        return float((self.log_likelihood_of_cells(r) * r).sum())
+        """Log-probability of all labels given responsibilities.
 
-    def merge_gain(self, r: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        """Return what the labels' log-likelihood gains by merging components ``i`` and ``j``.
-
-        Of two labels the union takes the more likely one; free with a label becomes that label.
+        Parameters
+        ----------
+        r
+            Responsibilities, shape ``(n, K)``.
 
         Returns
         -------
-        Gains, minus infinity where a label would lose its last component.
+        float
+            The log-probability.
+        """
+        return float((self.log_likelihood_of_cells(r) * r).sum())
+
+    def merge_gain(self, r: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Return the gain in the labels' log-likelihood from merging components ``i`` and ``j``.
+
+        The union takes the more likely of two labels. A free component takes the label of its partner.
+
+        Parameters
+        ----------
+        r
+            Responsibilities, shape ``(n, K)``.
+        i, j
+            Indices of the components of each pair, shape ``(n_pairs,)``.
+
+        Returns
+        -------
+        Tensor
+            Gains of shape ``(n_pairs,)``; minus infinity if a label would lose its last component.
         """
         counts, labels = self.counts(r), self.of_components(r)
         n = counts.sum(1, keepdim=True)
         right, wrong = right_and_wrong(self.noise, self.n_labels, IMPOSSIBLE)
-        # of each component with each label; the last column, which FREE is the index of, is that of none
+        # of each component with each label; the last column, at index FREE, is for no label
         score = torch.cat((counts * (right - wrong) + n * wrong, n * wrong), dim=1)
         n_components = torch.bincount(labels[labels >= 0], minlength=self.n_labels)
         is_last = (labels >= 0) & (n_components[labels.clamp_min(0)] == 1)
@@ -149,7 +200,18 @@ class LabelledCells(NamedTuple):
     # -- the search ------------------------------------------------------------------------------------------
 
     def with_noise_of(self, r: Tensor) -> LabelledCells:
-        """Learn the share of wrong labels from assignments, if it is to be learned."""
+        """Learn the share of wrong labels from responsibilities, unless it is given.
+
+        Parameters
+        ----------
+        r
+            Responsibilities, shape ``(n, K)``.
+
+        Returns
+        -------
+        LabelledCells
+            The labels with the learned share.
+        """
         if not self.learns_noise:
             return self
         counts, labels = self.counts(r), self.of_components(r)
@@ -160,9 +222,9 @@ class LabelledCells(NamedTuple):
         return self._replace(noise=min(learned, LARGEST_NOISE))
 
     def split(self, clusters: Tensor) -> Tensor:
-        """Divide clusters of the k-means that a search begins with by the labels of their cells.
+        """Divide the initial k-means clusters of a search by the labels of their cells.
 
-        Cells without a label, and few of one label, stay with the most frequent label of their cluster.
+        Unlabelled cells, and labels with few cells, stay with the most frequent label of their cluster.
 
         Parameters
         ----------
@@ -171,7 +233,8 @@ class LabelledCells(NamedTuple):
 
         Returns
         -------
-        New clusters, numbered without gaps, shape ``(n,)``.
+        Tensor
+            New clusters, numbered without gaps, shape ``(n,)``.
         """
         labelled = self.codes >= 0
         n_clusters = int(clusters.max()) + 1
@@ -187,12 +250,17 @@ class LabelledCells(NamedTuple):
         return numbers
 
     def completed(self, r: Tensor) -> Tensor:
-        """Give labels whose component the search has dropped one of their own labelled cells.
+        """Add a component of its labelled cells for every label that the search has dropped.
 
         Parameters
         ----------
         r
             Responsibilities, shape ``(n, K)``.
+
+        Returns
+        -------
+        Tensor
+            Responsibilities with a component for every label.
         """
         has_component = self.of_components(r).tolist()
         for label in range(self.n_labels):

@@ -1,4 +1,4 @@
-"""A mixture whose components may have labels: its density of positions and labels together."""
+"""A mixture whose components may have labels: the joint density of positions and labels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vmmscvi.priors._mixture import MixturePrior
 
 
 class LabelledMixturePrior(MixturePrior):
-    """A mixture prior with labels, ``None`` until components are found that have some.
+    """A mixture prior with labels, ``None`` unless the prior was initialised from labels.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class LabelledMixturePrior(MixturePrior):
         centers
             Distribution of the centres; the cached one by default.
         label_log_likelihood
-            :math:`\log p(y | k)`, shape ``(n, K)``; without it the density is that of positions.
+            :math:`\log p(y | k)`, shape ``(n, K)``. Without it, the density of positions is returned.
 
         Returns
         -------
@@ -73,8 +73,19 @@ class LabelledMixturePrior(MixturePrior):
         centers: Centers | None = None,
         label_log_likelihood: Tensor | None = None,
     ) -> Tensor:
-        """Kullback-Leibler divergence; see :meth:`vmmscvi.priors.Prior.kl_divergence`.
+        r"""Estimate the Kullback-Leibler divergence; see :meth:`vmmscvi.priors.Prior.kl_divergence`.
 
-        With ``label_log_likelihood``, shape ``(n, K)``, the prior's density is that of positions and labels.
+        Parameters
+        ----------
+        qz, z, centers
+            As in :meth:`vmmscvi.priors.Prior.kl_divergence`.
+        label_log_likelihood
+            :math:`\log p(y | k)`, shape ``(n, K)``. If given, the prior's density is that of positions and
+            labels.
+
+        Returns
+        -------
+        Tensor
+            Divergences of shape ``(n,)`` or ``(n_samples, n)``, in nats.
         """
         return -entropy(qz) - self.log_prob(z, centers, label_log_likelihood)

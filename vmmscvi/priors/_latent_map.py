@@ -1,4 +1,4 @@
-"""The map that moves the cells of another batch to where a mixture has the like of them."""
+"""The map that moves the cells of a new batch to similar cells of a mixture."""
 
 from __future__ import annotations
 
@@ -23,12 +23,18 @@ class GaussianMoments(NamedTuple):
     covariance: Tensor
 
     def to(self, like: torch.device | torch.dtype) -> GaussianMoments:
-        """Return the moments on a device, or in a precision."""
+        """Return the moments on a device or in a precision.
+
+        Parameters
+        ----------
+        like
+            Device or dtype.
+        """
         return GaussianMoments(*(value.to(like) for value in self))
 
 
 class MixtureDensity(NamedTuple):
-    """Components and a background, ready to be evaluated at many positions.
+    """Components and a background, prepared for evaluation at many positions.
 
     Attributes
     ----------
@@ -37,7 +43,7 @@ class MixtureDensity(NamedTuple):
     center
         Whitened means, shape ``(K + 1, p)``.
     log_constant
-        Log-weights less the logarithm of what normalises a component, shape ``(K + 1,)``.
+        Log-weights minus the logarithm of each component's normaliser, shape ``(K + 1,)``.
     """
 
     whitening: Tensor
@@ -46,7 +52,7 @@ class MixtureDensity(NamedTuple):
 
     @classmethod
     def of(cls, components: GaussianMoments, background: GaussianMoments) -> MixtureDensity:
-        """Make the density of components whose weights sum to one, and of a background of some weight."""
+        """Make the density of components with weights that sum to one, and of a background with a weight."""
         share = background.weights
         loc = torch.cat((components.loc, background.loc))
         cholesky = torch.linalg.cholesky(torch.cat((components.covariance, background.covariance)))
@@ -65,18 +71,18 @@ class MixtureDensity(NamedTuple):
 
 
 class LatentMap(NamedTuple):
-    """Optimal maps from components to others, weighed by the probabilities of the components.
+    """Optimal maps between components, weighted by the responsibilities.
 
     Attributes
     ----------
     density
-        The components that cells are moved from, and a background.
+        The source components and a background.
     transport
         Matrices of the optimal maps, shape ``(K, p, p)``.
     source, target
-        Means of the components that cells are moved from and to, shape ``(K, p)``.
+        Means of the source and target components, shape ``(K, p)``.
     shift
-        Displacement of what belongs to the background, that of the average component, shape ``(p,)``.
+        Displacement of the background, equal to that of the average component, shape ``(p,)``.
     """
 
     density: MixtureDensity
@@ -86,14 +92,31 @@ class LatentMap(NamedTuple):
     shift: Tensor
 
     def to(self, device: torch.device) -> LatentMap:
-        """Return the map on a device."""
+        """Return the map on a device.
+
+        Parameters
+        ----------
+        device
+            The device.
+        """
         density, *others = self
         return LatentMap(
             MixtureDensity(*(part.to(device) for part in density)), *(x.to(device) for x in others)
         )
 
     def moved(self, z: Tensor) -> Tensor:
-        """Move positions, shape ``(..., p)``."""
+        """Move positions.
+
+        Parameters
+        ----------
+        z
+            Latent positions, shape ``(..., p)``.
+
+        Returns
+        -------
+        Tensor
+            Moved positions, shape ``(..., p)``.
+        """
         r = torch.softmax(self.density.log_joint(z), dim=-1)
         centered = z.unsqueeze(-2) - self.source
         targets = self.target + torch.einsum("kij,...kj->...ki", self.transport, centered)

@@ -1,9 +1,9 @@
-r"""Size, shape, likeness and distance of clusters: the Normal-Wishart prior that maximises the likelihood.
+r"""The Normal-Wishart prior that maximises the likelihood: size, shape, similarity and distance of clusters.
 
-A Wishart prior on precisions with any scale matrix has the scale matrix :math:`c I` in other coordinates.
-What is learned is therefore a linear map of the embedding, its *whitening*, and the prior there. The prior on
-centres has a single parameter, its confidence :math:`\kappa_0`: in every direction centres are
-:math:`\kappa_0^{-1/2}` widths of a cluster from the origin.
+A Wishart prior on precisions with any scale matrix has the scale matrix :math:`c I` in suitable coordinates.
+Learning the prior therefore means learning a linear map of the embedding, its *whitening*, and the prior in
+the new coordinates. The prior on centres has a single parameter, its confidence :math:`\kappa_0`: in every
+direction, centres are typically :math:`\kappa_0^{-1/2}` cluster widths from the origin.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from vmmscvi.priors._evidence import CENTER_CONFIDENCE, Evidence, Statistics, Wi
 from vmmscvi.priors._labelled_cells import LabelledCells
 
 PRECISIONS = 2.0 ** (torch.arange(-8, 25, dtype=torch.float64) / 4)
-"""Expected precisions, 1/4 to 64, that the size of the scale matrix is chosen from."""
+"""Candidates of the expected precision, 1/4 to 64, which sets the size of the scale matrix."""
 EXCESS_DEGREES = tuple(2.0 ** (half / 2) for half in range(23))
-"""Degrees of freedom beyond p + 1, 1 to 2048: how many cells the prior on a covariance may count as."""
+"""Candidates of the degrees of freedom beyond p + 1, 1 to 2048: weight of the covariance prior, in cells."""
 CENTER_CONFIDENCES = tuple(CENTER_CONFIDENCE * 2.0**doubling for doubling in range(8))
-"""Confidences of the prior on centres, 0.05 to 6.4: from 4.5 down to 0.4 widths of a cluster."""
+"""Candidates of the confidence of the prior on centres, 0.05 to 6.4: from 4.5 down to 0.4 cluster widths."""
 SMALLEST_VARIANCE = 1e-4
-"""Share of the mean variance that clusters have in every direction, be it one in which nothing varies."""
+"""Lower bound of a cluster's variance in every direction, as a share of the mean variance."""
 N_ITERATIONS = 4
-"""Iterations of EM for the scale matrix at a time; the next ones go on from where these have stopped."""
+"""Iterations of EM for the scale matrix per call; the next call continues from the result."""
 
 
 class LearnedWishart(NamedTuple):
-    """Coordinates, as the matrix ``(p, p)`` that rows are multiplied with, and the prior in them."""
+    """Coordinates, as a matrix ``(p, p)`` that multiplies rows from the right, and the prior in them."""
 
     whitening: Tensor
     wishart: Wishart
@@ -55,21 +55,25 @@ class LearnedWishart(NamedTuple):
 def most_likely_matrix(s: Statistics, whitening: Tensor, smallest_variance: float) -> LearnedWishart:
     r"""Choose scale matrix, degrees of freedom and confidence in centres, given the components' cells.
 
-    Expectation maximisation, the precisions being what is not observed: with :math:`\nu` degrees of freedom
-    the scale matrix becomes :math:`\frac{1}{\nu K} \sum_j E[\Lambda_j]`. It is a mean of precisions, every
-    component counted once: one that is too wide, as two clusters that are still together, has little say in
-    it, where it would decide the mean of the covariances.
+    This is expectation maximisation with the precisions as latent variables: with :math:`\nu` degrees of
+    freedom the scale matrix becomes :math:`\frac{1}{\nu K} \sum_j E[\Lambda_j]`. In this mean of precisions
+    every component has equal weight, and a component that is too wide, such as two unseparated clusters, has
+    little influence. It would dominate a mean of covariances.
 
     Parameters
     ----------
     s
-        Statistics of the components in the coordinates of the embedding, cells counted by the power of their
-        likelihood.
+        Statistics of the components in the coordinates of the embedding, cells weighted by the power of
+        their likelihood.
     whitening
-        Coordinates that the iterations start from, shape ``(p, p)``.
+        Initial coordinates of the iterations, shape ``(p, p)``.
     smallest_variance
-        What the whitening takes for the variance of a cluster in every direction at least:
-        :func:`smallest_variance_of`.
+        Lower bound of a cluster's variance in every direction, see :func:`smallest_variance_of`.
+
+    Returns
+    -------
+    LearnedWishart
+        Coordinates and prior.
     """
     confidence = CENTER_CONFIDENCE
     for _ in range(N_ITERATIONS):
@@ -86,19 +90,20 @@ def most_likely_matrix(s: Statistics, whitening: Tensor, smallest_variance: floa
 def most_likely_confidence(s: Statistics, wishart: Wishart) -> float:
     """Return the confidence of the prior on centres that maximises the likelihood, given the Wishart prior.
 
-    A large value expects crowded clusters. One more cluster then costs less: its centre is expected near the
-    others.
+    A large value expects crowded clusters. A further cluster then costs less, because its centre is expected
+    near the others.
 
     Parameters
     ----------
     s
-        Statistics of the components, cells counted by the power of their likelihood.
+        Statistics of the components, cells weighted by the power of their likelihood.
     wishart
         The prior on precisions, in the same coordinates.
 
     Returns
     -------
-    One of ``CENTER_CONFIDENCES``; the smallest for a single component, whose centre is the origin anyway.
+    float
+        One of ``CENTER_CONFIDENCES``; the smallest for a single component, whose centre is the origin.
     """
     if len(s.counts) < 2:
         return CENTER_CONFIDENCES[0]
@@ -119,16 +124,21 @@ def most_likely_wishart(
     Parameters
     ----------
     s
-        Statistics of the components, cells counted by the power of their likelihood.
+        Statistics of the components, cells weighted by the power of their likelihood.
     excess_degrees
-        Degrees of freedom beyond ``p + 1`` to choose from.
+        Candidates of the degrees of freedom beyond ``p + 1``.
     center_confidence
         :math:`\kappa_0` of the prior on centres.
+
+    Returns
+    -------
+    Wishart
+        The most likely prior among the candidates.
     """
     p = s.first.shape[1]
     confidence = center_confidence + s.counts
     scatter = s.second - torch.einsum("kp,kq->kpq", s.first, s.first) / confidence[:, None, None]
-    # whatever multiple of the identity is added, the determinant follows from these
+    # these give the determinant after adding any multiple of the identity
     eigenvalues = torch.linalg.eigvalsh(scatter).clamp_min(0.0)
     likelihoods = []
     for df in (p + 1.0 + excess for excess in excess_degrees):
@@ -142,7 +152,7 @@ def most_likely_wishart(
 
 
 def whitening_of_clusters(z: Tensor, r: Tensor) -> Tensor:
-    """Linear map after which clusters have, on average, unit variance in every direction and no correlation.
+    """Linear map that gives clusters, on average, unit variance in every direction and no correlation.
 
     Parameters
     ----------
@@ -153,7 +163,8 @@ def whitening_of_clusters(z: Tensor, r: Tensor) -> Tensor:
 
     Returns
     -------
-    Matrix of shape ``(p, p)``, to multiply ``z`` with from the right.
+    Tensor
+        Matrix of shape ``(p, p)`` that multiplies ``z`` from the right.
     """
     counts = r.sum(0).clamp_min(torch.finfo(r.dtype).tiny)
     loc = (r.mT @ z) / counts.unsqueeze(-1)
@@ -164,7 +175,7 @@ def whitening_of_clusters(z: Tensor, r: Tensor) -> Tensor:
 
 
 def smallest_variance_of(z: Tensor) -> float:
-    """Return a variance that clusters have in every direction, for an embedding of shape ``(n, p)``."""
+    """Return the lower bound of a cluster's variance, for an embedding of shape ``(n, p)``."""
     mean_square = float(z.square().mean())
     return SMALLEST_VARIANCE * float(z.var(0, correction=0).mean()) + 1e-8 * mean_square + 1e-30
 

@@ -1,4 +1,4 @@
-"""Mixture priors: what the VampPrior, the Gaussian mixture and their union have in common."""
+"""The base class of mixture priors: VampPrior, Gaussian mixture and VampPrior Mixture Model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ComponentDensity = Literal["predictive", "expected"]
 
 
 class MixturePrior(Prior):
-    """A mixture of ``K`` components. Subclasses say what a component is.
+    """A mixture of ``K`` components; subclasses define the components.
 
     Parameters
     ----------
@@ -36,14 +36,19 @@ class MixturePrior(Prior):
         self.n_components = n_components
 
     def with_components(self, n_components: int) -> Self:
-        """Make an unfitted prior of the same kind with another number of components.
+        """Make an unfitted prior of the same class with another number of components.
 
-        Override where the constructor takes more than ``n_components`` and ``n_latent``.
+        Override this method if the constructor takes more than ``n_components`` and ``n_latent``.
 
         Parameters
         ----------
         n_components
             Number ``K`` of components.
+
+        Returns
+        -------
+        Self
+            The unfitted prior.
         """
         return type(self)(n_components, self.n_latent)
 
@@ -60,8 +65,8 @@ class MixturePrior(Prior):
         centers
             Distribution of the centres; the cached one by default.
         density
-            ``"predictive"`` integrates out the uncertain centre: a proper density. ``"expected"`` is the
-            expectation of the log-density, which the responsibilities and the empirical-Bayes objective use.
+            ``"predictive"`` integrates the uncertain centre out and is a proper density. ``"expected"`` is
+            the expectation of the log-density, used by responsibilities and empirical-Bayes objective.
 
         Returns
         -------
@@ -70,7 +75,20 @@ class MixturePrior(Prior):
 
     @in_full_precision
     def log_prob(self, z: Tensor, centers: Centers | None = None) -> Tensor:
-        """Log-density of the predictive mixture at ``z`` of shape ``(..., p)``; shape ``(...)``."""
+        """Log-density of the predictive mixture at ``z``.
+
+        Parameters
+        ----------
+        z
+            Latent positions, shape ``(..., p)``.
+        centers
+            Distribution of the centres; the cached one by default.
+
+        Returns
+        -------
+        Tensor
+            Log-densities of shape ``(...)``.
+        """
         return F.mixture_log_prob(self.component_log_prob(z, centers), self.pi_logits)
 
     @in_full_precision
@@ -119,7 +137,7 @@ class MixturePrior(Prior):
         generator
             Source of randomness on the prior's device; torch's global one by default.
         component
-            Index of the component to draw from; by default components are drawn by their weights.
+            Index of the component to draw from; by default all components, with their weights.
         centers
             Distribution of the centres; the cached one by default.
 
@@ -141,13 +159,13 @@ class MixturePrior(Prior):
         return gaussians.loc[chosen] + (gaussians.scale_tril[chosen] @ noise).squeeze(-1)
 
     def _register_center_cache(self) -> None:
-        """Add buffers for the encoded pseudo-inputs, saved with the model; NaN until they are cached."""
+        """Add buffers for the encoded pseudo-inputs, which are saved with the model; NaN until cached."""
         shape = (self.n_components, self.n_latent)
         for name in ("center_loc", "center_scale"):
             self.register_buffer(name, torch.full(shape, torch.nan, device=self.pi_logits.device))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Make room for whichever spread was cached, standard deviations or Cholesky factors."""
+        """Resize the buffer to the saved spread, standard deviations or Cholesky factors."""
         saved = state_dict.get(f"{prefix}center_scale")
         shape = (self.n_components, self.n_latent)
         if self.uses_pseudo_inputs and saved is not None and saved.shape in (shape, (*shape, self.n_latent)):
@@ -156,18 +174,18 @@ class MixturePrior(Prior):
 
     @in_full_precision
     def cache_centers(self, centers: Centers) -> None:
-        """Remember the distribution of the centres, to evaluate the prior without the encoder."""
+        """Store the distribution of the centres, so that the prior can be evaluated without the encoder."""
         if not self.uses_pseudo_inputs:
             return
         if centers.scale is None:
-            raise ValueError("`centers.scale` is None: encoded pseudo-inputs have a spread.")
+            raise ValueError("`centers.scale` is None; expected the spread of encoded pseudo-inputs.")
         self.center_loc = centers.loc.detach().clone()
         self.center_scale = centers.scale.detach().clone()
 
     def _cached_centers(self) -> Centers:
         if self.center_loc.isnan().any():
             raise ValueError(
-                "`centers` is None and no centres are cached: encode the pseudo-inputs and pass them, or "
-                "call `cache_centers` first."
+                "`centers` is None and no centres are cached: pass encoded pseudo-inputs, or call "
+                "`cache_centers` first."
             )
         return Centers(self.center_loc, self.center_scale)

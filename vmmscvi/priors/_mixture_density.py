@@ -9,9 +9,9 @@ With :math:`P_j = (\Lambda_j^{-1} + S_j)^{-1} = W_j^T W_j`, :math:`d_{ij} = z_i 
     \partial \log p(z_i) / \partial m_j &= r_{ij} P_j d_{ij}, \\
     \partial \log p(z_i) / \partial S_j &= \tfrac12 r_{ij} (P_j d_{ij} d_{ij}^T P_j - P_j).
 
-With labels, responsibilities are those of position and label.
-Half of the operations that recording them takes. Precisions and weights are held in a variational step: for
-their derivatives, and for derivatives of derivatives, there is :mod:`vmmscvi.priors.functional`.
+With labels, responsibilities are those given position and label. The closed form needs half of the operations
+of autograd. A variational step holds precisions and weights fixed; for their derivatives, and for second
+derivatives, use :mod:`vmmscvi.priors.functional`.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def predictive_log_prob(
     pi_logits: Tensor,
     label_log_likelihood: Tensor | None = None,
 ) -> Tensor:
-    r"""Log-density of the mixture of predictive components; only positions and centres get a gradient.
+    r"""Log-density of the mixture of predictive components, differentiable by positions and centres only.
 
     Parameters
     ----------
     z, loc, scale, precision_cholesky, pi_logits
         As in :mod:`vmmscvi.priors.functional`.
     label_log_likelihood
-        :math:`\log p(y | k)`, shape ``(n, K)``, for positions of shape ``(..., n, p)``; the density is then
-        that of positions and labels.
+        :math:`\log p(y | k)`, shape ``(n, K)``, for positions of shape ``(..., n, p)``. If given, the density
+        is that of positions and labels.
 
     Returns
     -------
@@ -70,7 +70,7 @@ class _PredictiveLogProb(torch.autograd.Function):
         labels: Tensor | None,
     ) -> Tensor:
         whitening, log_det = _predictive_whitening(scale, factor)
-        # the difference comes first: products of large positions would lose digits, most of all in TF32
+        # subtract first: products of large positions would lose precision, especially in TF32
         whitened = torch.bmm(whitening, z.T - loc.unsqueeze(-1))
         constant = torch.log_softmax(pi_logits, dim=-1) + log_det - 0.5 * loc.shape[-1] * F.LOG_TWO_PI
         log_joint = torch.sub(constant.unsqueeze(-1), whitened.square().sum(1), alpha=0.5)
@@ -84,7 +84,7 @@ class _PredictiveLogProb(torch.autograd.Function):
         z, loc, scale, factor, pi_logits, labels, whitening, whitened, log_joint = ctx.saved_tensors
         if torch.is_grad_enabled():
             return _recorded_gradient(z, loc, scale, factor, pi_logits, labels, grad, ctx.needs_input_grad)
-        # negligible responsibilities would leave subnormal numbers, which slow a CPU down
+        # negligible responsibilities would produce subnormal numbers, which slow a CPU down
         smallest = math.sqrt(torch.finfo(log_joint.dtype).tiny)
         weights = torch.threshold_(torch.softmax(log_joint, dim=0), smallest, 0.0) * grad
         pull = torch.bmm(whitening.mT, whitened)
@@ -113,7 +113,7 @@ def _predictive_whitening(scale: Tensor | None, factor: Tensor) -> tuple[Tensor,
     spread = factor.mT @ scale if is_full else factor.mT * scale.unsqueeze(-2)
     inflation = spread @ spread.mT
     inflation.diagonal(dim1=-2, dim2=-1).add_(1.0)
-    # unchecked, since a check waits for the device: what fails leaves NaN, which training looks for
+    # unchecked, because a check waits for the device; failures give NaN, which training detects
     cholesky = torch.linalg.cholesky_ex(inflation, check_errors=False).L
     whitening = torch.linalg.solve_triangular(cholesky, factor.mT, upper=False)
     shrinkage = factor.diagonal(dim1=-2, dim2=-1) / cholesky.diagonal(dim1=-2, dim2=-1)

@@ -1,4 +1,4 @@
-"""Constrained parameters: unconstrained tensors that are read as positive numbers or as Cholesky factors."""
+"""Constrained parameters: unconstrained tensors, transformed to positive numbers or Cholesky factors."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch.nn.functional import softplus
 
 
 def inverse_softplus(value: Tensor) -> Tensor:
-    r"""Inverse of :math:`\log(1 + e^x)` for positive ``value``, accurate for small and large ones."""
+    r"""Inverse of :math:`\log(1 + e^x)` for positive ``value``, accurate for small and large values."""
     return value + torch.log(-torch.expm1(-value))
 
 
 class _WithPositiveDiagonal(torch.autograd.Function):
-    """Lower triangles with the softplus of the diagonal: a third of the operations that autograd records."""
+    """Lower triangles with the softplus of the diagonal, in a third of the operations of autograd."""
 
     @staticmethod
     def forward(ctx: Any, unconstrained: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class PositiveScalar(nn.Module):
     Parameters
     ----------
     initial
-        Value at the start.
+        Initial value.
     """
 
     def __init__(self, initial: float) -> None:
@@ -52,7 +52,7 @@ class PositiveScalar(nn.Module):
 
 
 class PrecisionCholesky(nn.Module):
-    """``K`` lower Cholesky factors with a positive (softplus) diagonal, the identity at the start.
+    """``K`` lower Cholesky factors with a positive (softplus) diagonal, initialised as the identity.
 
     Parameters
     ----------

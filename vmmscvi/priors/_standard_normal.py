@@ -27,7 +27,7 @@ class StandardNormalPrior(Prior):
 
     @in_full_precision
     def kl_divergence(self, qz: Distribution, z: Tensor, centers: Centers | None = None) -> Tensor:
-        """Compute the closed form for Gaussian posteriors, as scVI; else the estimate of :class:`Prior`."""
+        """Compute the divergence, in closed form for Gaussian posteriors; else as :class:`Prior`."""
         if isinstance(qz, Normal):
             standard = Normal(torch.zeros_like(qz.loc), torch.ones_like(qz.scale))
             return analytic_kl_divergence(qz, standard).sum(-1)

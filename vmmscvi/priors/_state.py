@@ -1,4 +1,4 @@
-"""Where the fit of a prior stands. The one record of it: models, plans and checkpoints read it here."""
+"""State of the fit of a prior, the only record that models, plans and checkpoints use."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from enum import IntEnum
 
 
 class PriorState(IntEnum):
-    """Where the fit of a prior stands; saved with its parameters.
+    """State of the fit of a prior; saved with its parameters.
 
     Attributes
     ----------
     UNFITTED
-        As constructed. Training decides how it is initialised.
+        As constructed; training will initialise it.
     WARMING_UP
-        Networks train under N(0, I); the prior is not in use.
+        Not in use; networks train under N(0, I).
     FITTED
-        In use and trained. The next training continues from here.
+        In use and trained; further training continues from this prior.
     FROZEN
-        In use and kept as it is, as when a query is mapped.
+        In use and not trained, for example in query mapping.
     """
 
     UNFITTED = 0

@@ -1,4 +1,4 @@
-"""The search for parts of clusters, and for how parts and clusters join to a tree."""
+"""The search for parts of clusters, and for the tree of parts and clusters."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from vmmscvi.priors.cluster_tree import ClusterTree
 from vmmscvi.priors.coarsened import N_EFFECTIVE, fit_coarsened_mixture
 
 LEAVES_PER_CLUSTER = 20
-"""Components that the search within a cluster starts from."""
+"""Initial number of components of the search within a cluster."""
 LARGEST_SAMPLE = 20_000
-"""Cells that the tree is fitted to at most; the others are assigned to its leaves."""
+"""Largest number of cells of a cluster in the search for parts; other cells are assigned to its result."""
 
 
 def fit_cluster_tree(
@@ -33,29 +33,35 @@ def fit_cluster_tree(
     wishart_scale_factor: float | None = None,
     seed: int = 0,
 ) -> ClusterTree:
-    """Look for parts of every cluster, and join all parts to a tree.
+    """Search for parts of every cluster, and join all parts to a tree.
 
-    Parts of one cluster are joined before clusters are, so that the clusters themselves are one level.
+    Parts of the same cluster are joined first, so the clusters themselves are one level of the tree.
 
     Parameters
     ----------
     z
         Embedding, shape ``(n_obs, p)``.
     clusters
-        Cluster of every cell, length ``n_obs``. Names of any kind; numbers in them say the order.
+        Cluster of every cell, length ``n_obs``. Names may have any type; they are sorted by the numbers in
+        them.
     n_effective
-        How fine the leaves are: number of cells that all the data count as in the search for parts.
+        Granularity of the leaves: effective sample size of all data in the search for parts.
     wishart_scale_factor
         ``c`` of a Wishart prior on precisions with scale matrix ``c I``. By default the matrix is learned
         from the clusters.
     seed
         Seed of the search for parts.
 
+    Returns
+    -------
+    ClusterTree
+        The tree of the cells.
+
     Raises
     ------
     ValueError
-        If lengths differ, ``z`` is not a finite matrix, a cell has no cluster, names of clusters could be
-        those of parts or unions of others, or an argument is not positive.
+        If lengths differ, ``z`` is not a finite matrix, a cell has no cluster, the name of a cluster could be
+        that of a part or union of others, or an argument is not positive.
     """
     z = as_finite_matrix(z)
     if not n_effective > 0:
@@ -64,14 +70,14 @@ def fit_cluster_tree(
         raise ValueError(f"`wishart_scale_factor` must be positive, found {wishart_scale_factor}.")
     named = named_in_order(clusters, len(z))
     names = list(named.cat.categories)
-    # a copy: pandas' own array is read-only, which PyTorch warns of
+    # a copy, because PyTorch warns about pandas' read-only array
     labels = named.cat.codes.to_numpy(copy=True)
     if wishart_scale_factor is not None:
         wishart = Wishart.of_paper(wishart_scale_factor, z.shape[1])
     else:
         z = z @ whitening_of_clusters(z, one_hot(torch.as_tensor(labels).long(), len(names)).double())
         shares = _statistics(z, labels, len(names))
-        # how alike clusters are says little about their parts: the prior stays as vague as the paper's
+        # the similarity of clusters says little about their parts: keep the prior as vague as in the paper
         weighed = Statistics(*(min(N_EFFECTIVE, len(z)) * s for s in shares))
         wishart = most_likely_wishart(weighed, excess_degrees=(1.0,))
     leaf_of_cell = np.zeros(len(z), dtype=np.int64)
@@ -90,7 +96,7 @@ def fit_cluster_tree(
 
 
 def _parts(z: Tensor, power: float, wishart: Wishart, seed: int) -> NDArray[np.int64]:
-    """Part of every cell of one cluster, numbered by size; all 0 if there are none."""
+    """Part of every cell of one cluster, numbered by size; all 0 if the cluster is not divided."""
     n_components = min(LEAVES_PER_CLUSTER, len(z) // 10)
     if n_components < 2:
         return np.zeros(len(z), dtype=np.int64)
@@ -112,7 +118,7 @@ def _parts(z: Tensor, power: float, wishart: Wishart, seed: int) -> NDArray[np.i
 
 
 def _statistics(z: Tensor, leaf_of_cell: NDArray[np.int64], n_leaves: int) -> Statistics:
-    """Sufficient statistics of the leaves as shares: of one cell in all."""
+    """Sufficient statistics of the leaves as shares that sum to one cell."""
     members = [z[leaf_of_cell == leaf] for leaf in range(n_leaves)]
     return Statistics(
         torch.tensor([len(cells) for cells in members], dtype=torch.float64) / len(z),

@@ -1,7 +1,8 @@
-r"""How parts and clusters are joined to a tree: the pair that needs most cells to be told apart comes first.
+r"""Join parts and clusters to a tree: the pair that needs the most cells to be separated is joined first.
 
-The scatter matrix of a group at :math:`n` effective cells is, up to a rank-one term, linear in :math:`n`. One
-eigendecomposition for each pair of groups therefore gives the gain of a merge at every :math:`n`.
+The scatter matrix of a group at the effective sample size :math:`n` is, up to a rank-one term, linear in
+:math:`n`. One eigendecomposition for each pair of groups therefore gives the gain of a merge at every
+:math:`n`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ GROUPS_PER_CHUNK = 4096
 
 
 def scales() -> NDArray[np.float64]:
-    """Numbers of effective cells at which gains are evaluated, ascending."""
+    """Effective sample sizes at which gains are evaluated, ascending."""
     n_steps = round(math.log10(LARGEST_SCALE / SMALLEST_SCALE) * STEPS_PER_DECADE) + 1
     return np.geomspace(SMALLEST_SCALE, LARGEST_SCALE, n_steps)
 
@@ -29,7 +30,7 @@ def scales() -> NDArray[np.float64]:
 def join(
     shares: Statistics, parents: Sequence[str], wishart: Wishart
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Join groups until there is one, parts of one parent before all else.
+    """Join groups until one is left; parts of the same parent first.
 
     Parameters
     ----------
@@ -42,7 +43,9 @@ def join(
 
     Returns
     -------
-    Merges ``(n_leaves - 1, 2)`` and the effective cells up to which each pays, never increasing.
+    tuple of numpy.ndarray
+        Merges, shape ``(n_leaves - 1, 2)``, and the largest effective sample size at which each raises the
+        likelihood, never increasing.
     """
     groups = _Groups(shares, wishart)
     merges: list[tuple[int, int]] = []
@@ -65,7 +68,7 @@ def join(
 
 
 class _Groups:
-    """Leaves and what they are joined to, with the level of every pair that may be joined."""
+    """Leaves and their unions, with the level of every pair that may be joined."""
 
     def __init__(self, shares: Statistics, wishart: Wishart) -> None:
         n_leaves, p = shares.first.shape
@@ -85,7 +88,7 @@ class _Groups:
         self.table = np.full((n_nodes, n_nodes), -math.inf)
 
     def compare(self, owners: NDArray[np.int64]) -> None:
-        """Evaluate all pairs of one owner."""
+        """Evaluate all pairs of groups with the same owner."""
         alive = np.flatnonzero(self.is_alive)
         i, j = np.triu_indices(len(alive), 1)
         first, second = alive[i], alive[j]
@@ -99,7 +102,7 @@ class _Groups:
         self._evaluate(others, np.full_like(others, new))
 
     def best_pair(self) -> tuple[int, int, float] | None:
-        """Return the pair that needs most cells to be told apart, if there is any."""
+        """Return the pair that needs the most cells to be separated, and that number; ``None`` if no pair."""
         i, j = np.unravel_index(int(self.table.argmax()), self.table.shape)
         level = float(self.table[i, j])
         return None if level == -math.inf else (int(i), int(j), level)
@@ -127,7 +130,7 @@ class _Groups:
 
 
 def log_evidence(shares: Statistics, wishart: Wishart) -> Tensor:
-    r"""Log marginal likelihood of groups, and of their assignments, at every scale, shape ``(K, n_scales)``.
+    r"""Log marginal likelihood of groups and their assignments at every scale, shape ``(K, n_scales)``.
 
     With shares :math:`s` of the counts, :math:`f` of the sums and :math:`W` of the scatter about the mean,
     the posterior's scatter matrix at :math:`n` cells is :math:`I / c + n W + \gamma_n f f^T`, where
@@ -147,7 +150,7 @@ def log_evidence(shares: Statistics, wishart: Wishart) -> Tensor:
 
 
 def largest_scale_that_pays(gains: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Largest number of effective cells at which merging pays, interpolated; ``gains`` is (pairs, scales)."""
+    """Largest effective sample size at which merging has a gain, interpolated; ``gains``: (pairs, scales)."""
     at_scale = scales()
     pays = gains > 0
     n_steps, pairs = gains.shape[1], np.arange(len(gains))

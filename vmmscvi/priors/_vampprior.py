@@ -12,11 +12,10 @@ from vmmscvi.priors._mixture import ComponentDensity, MixturePrior
 
 
 class VampPrior(MixturePrior):
-    r""":math:`p(z) = \frac1K \sum_j q(z ; u_j)`: each component a posterior at a pseudo-input.
+    r"""The VampPrior :math:`p(z) = \frac1K \sum_j q(z ; u_j)`: each component is a posterior.
 
-    It has no parameters beside the pseudo-inputs, which are fitted with the ELBO. Its components have no
-    variance of their own, so that both of their densities, predictive and expected, are that of the
-    posterior.
+    The only parameters are the pseudo-inputs :math:`u_j`, which are fitted with the ELBO. Components have no
+    variance beyond that of the posterior, so their predictive and expected densities are the same.
 
     Parameters
     ----------
@@ -53,6 +52,6 @@ class VampPrior(MixturePrior):
         loc, scale = self._cached_centers() if centers is None else centers
         if scale is None:
             raise ValueError(
-                "`centers.scale` is None: the components of a VampPrior are posteriors with a spread."
+                "`centers.scale` is None; expected the spread of the posteriors at the pseudo-inputs."
             )
         return loc, scale

@@ -1,4 +1,4 @@
-"""The scale of the prior on precisions: how wide a cluster is expected to be."""
+"""The scale of the prior on precisions: the expected width of a cluster."""
 
 from __future__ import annotations
 
@@ -9,22 +9,30 @@ WishartScale = Literal["learned", "half", "paper", "reference"] | float
 
 
 def wishart_scale_factor(wishart_scale: WishartScale, n_components: int, n_latent: int) -> float:
-    r"""Compute the number ``c`` that a Wishart's scale matrix ``c I`` is made of.
+    r"""Compute the factor ``c`` of a Wishart's scale matrix ``c I``.
 
     With ``p + 2`` degrees of freedom the expected precision is :math:`(p + 2) c I`.
 
     Parameters
     ----------
     wishart_scale
-        ``"half"``: clusters are expected to be half as wide as N(0, I), :math:`E[\Lambda] = 4 I`, however
-        many there are. ``"paper"``: :math:`E[\Lambda] = K^{1/p} I`, clusters that share the volume of N(0, I)
-        if ``K`` of them were needed, which is wide for the few that are. ``"reference"``, as in the authors'
-        code: :math:`E[\Lambda] = K^{2/p} I`. ``"learned"``, which has a value only where a prior starts from
-        clusters, is ``"half"`` until then. A positive number is returned as it is.
+        One of these:
+
+        - ``"half"``: :math:`E[\Lambda] = 4 I`, clusters half as wide as N(0, I), whatever their number;
+        - ``"paper"``: :math:`E[\Lambda] = K^{1/p} I`, clusters that share the volume of N(0, I) if all ``K``
+          are needed, which is wide if fewer are;
+        - ``"reference"``: :math:`E[\Lambda] = K^{2/p} I`, as in the authors' code;
+        - ``"learned"``: the same as ``"half"`` until the prior is initialised from clusters;
+        - a positive number, which is returned unchanged.
     n_components
         Number ``K`` of components.
     n_latent
         Dimension ``p`` of the latent space.
+
+    Returns
+    -------
+    float
+        The factor ``c``.
 
     Raises
     ------

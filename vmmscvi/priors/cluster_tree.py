@@ -1,9 +1,9 @@
-r"""A hierarchy of clusters: finer ones within each cluster, coarser ones above, cut at any level.
+r"""A hierarchy of clusters: finer clusters within each cluster and coarser ones above, cut at any level.
 
-The scale of the tree has a meaning of its own. Two groups of cells are told apart if the classification
-likelihood of :mod:`vmmscvi.priors.coarsened` prefers two components to one, and that depends on how many
-cells the data count as. Every merge of the tree stands at the number of effective cells up to which the two
-sides are one cluster: few for groups that are far apart, many for groups that hardly differ.
+The scale of the tree is the effective sample size. The classification likelihood of
+:mod:`vmmscvi.priors.coarsened` prefers one or two components for two groups of cells, depending on the
+effective sample size. Every merge of the tree has the level up to which its two sides are one cluster: low
+for groups that are far apart, high for groups that hardly differ.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ from vmmscvi.priors._tree_joining import LARGEST_SCALE
 
 @dataclass(frozen=True)
 class ClusterTree:
-    """Clusters within clusters.
+    """A tree of clusters and their subclusters.
 
-    Leaves are numbered from 0; merge ``i`` makes node ``n_leaves + i`` of two earlier nodes, as in SciPy.
+    Leaves are numbered from 0. Merge ``i`` joins two earlier nodes into node ``n_leaves + i``, as in SciPy.
 
     Parameters
     ----------
     leaves
-        Names of the leaves: ``"3"`` for cluster 3 where it has no parts, else ``"3.0"``, ``"3.1"``, ...
+        Names of the leaves: ``"3"`` if cluster 3 has no parts, else ``"3.0"``, ``"3.1"``, ...
     clusters
-        For each leaf, the name of the cluster that it is, or is a part of.
+        Name of the cluster that each leaf belongs to.
     merges
         Nodes that are joined, finest first, shape ``(n_leaves - 1, 2)``.
     n_effective
-        For each merge, the number of effective cells up to which its two sides are one cluster, shape
+        For each merge, the largest effective sample size at which its two sides are one cluster, shape
         ``(n_leaves - 1,)``; never increasing.
     assignments
-        Leaf of every cell, or missing: categorical whose categories are ``leaves``, index ``obs_names``.
+        Leaf of every cell, possibly missing: categorical with the categories ``leaves`` and index
+        ``obs_names``.
     """
 
     leaves: tuple[str, ...]
@@ -54,28 +55,30 @@ class ClusterTree:
         n_effective: float | None = None,
         min_size: int = 1,
     ) -> pd.Series:
-        """Clusters of the cells at one level of the tree.
+        """Return the clusters of the cells at one level of the tree.
 
         Parameters
         ----------
         n_clusters
             Number of clusters, from 1 to the number of leaves.
         n_effective
-            Instead: merge what so many cells do not tell apart.
+            Effective sample size, as an alternative to ``n_clusters``: groups are merged if the data do not
+            separate them at this sample size.
         min_size
-            Fewest cells of a cluster. A smaller one becomes a part of its sibling in the tree, and with it of
-            the larger cluster wherever the sibling is divided.
+            Smallest number of cells in a cluster. A smaller cluster is merged with its sibling in the tree;
+            if the sibling is divided, with the larger part of it.
 
         Returns
         -------
-        Categorical Series of names, index ``obs_names``. A cluster of the model keeps its name, a part of it
-        has a name such as ``"3.1"``, and a union one such as ``"0+3"``. Without arguments the clusters of the
-        model. Missing where the leaf is.
+        Series
+            Categorical names of clusters with index ``obs_names``. A cluster of the model keeps its name, a
+            part of it has a name such as ``"3.1"``, and a union a name such as ``"0+3"``. Without arguments,
+            these are the clusters of the model. Cells without a leaf are missing.
 
         Raises
         ------
         ValueError
-            If both levels are given, one is out of range, or there are not so many clusters of this size.
+            If both levels are given, one is out of range, or the tree has too few clusters of this size.
         """
         n_leaves = len(self.leaves)
         groups = self._groups(self.n_merges(n_clusters, n_effective, min_size), min_size)
@@ -95,20 +98,33 @@ class ClusterTree:
         n_effective: float | None = None,
         min_size: int = 1,
     ) -> int:
-        """Return how many merges are below a cut, before small clusters join their siblings.
+        """Return the number of merges below a cut, before small clusters join their siblings.
 
-        Parameters, and errors, are those of :meth:`cut`.
+        Parameters
+        ----------
+        n_clusters, n_effective, min_size
+            As in :meth:`cut`.
+
+        Returns
+        -------
+        int
+            Number of merges, from the finest.
+
+        Raises
+        ------
+        ValueError
+            As in :meth:`cut`.
         """
         n_leaves = len(self.leaves)
         if n_clusters is not None and n_effective is not None:
-            raise ValueError("Give `n_clusters` or `n_effective`, found both.")
+            raise ValueError("`n_clusters` and `n_effective` exclude each other: pass only one of them.")
         if n_clusters is not None and not 1 <= n_clusters <= n_leaves:
             raise ValueError(f"`n_clusters` must be from 1 to {n_leaves}, found {n_clusters}.")
         if n_effective is not None and not n_effective > 0:
             raise ValueError(f"`n_effective` must be positive, found {n_effective}.")
         if not 1 <= min_size <= len(self.assignments):
             raise ValueError(
-                f"`min_size` must be from 1 to {len(self.assignments)}, all cells; found {min_size}."
+                f"`min_size` must be from 1 to {len(self.assignments)} (all cells), found {min_size}."
             )
         if n_effective is not None:
             return int((self.n_effective >= n_effective).sum())
@@ -117,17 +133,17 @@ class ClusterTree:
         if min_size == 1:
             return n_leaves - n_clusters
         most = 0
-        for n_merges in reversed(range(n_leaves)):  # the number of groups grows by one at most
+        for n_merges in reversed(range(n_leaves)):  # the number of groups grows by at most one
             most = len(self._groups(n_merges, min_size))
             if most == n_clusters:
                 return n_merges
         raise ValueError(
-            f"`n_clusters` is {n_clusters}; the tree has at most {most} clusters of `min_size` "
-            f"{min_size} or more."
+            f"`n_clusters` is {n_clusters}, but the tree has at most {most} clusters of `min_size` "
+            f"{min_size} or more: pass a smaller number."
         )
 
     def sides(self) -> list[tuple[list[int], list[int]]]:
-        """Leaves on the two sides of every merge, in the order of the merges."""
+        """Return the leaves on the two sides of every merge, in the order of the merges."""
         members = [[i] for i in range(len(self.leaves))]
         found = []
         for left, right in self.merges:
@@ -136,7 +152,7 @@ class ClusterTree:
         return found
 
     def name_of(self, leaves: Sequence[int]) -> str:
-        """Return the name of a union of leaves: ``"3"`` for all of cluster 3, ``"0+3.1"`` with a part."""
+        """Return the name of a union of leaves, such as ``"3"`` for all of cluster 3, or ``"0+3.1"``."""
         members: dict[str, list[str]] = {}
         for leaf in leaves:
             members.setdefault(self.clusters[leaf], []).append(self.leaves[leaf])
@@ -151,7 +167,7 @@ class ClusterTree:
     def linkage(self) -> NDArray[np.float64]:
         """Return the tree as SciPy's linkage matrix, shape ``(n_leaves - 1, 4)``, for dendrograms.
 
-        Distances are ``log10(1e7 / n_effective)``: between 0, alike, and 7, apart.
+        Distances are ``log10(1e7 / n_effective)``, between 0 (similar) and 7 (far apart).
         """
         sizes = [1] * len(self.leaves)
         for left, right in self.merges:
@@ -160,7 +176,7 @@ class ClusterTree:
         return np.column_stack((self.merges, distances, sizes[len(self.leaves) :])).astype(float)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return arrays that an h5ad can hold, for ``adata.uns``; the assignments are left out."""
+        """Return arrays for ``adata.uns``, without the assignments; they can be saved to h5ad."""
         return {
             "leaves": np.array(self.leaves),
             "clusters": np.array(self.clusters),
@@ -170,20 +186,24 @@ class ClusterTree:
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any], assignments: pd.Series) -> ClusterTree:
-        """Inverse of :meth:`to_dict`.
+        """Restore a tree from the result of :meth:`to_dict`.
 
         Parameters
         ----------
         stored
-            What :meth:`to_dict` returned.
+            Result of :meth:`to_dict`.
         assignments
-            Leaf of every cell, index ``obs_names``. It may be missing for some; their clusters are missing
-            then as well.
+            Leaf of every cell, with index ``obs_names``. Cells without a leaf have no cluster either.
+
+        Returns
+        -------
+        ClusterTree
+            The tree.
 
         Raises
         ------
         ValueError
-            If a cell is assigned to something that is no leaf.
+            If a cell is assigned to an unknown leaf.
         """
         leaves = tuple(map(str, stored["leaves"]))
         is_missing = assignments.isna()
@@ -200,7 +220,7 @@ class ClusterTree:
 
     @classmethod
     def from_anndata(cls, adata: Any, key: str = "vmm_leaf") -> ClusterTree:
-        """Make the tree again of what :meth:`vmmscvi.SCVI_VMM.annotate` or the command line has written.
+        """Restore the tree written by :meth:`vmmscvi.SCVI_VMM.annotate` or by the command line.
 
         Parameters
         ----------
@@ -209,25 +229,30 @@ class ClusterTree:
         key
             Column of ``adata.obs`` with the leaf of every cell.
 
+        Returns
+        -------
+        ClusterTree
+            The tree.
+
         Raises
         ------
         ValueError
-            If there is no tree or no such column.
+            If the tree or the column is missing.
         """
         stored = adata.uns.get("vmmscvi")
         if not isinstance(stored, Mapping) or "cluster_tree" not in stored:
             raise ValueError(
-                "`adata` has no `uns['vmmscvi']['cluster_tree']`; expected data that `annotate` or "
-                "`vmmscvi integrate` has written to."
+                "`adata` has no `uns['vmmscvi']['cluster_tree']`: call `annotate` or `vmmscvi integrate` "
+                "first."
             )
         if key not in adata.obs:
             raise ValueError(f"`key` is {key!r}; expected the column of `adata.obs` with the leaves.")
         return cls.from_dict(stored["cluster_tree"], adata.obs[key])
 
     def _groups(self, n_merges: int, min_size: int) -> list[list[int]]:
-        """Leaves that are together after so many merges, and after smaller groups have joined their siblings.
+        """Return the groups of leaves after ``n_merges`` merges, small groups merged into their siblings.
 
-        A node holds its groups, the one that smaller siblings join first.
+        Each node holds its groups; the first is the one that smaller siblings join.
         """
         n_leaves = len(self.leaves)
         sizes = list(self._sizes())

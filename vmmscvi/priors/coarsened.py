@@ -1,10 +1,11 @@
-r"""How many clusters an embedding has: a variational Gaussian mixture with a coarsened likelihood and merges.
+r"""Number of clusters of an embedding: a variational Gaussian mixture with a coarsened likelihood and merges.
 
-Clusters of cells are not Gaussian. With enough cells every mixture therefore finds ever more components, each
-right about a smaller detail. A *coarsened* posterior (Miller & Dunson, JASA 2019) asks instead which mixtures
-agree with the data up to a departure that ``n_effective`` cells could not tell from chance: the likelihood is
-raised to the power ``n_effective / n_obs``. The number of components then depends on ``n_effective``, one
-number with a meaning, and hardly on the number of cells, on step sizes or on where the search started.
+Clusters of cells are not Gaussian. With more cells, any mixture therefore finds more components, which
+describe ever smaller details. A *coarsened* posterior (Miller & Dunson, JASA 2019) asks instead which
+mixtures agree with the data up to a departure that ``n_effective`` cells could not distinguish from chance:
+the likelihood is raised to the power ``n_effective / n_obs``. The number of components then depends on one
+interpretable number, ``n_effective``, and hardly on the number of cells, on step sizes or on the
+initialisation.
 
 The model is that of the paper with a conjugate prior on the centres,
 
@@ -12,26 +13,26 @@ The model is that of the paper with a conjugate prior on the centres,
     \pi \sim Dirichlet(a_0, \ldots), \quad \Lambda_j \sim Wishart(p + 2, c I), \quad
     \mu_j | \Lambda_j \sim N(0, (\kappa_0 \Lambda_j)^{-1}),
 
-so that the free energy of responsibilities :math:`r` is known in closed form,
+so the free energy of responsibilities :math:`r` has a closed form,
 :math:`F(r) = \sum_j \log Z_j(r) + \log DM(r) + \omega H(r)`, with :math:`Z_j` the marginal likelihood of a
 component, :math:`DM` the Dirichlet-multinomial and :math:`\omega` the power. Responsibilities maximise
-:math:`F`; components that no cell needs contribute nothing to it.
+:math:`F`; empty components contribute nothing to it.
 
-Components are merged while that raises the integrated classification likelihood (Biernacki, Celeux & Govaert,
-IEEE TPAMI 2000), :math:`F(r) - \omega H(r)`: a mixture that describes a density may take several overlapping
-components for one cluster, a mixture of clusters may not. The paper's empirical-Bayes step penalises the
-entropy of the assignments too, as it keeps the responsibilities in the gradient.
+Components are merged while this raises the integrated classification likelihood (Biernacki, Celeux & Govaert,
+IEEE TPAMI 2000), :math:`F(r) - \omega H(r)`. A mixture that describes a density may use several overlapping
+components for one cluster; a mixture of clusters must not. The paper's empirical-Bayes step also penalises
+the entropy of the assignments, because it keeps the responsibilities in the gradient.
 
-How wide clusters are, in which directions, how much they differ in that, and how far apart they are, depends
-on the data: more genes and deeper counts make clusters narrower, and some directions of an embedding may
-hardly be used. Scale matrix and degrees of freedom of the Wishart prior and the confidence :math:`\kappa_0`
-of the prior on centres are therefore learned too: the values that maximise the likelihood of the clusters,
-updated while components are merged. Where clusters are alike, a further one costs little more than its
-centre, and many small ones can be told apart; where they are not, the prior is as vague as the paper's.
-Where they are crowded, as in embeddings of chromatin accessibility, a further centre costs less. Learned only
-at the end, the prior comes too late: with a vague one alike neighbours are merged, and their union makes it
-expect wide clusters. A linear map of the embedding changes next to nothing. What depth does to the distance
-of cells from the centre may be undone first (:mod:`vmmscvi.priors._depth`).
+The width and shape of clusters, their similarity and their distances depend on the data: more genes and
+deeper counts make clusters narrower, and some directions of an embedding may hardly be used. The scale matrix
+and degrees of freedom of the Wishart prior and the confidence :math:`\kappa_0` of the prior on centres are
+therefore learned as well. They maximise the likelihood of the clusters and are updated while components are
+merged. If clusters have similar covariances, a further cluster costs little more than its centre, and many
+small ones can be resolved. If covariances differ, the prior is as vague as in the paper. If clusters are
+crowded, as in embeddings of chromatin accessibility, a further centre costs less. Learning the prior only at
+the end would be too late: a vague prior merges similar neighbours, and their union then makes the learned
+prior expect wide clusters. The result is nearly invariant to linear maps of the embedding. The effect of
+depth on the distance of cells from the centre can be removed first (:mod:`vmmscvi.priors._depth`).
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ from vmmscvi.priors._learned_wishart import (
 )
 
 N_EFFECTIVE = 500.0
-"""Number of cells that the data count as by default."""
+"""Default effective sample size."""
 LEARNED_AGAIN = 0.95
-"""The Wishart prior is learned again when this share of the components is left since it was."""
+"""The Wishart prior is learned again when the number of components has shrunk to this share."""
 FEWEST_CELLS = 2
-"""How many times p + 2 cells components hold on average, at least, before it is learned how wide they are."""
+"""Smallest average number of cells per component, in units of p + 2, for learning the Wishart prior."""
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
 
 
@@ -76,39 +77,42 @@ def fit_coarsened_mixture(
     labels: LabelledCells | None = None,
     log_depth: Tensor | None = None,
 ) -> CoarsenedMixture:
-    """Fit a mixture of Gaussians to an embedding, and find how many components it takes.
+    """Fit a mixture of Gaussians to an embedding, and find its number of components.
 
-    The search starts from k-means with many components and alternates coordinate ascent with the best merge,
-    while merging raises the integrated classification likelihood; the Wishart prior is learned on the way.
-    Labels of cells are part of the data: see :mod:`vmmscvi.priors._labelled_cells`.
+    The search is initialised by k-means with many components. It alternates coordinate ascent with the best
+    merge while merging raises the integrated classification likelihood, and learns the Wishart prior at the
+    same time. Labels of cells are part of the data, see :mod:`vmmscvi.priors._labelled_cells`.
 
     Parameters
     ----------
     z
-        Embedding, shape ``(n_obs, p)``; for instance posterior means.
+        Embedding, shape ``(n_obs, p)``, for example posterior means.
     n_components
-        Number of components at the start, the upper bound of their number.
+        Initial and largest number of components.
     n_effective
-        Number of cells that the data count as: what so many could not resolve is not split. Rare groups
-        need a share of about two cells in so many. More than ``n_obs`` means ``n_obs``. ``None``: 500.
+        Effective sample size: the weight of the data against the prior, in cells. Smaller values give fewer
+        components; a rare group needs a share of about two cells in ``n_effective``. Values above ``n_obs``
+        are replaced by ``n_obs``; ``None`` stands for 500.
     wishart_scale_factor
-        ``c`` of a Wishart prior on precisions with scale matrix ``c I``. By default matrix and degrees of
-        freedom are learned.
+        ``c`` of a Wishart prior on precisions with scale matrix ``c I``. By default, scale matrix and degrees
+        of freedom are learned.
     seed
         Seed of k-means.
     n_starts
-        How often the search is run, from another k-means each time; the answer with the best classification
-        likelihood is returned. One search may end in a merge too few or too many.
+        Number of searches, each from another k-means; a single search may end with a merge too few or too
+        many. The result with the best classification likelihood is returned.
     wishart_df
         With ``wishart_scale_factor``: degrees of freedom, more than ``p - 1``; ``p + 2`` by default.
     labels
-        Labels of some cells. Every label gets a component or more; others stay free.
+        Labels of some cells. Every label receives at least one component; other components stay free.
     log_depth
-        Logarithm of each cell's depth, shape ``(n_obs,)``, if cells lie closer to the centre for want of it.
+        Logarithm of each cell's depth, shape ``(n_obs,)``, for embeddings that place shallow cells closer to
+        the centre.
 
     Returns
     -------
-    In float64, on the CPU.
+    CoarsenedMixture
+        The mixture, in float64 on the CPU.
 
     Raises
     ------
@@ -118,7 +122,7 @@ def fit_coarsened_mixture(
     z = as_finite_matrix(z)
     p = z.shape[1]
     learns_wishart = wishart_scale_factor is None
-    centered = z - z.mean(0) if learns_wishart else z  # a given prior is about the origin
+    centered = z - z.mean(0) if learns_wishart else z  # a given prior is centred at the origin
     c = 1.0 / (p + 2) if wishart_scale_factor is None else wishart_scale_factor
     if (
         n_components < 1
@@ -147,7 +151,7 @@ def fit_coarsened_mixture(
 
 
 class _Task(NamedTuple):
-    """What is fitted to; see :func:`fit_coarsened_mixture`."""
+    """Data and options of a search; see :func:`fit_coarsened_mixture`."""
 
     coordinates: Coordinates
     n_effective: float
@@ -162,38 +166,38 @@ class _Task(NamedTuple):
         return self.coordinates.z
 
     def first_prior(self, seed: int) -> LearnedWishart:
-        """Return what a search begins with: the given prior, or coordinates that k-means suggests."""
+        """Return the initial prior of a search: the given one, or one in coordinates found by k-means."""
         if self.learns_wishart:
             first = _k_means_assignments(self.z, self.n_components, seed)
             return LearnedWishart(whitening_of_clusters(self.z, first), self.wishart)
         return LearnedWishart(torch.eye(self.z.shape[1], dtype=self.z.dtype), self.wishart)
 
     def evidence(self, prior: LearnedWishart, r: Tensor | None = None) -> Evidence:
-        """Return closed forms; the share of wrong labels is learned from assignments, if there are any."""
+        """Return closed forms; the share of wrong labels is learned from assignments if they are given."""
         labels = self.labels
         if labels is not None and r is not None:
             labels = labels.with_noise_of(r)
         return prior.evidence(self.z, self.n_effective, labels)
 
     def first_assignments(self, z: Tensor, seed: int) -> Tensor:
-        """Assign cells to the components that a search begins with, in any coordinates."""
+        """Assign cells to the initial components of a search, in any coordinates."""
         r = _k_means_assignments(z, self.n_components, seed)
         return r if self.labels is None else _one_hot(self.labels.split(r.argmax(1)))
 
     def most_likely_prior(self, r: Tensor, whitening: Tensor) -> LearnedWishart:
-        """Learn the prior from assignments, in iterations that start from these coordinates."""
+        """Learn the prior from assignments, by iterations initialised with these coordinates."""
         any_prior = Wishart.of_paper(1.0, self.z.shape[1])  # statistics do not depend on it
         own = Evidence(self.z, self.n_effective, any_prior).statistics(r)
         return most_likely_matrix(own, whitening, smallest_variance_of(self.z))
 
     @property
     def most_to_learn_from(self) -> int:
-        """Number of components up to which their cells are enough to learn how wide they are."""
+        """Largest number of components whose cells suffice to learn their width."""
         return max(1, len(self.z) // (FEWEST_CELLS * (self.z.shape[1] + 2)))
 
 
 class _Answer(NamedTuple):
-    """What one search has found, in coordinates of its own."""
+    """Result of one search, in its own coordinates."""
 
     task: _Task
     evidence: Evidence
@@ -214,7 +218,7 @@ class _Answer(NamedTuple):
         return self.evidence.classification_likelihood(self.r) + self.log_volume()
 
     def mixture(self, z: Tensor) -> CoarsenedMixture:
-        """Describe it in the coordinates of the embedding, the heaviest component first."""
+        """Return the mixture in the coordinates of the embedding, the heaviest component first."""
         labels = self.evidence.labels
         r = self.r if labels is None else labels.completed(self.r)
         r = r[:, r.sum(0).argsort(descending=True)]
@@ -236,7 +240,7 @@ class _Answer(NamedTuple):
 
 
 def _search(task: _Task, prior: LearnedWishart, seed: int) -> _Answer:
-    """Merge components, best pair first, until no merge pays; the Wishart prior is learned on the way."""
+    """Merge the best pair until no merge raises the likelihood; learn the Wishart prior at the same time."""
     evidence = task.evidence(prior)
     r = evidence.sweep(task.first_assignments(evidence.z, seed), SWEEPS_AT_START)
     learned_again_at = float(task.most_to_learn_from)
@@ -266,7 +270,10 @@ def _likelihood(answer: _Answer) -> float:
 
 
 def _one_cluster(task: _Task) -> _Answer:
-    """Return what any clusters have to be more likely than; of few cells too much would else be learned."""
+    """Return the one-cluster model, the baseline that every clustering must beat.
+
+    Without it, small data sets would be over-split.
+    """
     r = task.z.new_ones(len(task.z), 1)
     whitening = whitening_of_clusters(task.z, r)
     prior = task.most_likely_prior(r, whitening) if task.learns_wishart else task.first_prior(0)
@@ -284,7 +291,7 @@ def _one_hot(clusters: Tensor) -> Tensor:
 
 
 def _best_merge(evidence: Evidence, r: Tensor) -> Tensor | None:
-    """Responsibilities after the merge that raises the classification likelihood most, if any does."""
+    """Responsibilities after the merge that raises the classification likelihood most; ``None`` if none."""
     n_components = r.shape[1]
     if n_components < 2:
         return None

@@ -1,7 +1,8 @@
 r"""The mathematics of the mixture priors, as pure functions on tensors.
 
-Nothing here holds state, samples, or knows of encoders, cells or genes. Every function works in the float
-dtype of its arguments, is differentiable in all of them, and broadcasts over the leading dimensions of ``z``.
+Nothing here holds state or draws samples, or depends on encoders, cells or genes. Every function computes in
+the float dtype of its arguments, is differentiable with respect to all of them, and broadcasts over the
+leading dimensions of ``z``.
 
 Shapes used throughout: ``K`` components, ``p`` latent dimensions.
 
@@ -65,8 +66,8 @@ def predictive_component_log_prob(
 
     :math:`\log N(z; m_j, \Lambda_j^{-1} + S_j)`. The covariance is never formed: with
     :math:`B_j = I + L_j^T S_j L_j = C_j C_j^T` it equals :math:`L_j^{-T} B_j L_j^{-1}`. All eigenvalues of
-    :math:`B_j` are at least one, so that its Cholesky factorisation needs no jitter as long as the largest
-    stays below the reciprocal of the dtype's precision (:math:`10^7` in float32).
+    :math:`B_j` are at least one, so its Cholesky factorisation needs no jitter while the largest is below
+    the reciprocal of the dtype's precision (:math:`10^7` in float32).
 
     Parameters
     ----------
@@ -128,7 +129,7 @@ def mixture_log_prob(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
 def responsibilities(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
     r"""Posterior probability of each component, :math:`r_j \propto \pi_j \exp(l_j)`.
 
-    Negligible ones are exactly zero; see :func:`without_negligible`.
+    Negligible probabilities are exactly zero; see :func:`without_negligible`.
 
     Parameters
     ----------
@@ -164,9 +165,8 @@ def component_log_joint(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor
 def without_negligible(log_joint: Tensor) -> Tensor:
     """Return minus infinity for components whose share at a position is negligible.
 
-    That is a share below the square root of the smallest normal number (1e-19 in float32): it changes no sum,
-    and it would leave subnormal numbers in the products of the backward pass, which make them many times
-    slower on a CPU.
+    A share is negligible below the square root of the smallest normal number (1e-19 in float32). It changes
+    no sum, but would produce subnormal numbers in the backward pass, which slow a CPU down many times.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def log_diagonal_sum(triangular: Tensor) -> Tensor:
     Parameters
     ----------
     triangular
-        Shape ``(..., p, p)``.
+        Triangular matrices, shape ``(..., p, p)``.
 
     Returns
     -------
@@ -200,8 +200,9 @@ def log_diagonal_sum(triangular: Tensor) -> Tensor:
 def _whitened_gaussian_log_prob(z: Tensor, loc: Tensor, whitening: Tensor, log_det: Tensor) -> Tensor:
     r"""Log-density of Gaussians of precision :math:`W_j^T W_j`, where ``log_det`` is :math:`\log|W_j|`.
 
-    One matrix product whitens all positions for all components: no temporary is larger than ``(..., p, K)``.
-    Components come last, since sums over a last dimension as short as ``p`` take five times as long.
+    One matrix product whitens all positions for all components, so no temporary is larger than
+    ``(..., p, K)``. Components come last, because sums over a last dimension as short as ``p`` take five
+    times as long.
     """
     n_components, p = loc.shape
     offset = torch.linalg.vecdot(whitening, loc.unsqueeze(-2))

@@ -24,7 +24,7 @@ def log_hyperprior(
     scatter_root: Tensor,
     learns_concentration: bool,
 ) -> Tensor:
-    """Log-density of all hyper-priors together, in expectation over uncertain centres.
+    """Log-density of all hyper-priors, in expectation over uncertain centres.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def log_hyperprior(
     pi_logits, inverse_alpha
         See :func:`log_prior_mixing`.
     learns_concentration
-        Whether the concentration's own hyper-prior counts.
+        Whether to include the hyper-prior of the concentration.
 
     Returns
     -------
@@ -52,8 +52,8 @@ def log_hyperprior(
 def log_prior_inverse_alpha(inverse_alpha: Tensor) -> Tensor:
     r"""Log-prior of :math:`\tau = 1/\alpha \sim \mathrm{Gamma}(1, 1)`, that is :math:`-\tau`.
 
-    The concentration is :math:`\alpha \sim \mathrm{InverseGamma}(1, 1)`; this is its density in the
-    parametrisation by :math:`\tau`, which is what is optimised.
+    The concentration is :math:`\alpha \sim \mathrm{InverseGamma}(1, 1)`. This is its density in the
+    parametrisation by :math:`\tau`, the optimised parameter.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def log_prior_inverse_alpha(inverse_alpha: Tensor) -> Tensor:
 def log_prior_mixing(pi_logits: Tensor, inverse_alpha: Tensor) -> Tensor:
     r"""Log-density of the weights, :math:`\pi \mid \alpha \sim \mathrm{Dirichlet}(\alpha/K, \ldots)`.
 
-    A density on the simplex (no Jacobian of the softmax), so that for :math:`\alpha/K < 1` it grows without
-    bound as a weight vanishes.
+    The density is on the simplex (no Jacobian of the softmax). For :math:`\alpha/K < 1` it therefore grows
+    without bound as a weight vanishes.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def log_prior_centers(loc: Tensor, scale: Tensor | None) -> Tensor:
 def log_prior_precision(precision_cholesky: Tensor, scatter_root: Tensor) -> Tensor:
     r"""Log-density of the precisions, :math:`\Lambda_j \sim \mathrm{Wishart}(p + 2, V)`.
 
-    A density of :math:`\Lambda_j` itself (no Jacobian of the Cholesky factor). Its mean is
+    The density is of :math:`\Lambda_j` itself (no Jacobian of the Cholesky factor). Its mean is
     :math:`(p + 2) V`, its mode :math:`V`.
 
     Parameters
@@ -122,8 +122,8 @@ def log_prior_precision(precision_cholesky: Tensor, scatter_root: Tensor) -> Ten
     precision_cholesky
         Cholesky factors of the precisions, shape ``(K, p, p)``.
     scatter_root
-        Lower Cholesky factor of :math:`V^{-1}`, shape ``(p, p)``; of the paper's :math:`V = c I` it is
-        :math:`c^{-1/2} I`.
+        Lower Cholesky factor of :math:`V^{-1}`, shape ``(p, p)``; :math:`c^{-1/2} I` for the paper's
+        :math:`V = c I`.
 
     Returns
     -------
@@ -145,6 +145,11 @@ def log_wishart_constant(p: int) -> float:
     ----------
     p
         Dimension.
+
+    Returns
+    -------
+    float
+        The log-normaliser.
     """
     df = p + 2.0
     # the multivariate gamma function at df / 2, as a number: a tensor would be copied to the device each step

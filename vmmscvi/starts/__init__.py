@@ -1,6 +1,6 @@
-"""How a prior is initialised: from clusters of the embedding, from cells, or from labels.
+"""Initialisation of a prior: from clusters of the embedding, from cells, or from labels.
 
-Knows of encoder inputs, not of counts or genes.
+Uses encoder inputs; nothing here depends on counts or genes.
 """
 
 from vmmscvi.starts._callback import InitialisePrior

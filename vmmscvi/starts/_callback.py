@@ -1,8 +1,8 @@
-"""When a prior is initialised: before training, or after a warm-up of the networks.
+"""Timing of the initialisation: before training, or after a warm-up of the networks.
 
-A warm-up has a fixed length, unless the networks overfit before: with few cells and many features they do
-within a hundred epochs, and clusters blur. Then the prior is initialised at once, in the embedding of the
-epoch with the best validation ELBO.
+The warm-up has a fixed length, unless the networks overfit before it ends. With few cells and many features
+they overfit within a hundred epochs, which blurs clusters. The prior is then initialised at once, in the
+embedding of the epoch with the best validation ELBO.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 WARMUP_PATIENCE = 20
-"""Epochs without a better validation ELBO after which networks that warm up are said to overfit."""
+"""Epochs of warm-up without a better validation ELBO after which the networks are considered to overfit."""
 
 
 class InitialisePrior(Callback):
-    """Initialise the module's prior, and install it.
+    """Initialise the module's prior and install it.
 
-    A training that ends in its warm-up, by a limit of time for instance, initialises the prior then: a
+    If training ends during the warm-up, for example by a time limit, the prior is initialised then, so every
     trained model has clusters.
 
     Parameters
     ----------
     start
-        How; ``None`` for a prior that has been fitted, is frozen, or has nothing to initialise.
+        The initialisation; ``None`` for a prior that is fitted, frozen, or needs none.
     n_warmup_epochs
-        Epochs of the networks under N(0, I) before, at most.
+        Largest number of epochs under N(0, I) before the initialisation.
     patience
-        Epochs of the warm-up without a better validation ELBO after which it ends; ``None`` for never.
+        Epochs without a better validation ELBO after which the warm-up ends; ``None`` for no limit.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class InitialisePrior(Callback):
         self.n_warmup_epochs = n_warmup_epochs
         self.patience = patience
         self.ended_in_warmup = False
-        """Whether training ended before its warm-up did."""
+        """Whether training ended during the warm-up."""
         self._resumed = False
         self._best = BestWeights("elbo_validation")
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Initialise a prior that needs no warm-up; else let the networks warm up."""
+        """Initialise a prior that needs no warm-up, or begin the warm-up."""
         module = _module(pl_module)
         if self.start is None:
             if not module.latent_prior.is_fitted:
@@ -70,20 +70,20 @@ class InitialisePrior(Callback):
             module.install_prior(*self.start.initialise(module, _datamodule(trainer)))
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Check that a checkpoint, which has been loaded by now, goes with the start."""
+        """Check that a checkpoint, loaded by now, matches the requested initialisation."""
         prior = _module(pl_module).latent_prior
         warms_up = self.start is not None and self.start.needs_warm_up
         if prior.state is PriorState.WARMING_UP and not warms_up:
-            raise ValueError("`ckpt_path` is a training in its warm-up: pass the `start` that it had.")
+            raise ValueError("`ckpt_path` was saved during the warm-up: pass the same `start` as then.")
         if self._resumed and warms_up and prior.is_fitted:
             self._describe(trainer, prior)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint has to remember; the state of the prior is saved with the prior."""
+        """Return the entries of a checkpoint; the prior saves its own state."""
         return {"n_warmup_epochs": self.n_warmup_epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue where a checkpoint stopped: in the warm-up or after it."""
+        """Restore the entries of a checkpoint, saved during the warm-up or after it."""
         self.n_warmup_epochs, self._resumed = state_dict["n_warmup_epochs"], True
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -92,32 +92,32 @@ class InitialisePrior(Callback):
             self._initialise(trainer, pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """End the warm-up if the networks overfit: the next epoch begins with the best weights."""
+        """End the warm-up if the networks overfit, and restore the best weights."""
         if self.patience is None or trainer.sanity_checking or not _is_waiting(pl_module):
             return
         plan: Any = pl_module
-        if float(plan.kl_weight) < plan.max_kl_weight:  # of another objective still
+        if float(plan.kl_weight) < plan.max_kl_weight:  # the ELBO is not comparable yet
             return
         self._best.look(trainer, _module(pl_module))
         epoch = trainer.current_epoch
         if self._best.epoch is not None and epoch - self._best.epoch >= self.patience:
-            logger.info("The networks overfit after epoch %s: the warm-up ends there.", self._best.epoch + 1)
+            logger.info("The networks overfit after epoch %s: ending the warm-up.", self._best.epoch + 1)
             self._best.restore(_module(pl_module))
             self.n_warmup_epochs = epoch + 1
             for stopping in early_stoppings(trainer):
                 stopping.warmup_epochs = stopping._current_step
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Initialise the prior if training ends before its warm-up does."""
+        """Initialise the prior if training ends during the warm-up."""
         if _is_waiting(pl_module):
             self.ended_in_warmup = True
             self._initialise(trainer, pl_module)
 
     def _initialise(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Initialise and install; of several processes, one does, with training cells of all of them."""
+        """Initialise and install the prior; one process does it for all, with training cells of all."""
         module: Any = _module(pl_module)
         if trainer.is_global_zero and self.start is not None:
-            with torch.random.fork_rng(devices=[]):  # the order of minibatches must not change
+            with torch.random.fork_rng(devices=[]):  # keep the order of minibatches
                 found: InitialPrior = self.start.initialise(module, _datamodule(trainer))
             module.install_prior(*found)
         n_components = shared(getattr(module.latent_prior, "n_components", 1))
@@ -131,13 +131,13 @@ class InitialisePrior(Callback):
         plan: Any = pl_module
         plan.prior_was_installed()
         logger.info(
-            "Epoch %s: the mixture prior is initialised with %s clusters (%.0f effective cells).",
+            "Epoch %s: initialised the mixture prior with %s clusters (effective sample size %.0f).",
             trainer.current_epoch, n_components, module.latent_prior.n_effective,
         )  # fmt: skip
         self._describe(trainer, module.latent_prior)
 
     def _describe(self, trainer: pl.Trainer, prior: Any) -> None:
-        """Tell the model, whose saved arguments describe the module."""
+        """Update the model's saved arguments, which must describe the module."""
         model: Any = getattr(trainer, "_model", None)
         if model is not None and isinstance(prior, MixturePrior):
             model._prior_was_initialised(prior.n_components, self.start)

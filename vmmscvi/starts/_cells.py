@@ -1,4 +1,4 @@
-"""A prior from single cells, as in the paper."""
+"""Initialisation of a prior from single cells, as in the paper."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vmmscvi.starts._sample import training_sample
 
 
 class FromCells:
-    """Initialise pseudo-inputs with ``K`` different training cells; weights and precisions stay as they are.
+    """Initialise pseudo-inputs with ``K`` different training cells; keep weights and precisions.
 
-    Batches and categories start uniform, as in the paper: a centre belongs to no batch in particular.
+    Batches and categories are initialised as uniform, as in the paper, so no centre prefers a batch.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class FromCells:
         """Accept any data."""
 
     def initialise(self, module: Any, datamodule: Any) -> InitialPrior:
-        """Take training cells for pseudo-inputs."""
+        """Use training cells as pseudo-inputs."""
         prior = module.latent_prior
         prior.state = PriorState.FITTED
         if module.pseudo_inputs is None:
@@ -45,7 +45,7 @@ class FromCells:
     def _pseudo_inputs(self, module: Any, datamodule: Any, prior: MixturePrior) -> nn.ModuleDict:
         n_components = prior.n_components
         parts: dict[str, list[torch.Tensor]] = {}
-        with torch.random.fork_rng(devices=[]):  # every loader draws a seed for workers, even without any
+        with torch.random.fork_rng(devices=[]):  # every loader draws a seed, even without workers
             found = 0
             for tensors in training_sample(datamodule, n_components, self.indices):
                 _, inputs = module.capture_inputs(on_device(tensors, module))
@@ -60,7 +60,7 @@ class FromCells:
                 f"`n_components` must not exceed the number of training cells, {found}, found {n_components}."
             )
         cells = {name: torch.cat(values)[:n_components] for name, values in parts.items()}
-        if self.indices is not None:  # cells are read in their own order
+        if self.indices is not None:  # cells were read in sorted order
             ranks = np.argsort(np.argsort(self.indices))
             cells = {name: values[ranks] for name, values in cells.items()}
         return new_pseudo_inputs(

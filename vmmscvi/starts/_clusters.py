@@ -1,4 +1,4 @@
-"""A prior from clusters that are found in the embedding."""
+"""Initialisation of a prior from clusters of the embedding."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vmmscvi.starts._protocol import InitialPrior
 from vmmscvi.starts._sample import Minibatches, dense, n_cells_of, training_sample
 
 CELLS_PER_COMPONENT = 10
-"""The search begins with at most one component for so many cells."""
+"""Smallest number of cells per component at the beginning of the search."""
 
 
 class Embedding(NamedTuple):
     """Means and variances of posteriors, shape ``(n, p)``, on the CPU.
 
-    Registered codes of the cells' labels and batches, shape ``(n,)``, where the data have them, and the
-    logarithm of their depth, where the module says that distance from the centre follows it.
+    Also the registered codes of labels and batches, shape ``(n,)``, if the data have them, and the logarithm
+    of the cells' depth, if the module reports that the distance from the centre depends on it.
     """
 
     z: Tensor
@@ -34,19 +34,18 @@ class Embedding(NamedTuple):
 class FromEmbedding:
     """Initialise a prior from clusters of the training cells' embedding.
 
-    Components get weights and covariances of the clusters; pseudo-inputs are the clusters' mean encoder
-    inputs. The number of components becomes the number of clusters. Cells are read twice, so that no more
-    than a minibatch is held in memory.
+    There is one component for each cluster. It has the cluster's weight and covariance; its pseudo-input is
+    the cluster's mean encoder input. Cells are read twice, so only one minibatch is held in memory.
 
     Parameters
     ----------
     n_effective
-        Number of observations that the data count as, ``None`` for the default; see
+        Effective sample size, ``None`` for the default; see
         :func:`vmmscvi.priors.fit_coarsened_mixture`.
     max_components
-        Largest number of clusters; by default as many as the prior has components.
+        Largest number of clusters; by default the prior's number of components.
     seed
-        Seed of the search; by default scvi-tools', which a resumed training has from its checkpoint.
+        Seed of the search; by default scvi-tools' seed, which a resumed training takes from its checkpoint.
     """
 
     needs_warm_up = True
@@ -62,7 +61,7 @@ class FromEmbedding:
         """Accept any data."""
 
     def sample(self, datamodule: Any) -> Minibatches:
-        """Cells that the prior is initialised from."""
+        """Return minibatches of the cells from which the prior is initialised."""
         return training_sample(datamodule)
 
     def find_clusters(self, module: Any, embedding: Embedding) -> CoarsenedMixture:
@@ -85,7 +84,7 @@ class FromEmbedding:
         )
 
     def initialise(self, module: Any, datamodule: Any) -> InitialPrior:
-        """Embed training cells, find clusters, and describe them as a prior."""
+        """Embed training cells, find clusters, and make a prior of them."""
         sample = self.sample(datamodule)
         embedding = embed(module, sample)
         mixture = self.find_clusters(module, embedding)
@@ -104,6 +103,11 @@ def embed(module: Any, sample: Minibatches) -> Embedding:
         The module.
     sample
         Minibatches of ``n`` cells.
+
+    Returns
+    -------
+    Embedding
+        Posteriors of the ``n`` cells.
     """
     means, variances, depths = [], [], []
     codes: dict[str, list[Tensor]] = {REGISTRY_KEYS.LABELS_KEY: [], REGISTRY_KEYS.BATCH_KEY: []}
@@ -125,7 +129,7 @@ def embed(module: Any, sample: Minibatches) -> Embedding:
 
 
 def mean_inputs(module: Any, sample: Minibatches, shares: Tensor) -> nn.ModuleDict | None:
-    """Average what the encoders are given over each cluster's cells.
+    """Average the encoders' inputs over each cluster's cells.
 
     Parameters
     ----------
@@ -138,7 +142,8 @@ def mean_inputs(module: Any, sample: Minibatches, shares: Tensor) -> nn.ModuleDi
 
     Returns
     -------
-    New pseudo-inputs, ``None`` if the module's prior has none.
+    ModuleDict | None
+        New pseudo-inputs by encoder; ``None`` if the module's prior has none.
     """
     if module.pseudo_inputs is None:
         return None
@@ -154,7 +159,7 @@ def mean_inputs(module: Any, sample: Minibatches, shares: Tensor) -> nn.ModuleDi
 
 
 def new_pseudo_inputs(module: Any, results: dict[str, Any]) -> nn.ModuleDict:
-    """Make pseudo-inputs from values and the numbers of those that are never negative, by encoder."""
+    """Make pseudo-inputs of each encoder from values and the number of non-negative inputs."""
     return nn.ModuleDict(
         {
             name: module.pseudo_inputs[name].initialised_from(
@@ -166,6 +171,6 @@ def new_pseudo_inputs(module: Any, results: dict[str, Any]) -> nn.ModuleDict:
 
 
 def on_device(tensors: dict[str, Tensor], module: Any) -> dict[str, Tensor]:
-    """Move a minibatch, in the strided layout, to a module's device."""
+    """Move a minibatch to a module's device, in the strided layout."""
     device = next(module.parameters()).device
     return {name: tensor.to(device) for name, tensor in dense(tensors).items()}

@@ -1,4 +1,4 @@
-"""A prior from clusters of the embedding and the labels that some cells have."""
+"""Initialisation of a prior from clusters of the embedding and the labels of some cells."""
 
 from __future__ import annotations
 
@@ -18,21 +18,23 @@ logger = logging.getLogger(__name__)
 
 
 class FromLabels(FromEmbedding):
-    """Initialise a prior from clusters of the embedding, whose components have labels or are free.
+    """Initialise a prior from clusters of the embedding; each component has a label or is free.
 
-    The search is that of :class:`FromEmbedding`, with the labels as part of the data: a label may have
-    several components, its sub-types; a cluster with hardly any labelled cell stays free, as a new type.
+    The search is that of :class:`FromEmbedding`, with the labels as part of the data. A label may have
+    several components (sub-types). A cluster with hardly any labelled cells stays free (a new type).
 
     Parameters
     ----------
-    n_effective, max_components, seed
+    n_effective
         See :class:`FromEmbedding`.
     names
-        Names of the labels that cells have.
+        Names of the labels that occur.
     label_codes
-        Their codes, as registered.
+        Registered codes of these labels.
     noise
         Share of wrong labels; ``None`` to learn it.
+    max_components, seed
+        See :class:`FromEmbedding`.
     """
 
     def __init__(
@@ -59,24 +61,32 @@ class FromLabels(FromEmbedding):
         noise: float | None = None,
         max_components: int | None = None,
     ) -> FromLabels:
-        """Read the labels that were registered with the data.
+        """Read the labels that are registered with the data.
 
         Parameters
         ----------
         adata_manager
             Manager of the training data.
         unlabeled_category
-            Label of cells whose type is not known.
+            Label of cells of unknown type.
         n_effective, noise, max_components
             As in the constructor.
+
+        Returns
+        -------
+        FromLabels
+            The initialisation.
 
         Raises
         ------
         ValueError
-            If no labels are registered, the unlabelled category is not one of them, or nothing is labelled.
+            If no labels are registered, ``unlabeled_category`` is not one of them, or no cell is labelled.
         """
         if adata_manager is None:
-            raise ValueError("`start='labels'` needs AnnData; a data module does not tell the cells' labels.")
+            raise ValueError(
+                "`start='labels'` needs AnnData, because a data module does not provide labels: pass another "
+                "`start`, or train on AnnData."
+            )
         registered = adata_manager.data_registry
         state = (
             adata_manager.get_state_registry(REGISTRY_KEYS.LABELS_KEY)
@@ -85,7 +95,7 @@ class FromLabels(FromEmbedding):
         )
         if state is None or state.original_key == "_scvi_labels":
             raise ValueError(
-                "`start='labels'` needs labels: name their column with `setup_anndata(..., labels_key=...)`."
+                "`start='labels'` needs labels: register them with `setup_anndata(..., labels_key=...)`."
             )
         known = [str(name) for name in state.categorical_mapping]
         if unlabeled_category is not None and str(unlabeled_category) not in known:
@@ -97,13 +107,16 @@ class FromLabels(FromEmbedding):
         present = set(codes.tolist())
         label_codes = [i for i, n in enumerate(known) if n != str(unlabeled_category) and i in present]
         if not label_codes:
-            raise ValueError(f"`start='labels'`: all cells have the label {unlabeled_category!r}.")
+            raise ValueError(
+                f"`start='labels'` needs labelled cells, but all cells have the label "
+                f"{unlabeled_category!r}: pass another `start`."
+            )
         start = cls(n_effective, [known[i] for i in label_codes], label_codes, noise, max_components)
         start._codes_of_cells = codes
         return start
 
     def check(self, datamodule: Any) -> None:
-        """Warn of labels that no training cell has: nothing can be learned of them.
+        """Warn about labels without training cells, which cannot be learned.
 
         Raises
         ------
@@ -115,17 +128,17 @@ class FromLabels(FromEmbedding):
         missing = [name for name, code in pairs if code not in present]
         if len(missing) == len(self.names):
             raise ValueError(
-                "`start='labels'`: none of the training cells has a label. Train on more of the cells "
+                "`start='labels'` needs labelled training cells, found none: train on more cells "
                 "(`train_size`), or leave `start` out."
             )
         if missing:
             logger.warning(
-                f"Only validation cells have the labels {missing[:20]}: they are not learned. Train on more "
-                "of the cells (`train_size`)."
+                f"The labels {missing[:20]} occur only in validation cells and are not learned: train on "
+                "more cells (`train_size`)."
             )
 
     def find_clusters(self, module: Any, embedding: Embedding) -> CoarsenedMixture:
-        """Find the clusters of an embedding, and which of them have which label."""
+        """Find the clusters of an embedding and their labels."""
         assert embedding.labels is not None
         codes = np.full(int(max(self._label_codes.max(), embedding.labels.max())) + 1, FREE)
         present = np.intersect1d(self._label_codes, embedding.labels.numpy())
@@ -139,5 +152,5 @@ class FromLabels(FromEmbedding):
 
 
 def _registered(labels: Tensor, codes: np.ndarray) -> Tensor:
-    """Replace the numbers of labels by their codes; ``FREE``, -1, is the index of the last entry."""
+    """Replace the numbers of labels by their codes; ``FREE`` (-1) indexes the last entry."""
     return torch.as_tensor(np.append(codes, FREE))[labels]

@@ -1,4 +1,4 @@
-"""What every start of a prior offers."""
+"""The interface of every initialisation of a prior."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vmmscvi.priors import Prior
 
 
 class InitialPrior(NamedTuple):
-    """A prior that training can continue from.
+    """An initialised prior, ready for training.
 
     Attributes
     ----------
@@ -25,13 +25,13 @@ class InitialPrior(NamedTuple):
 
 
 class Start(Protocol):
-    """Initialises a prior from training data."""
+    """An initialisation of a prior from training data."""
 
     needs_warm_up: bool
     """Whether the networks train under N(0, I) first."""
 
     def check(self, datamodule: Any) -> None:
-        """Raise a ``ValueError`` before training if the data cannot be started from."""
+        """Raise a ``ValueError`` before training if the data do not suit the initialisation."""
 
     def initialise(self, module: Any, datamodule: Any) -> InitialPrior:
-        """Make the prior of a module, whose networks have been trained if that was asked for."""
+        """Make the prior of a module, after the warm-up if one is needed."""

@@ -1,4 +1,4 @@
-"""The training cells that a prior is initialised from, minibatch by minibatch."""
+"""Minibatches of the training cells from which a prior is initialised."""
 
 from __future__ import annotations
 
@@ -15,35 +15,40 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 Minibatches = Iterable[dict[str, Any]]
-"""Tensors by name, or ``None`` for what a data module does not have."""
+"""Tensors by name; ``None`` for entries that a data module lacks."""
 
 BATCH_SIZE = 1024
 LARGEST_SAMPLE = 20_000
-"""Observations that a start is fitted to at most."""
+"""Largest number of cells that an initialisation is fitted to."""
 LARGEST_MATRIX = 100_000_000
-"""Values that are held in memory at most (400 MB), where cells can be read only once."""
+"""Largest number of values held in memory (400 MB) if cells can be read only once."""
 SMALLEST_SAMPLE = 2000
-"""Cells that are used however many values each has."""
+"""Number of cells that are used at least, whatever their number of values."""
 
 
 def training_sample(
     datamodule: Any, n_cells: int = LARGEST_SAMPLE, indices: np.ndarray | None = None
 ) -> Minibatches:
-    """Minibatches of training cells, never of validation cells; they can be iterated over again.
+    """Return minibatches of training cells, never of validation cells, for repeated iteration.
 
-    With scvi-tools' own splitter, cells are drawn uniformly without replacement, with a generator of their
-    own, so that the global random state of NumPy is not consumed. A data module with the method
-    ``sample_dataloader(n_cells)`` draws them itself. With others they are the first cells that the training
-    loader yields, which are kept in memory; fewer of them if each has many values.
+    With scvi-tools' own splitter, cells are drawn uniformly without replacement, by a separate generator that
+    leaves NumPy's global random state unchanged. A data module with the method
+    ``sample_dataloader(n_cells)`` draws the cells itself. Of other data modules, the first cells of the
+    training loader are used and kept in memory; fewer if each cell has many values.
 
     Parameters
     ----------
     datamodule
         The trainer's data module.
     n_cells
-        How many; all, if there are fewer. Data modules may give some more, to the end of a minibatch.
+        Number of cells; all cells if there are fewer. Data modules may return more, to complete a minibatch.
     indices
-        Positions of cells to take instead, of any part of the data; for scvi-tools' own splitter only.
+        Positions of the cells to use instead, from any part of the data. Only for scvi-tools' own splitter.
+
+    Returns
+    -------
+    Iterable of dict
+        Tensors by name.
     """
     if getattr(datamodule, "train_idx", None) is not None and hasattr(datamodule, "adata_manager"):
         if indices is None:
@@ -51,7 +56,7 @@ def training_sample(
             if len(indices) > n_cells:
                 generator = np.random.default_rng(settings.seed or 0)
                 indices = generator.choice(indices, n_cells, replace=False)
-        # in the order of files, so that counts on disk start what the same counts in memory would
+        # in order of position, so counts on disk and in memory give the same initialisation
         return cells_at(datamodule.adata_manager, np.sort(indices))
     if hasattr(datamodule, "sample_dataloader"):
         sample: Minibatches = datamodule.sample_dataloader(n_cells)
@@ -60,7 +65,7 @@ def training_sample(
 
 
 def cells_at(adata_manager: Any, indices: np.ndarray) -> Minibatches:
-    """Minibatches of the cells at ``indices``, in that order."""
+    """Return minibatches of the cells at ``indices``, in that order."""
     loader: Minibatches = AnnDataLoader(adata_manager, indices=indices, batch_size=BATCH_SIZE, num_workers=0)
     return loader
 
@@ -80,17 +85,17 @@ def dense(tensors: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _converted(datamodule: Any) -> Minibatches:
-    """Minibatches of the training loader as a module is given them.
+    """Minibatches of the training loader, as inputs of a module.
 
     Some data modules (scvi-tools' for annbatch, TileDB-SOMA and LaminDB) make tensors only in the hooks that
-    Lightning calls when a minibatch goes to the device.
+    Lightning calls when it moves a minibatch to the device.
     """
     for minibatch in datamodule.train_dataloader():
         yield datamodule.on_after_batch_transfer(datamodule.on_before_batch_transfer(minibatch, 0), 0)
 
 
 def _first_cells(loader: Minibatches, n_cells: int) -> Minibatches:
-    """Keep the first cells of a loader that may be shuffled anew every time."""
+    """Keep the first cells of a loader, which may shuffle differently in each iteration."""
     minibatches: Iterator[dict[str, Any]] = iter(loader)
     first = next(minibatches)
     n_values = sum(tensor.numel() for tensor in first.values() if tensor is not None) // n_cells_of(first)
@@ -100,6 +105,8 @@ def _first_cells(loader: Minibatches, n_cells: int) -> Minibatches:
         kept.append(tensors)
         found += n_cells_of(tensors)
         if found >= n_cells:
-            logger.warning("The prior starts from the training loader's first cells: shuffle the data.")
+            logger.warning(
+                "The prior is initialised from the training loader's first cells only: shuffle the data."
+            )
             break
     return kept

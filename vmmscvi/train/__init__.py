@@ -1,6 +1,6 @@
-"""Training: an optimizer for the networks and one for the prior in one loop, and the best epoch kept.
+"""Training: optimizers for networks and prior in one loop, checkpoints, and the best epoch.
 
-Knows nothing of counts or genes.
+Nothing here depends on counts or genes.
 """
 
 from vmmscvi.train._adversarial import AdversarialEmpiricalBayesPlan

@@ -1,4 +1,4 @@
-"""The two steps, with an adversary that mixes batches or modalities in the latent space."""
+"""The training plan with an adversary that mixes batches or modalities in the latent space."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vmmscvi.train._optimizers import held, parameters_of
 from vmmscvi.train._plan import EmpiricalBayesPlanMixin
 
 ADVERSARY_LR, ADVERSARY_EPS = 1e-3, 0.01
-"""Of Adam, as in scvi-tools."""
+"""Adam's learning rate and epsilon for the classifier, as in scvi-tools."""
 
 
 class AdversarialEmpiricalBayesPlan(EmpiricalBayesPlanMixin, AdversarialTrainingPlan):
-    # On every minibatch the networks learn to fool the classifier, the classifier learns, and then the prior.
+    # On every minibatch the networks learn to fool the classifier; then classifier and prior learn.
     __doc__ = EmpiricalBayesPlanMixin.__doc__
 
     def other_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -43,7 +43,7 @@ class AdversarialEmpiricalBayesPlan(EmpiricalBayesPlanMixin, AdversarialTraining
         return weight
 
     def extra_loss(self, batch: dict[str, Tensor], outputs: dict[str, Any]) -> Tensor | None:
-        """Return the networks' reward for embeddings that tell nothing of the batch."""
+        """Return the adversarial loss of the networks, small if the embedding does not reveal the batch."""
         weight = self._adversary_weight
         if self.adversarial_classifier is False or not weight > 0:
             return None

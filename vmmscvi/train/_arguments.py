@@ -1,4 +1,4 @@
-"""Arguments of the Trainer that mean something else, or nothing, where two optimizers take turns."""
+"""Arguments of the Trainer that need care, because two optimizers take turns."""
 
 from __future__ import annotations
 
@@ -15,31 +15,36 @@ from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Stra
 from vmmscvi._upstream import LoudEarlyStopping, merge_kwargs
 
 ARGUMENTS_OF_TRAIN = ("max_epochs", "accelerator", "devices", "early_stopping", "early_stopping_patience")
-"""What ``train`` passes to the Trainer itself: explicit arguments win over a ``trainer_config``."""
+"""Arguments that ``train`` passes to the Trainer itself; they override a ``trainer_config``."""
 PATIENCE = 45
-"""Epochs without improvement that early stopping waits, as in scvi-tools."""
+"""Default patience of early stopping in epochs, as in scvi-tools."""
 CLIPPING = ("gradient_clip_val", "gradient_clip_algorithm")
-"""Arguments of the Trainer that the training plan takes over."""
+"""Arguments of the Trainer that the training plan handles."""
 PRECISIONS = ("32", "32-true", "16", "16-mixed", "bf16", "bf16-mixed")
 FIND_UNUSED = "find_unused_parameters"
 
 
 def whole_number(name: str, value: Any, smallest: int = 1) -> int:
-    """Read a whole number: an integer of any kind, or a float without a fraction.
+    """Read a whole number: an integer of any type, or a float without a fraction.
 
     Parameters
     ----------
     name
         Name of the argument, for the message.
     value
-        What was given.
+        Value of the argument.
     smallest
-        The smallest number that is allowed.
+        Smallest allowed number.
+
+    Returns
+    -------
+    int
+        The number.
 
     Raises
     ------
     ValueError
-        If it is none, or smaller.
+        If ``value`` is not a whole number, or is smaller than ``smallest``.
     """
     is_number = isinstance(value, int | np.integer | float | np.floating) and not isinstance(value, bool)
     if not is_number or value != value or math.isinf(value) or int(value) != value or value < smallest:
@@ -49,7 +54,7 @@ def whole_number(name: str, value: Any, smallest: int = 1) -> int:
 
 
 def merge_trainer_config(trainer_config: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Merge a ``trainer_config`` with the arguments of the Trainer, which win.
+    """Merge a ``trainer_config`` with the arguments of the Trainer; the arguments take precedence.
 
     Parameters
     ----------
@@ -57,6 +62,11 @@ def merge_trainer_config(trainer_config: Any, kwargs: dict[str, Any]) -> dict[st
         A mapping, a :class:`scvi.train.TrainerConfig`, or ``None``.
     kwargs
         Arguments of the Trainer.
+
+    Returns
+    -------
+    dict
+        Merged arguments.
     """
     config = merge_kwargs(trainer_config, None, name="trainer")
     config = {name: value for name, value in config.items() if name not in ARGUMENTS_OF_TRAIN}
@@ -66,19 +76,20 @@ def merge_trainer_config(trainer_config: Any, kwargs: dict[str, Any]) -> dict[st
 def early_stopping_asked(
     early_stopping: bool | None, patience: int | None, trainer_config: Any
 ) -> tuple[bool | None, int]:
-    """Take from a ``trainer_config`` what was not said of early stopping.
+    """Complete the arguments of early stopping from a ``trainer_config``.
 
     Parameters
     ----------
     early_stopping, patience
-        Arguments of the training, ``None`` where they were not given.
+        Arguments of ``train``; ``None`` if not given.
     trainer_config
-        As in :func:`merge_trainer_config`. That a :class:`scvi.train.TrainerConfig` does not want early
-        stopping cannot be told from its default, and does not count.
+        As in :func:`merge_trainer_config`. ``early_stopping=False`` in a :class:`scvi.train.TrainerConfig`
+        is ignored, because it cannot be distinguished from its default.
 
     Returns
     -------
-    Whether to stop early, ``None`` if nobody has said, and the patience.
+    tuple[bool | None, int]
+        Whether to stop early (``None`` if not given anywhere), and the patience in epochs.
     """
     config = merge_kwargs(trainer_config, None, name="trainer")
     wanted = config.get("early_stopping")
@@ -89,19 +100,24 @@ def early_stopping_asked(
 
 
 def take_clipping(trainer_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Remove the Trainer's arguments for clipping gradients, and return them: the plan does it.
+    """Move the arguments for gradient clipping from the Trainer to the plan.
 
     Parameters
     ----------
     trainer_kwargs
-        Arguments of the Trainer; changed.
+        Arguments of the Trainer; changed in place.
+
+    Returns
+    -------
+    dict
+        Arguments of the plan.
     """
     found = {name: trainer_kwargs.pop(name, None) for name in CLIPPING}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def n_processes(trainer_kwargs: Mapping[str, Any], accelerator: str | Accelerator, devices: Any) -> int:
-    """Count the processes that are going to train; each has a minibatch of its own.
+    """Count the processes of a training; each has its own minibatch.
 
     Parameters
     ----------
@@ -109,6 +125,11 @@ def n_processes(trainer_kwargs: Mapping[str, Any], accelerator: str | Accelerato
         Arguments of the Trainer.
     accelerator, devices
         As in :meth:`scvi.model.SCVI.train`.
+
+    Returns
+    -------
+    int
+        Number of processes on all nodes.
     """
     if not is_ddp(trainer_kwargs.get("strategy")):
         return 1
@@ -124,19 +145,24 @@ def n_processes(trainer_kwargs: Mapping[str, Any], accelerator: str | Accelerato
 
 
 def is_ddp(strategy: str | Strategy | None) -> bool:
-    """Whether a strategy replicates the model in several processes."""
+    """Return whether a strategy replicates the model in several processes."""
     return "ddp" in strategy if isinstance(strategy, str) else isinstance(strategy, DDPStrategy)
 
 
 def early_stopping_of(trainer_kwargs: dict[str, Any], patience: int) -> LoudEarlyStopping:
-    """Make the early stopping that scvi-tools leaves out where there are several processes.
+    """Make the callback of early stopping, which scvi-tools omits if there are several processes.
 
     Parameters
     ----------
     trainer_kwargs
-        Arguments of the Trainer; changed, so that there is a validation in every epoch.
+        Arguments of the Trainer; changed in place to validate in every epoch.
     patience
-        Epochs without improvement after which training stops.
+        Epochs without improvement before training stops.
+
+    Returns
+    -------
+    LoudEarlyStopping
+        The callback.
     """
     trainer_kwargs["check_val_every_n_epoch"] = trainer_kwargs.get("check_val_every_n_epoch") or 1
     return LoudEarlyStopping(
@@ -151,21 +177,21 @@ def early_stopping_of(trainer_kwargs: dict[str, Any], patience: int) -> LoudEarl
 def check_trainer_arguments(
     trainer_kwargs: Mapping[str, Any], accelerator: str | Accelerator, batch_size: Any
 ) -> None:
-    """Refuse, before any work starts, what Lightning would refuse later or what would go wrong.
+    """Check the Trainer's arguments early, before any work is done.
 
     Parameters
     ----------
     trainer_kwargs
         Arguments of the Trainer.
     accelerator
-        The accelerator that was asked for.
+        The requested accelerator.
     batch_size
         Cells in a minibatch.
 
     Raises
     ------
     ValueError
-        Names the argument, what was found, and what to pass instead.
+        If an argument is not supported. The message names its value and an alternative.
     FileNotFoundError
         If there is no checkpoint at ``ckpt_path``.
     """
@@ -173,14 +199,14 @@ def check_trainer_arguments(
     n_accumulated = trainer_kwargs.get("accumulate_grad_batches") or 1
     if n_accumulated != 1:
         raise ValueError(
-            f"`accumulate_grad_batches` must be 1, found {n_accumulated}: two optimizers take turns on every "
-            f"minibatch. Pass `batch_size={n_accumulated * batch_size}` instead of {batch_size}."
+            f"`accumulate_grad_batches` must be 1, found {n_accumulated}, because two optimizers take turns "
+            f"on every minibatch: pass `batch_size={n_accumulated * batch_size}` instead of {batch_size}."
         )
     precision = trainer_kwargs.get("precision")
     if precision is not None and str(precision) not in PRECISIONS:
         raise ValueError(
-            f"`precision` must be one of {PRECISIONS}, found {precision!r}: data and prior are in float32. "
-            "Pass 'bf16-mixed' for half precision in the networks."
+            f"`precision` must be one of {PRECISIONS}, found {precision!r}, because data and prior are in "
+            "float32: pass 'bf16-mixed' for half precision in the networks."
         )
     _check_strategy(trainer_kwargs.get("strategy") or "auto")
     _check_mps(accelerator)
@@ -194,8 +220,8 @@ def _check_strategy(strategy: str | Strategy) -> None:
         distributed, finds = "ddp" in strategy, FIND_UNUSED + "_true" in strategy
         if not distributed and strategy != "auto":
             raise ValueError(
-                f"`strategy` must be 'auto' or 'ddp_{FIND_UNUSED}_true', found {strategy!r}: networks and "
-                "prior are replicated on every device, not divided between them."
+                f"`strategy` must be 'auto' or 'ddp_{FIND_UNUSED}_true', found {strategy!r}: every device "
+                "needs complete networks and prior."
             )
     else:
         distributed = isinstance(strategy, DDPStrategy)
@@ -208,7 +234,7 @@ def _check_strategy(strategy: str | Strategy) -> None:
     if distributed and not finds:
         raise ValueError(
             f"`strategy` must be 'ddp_{FIND_UNUSED}_true', or a DDPStrategy with `{FIND_UNUSED}=True`, found "
-            f"{strategy!r}: neither step of a minibatch uses all parameters."
+            f"{strategy!r}: each of the two training steps uses only some of the parameters."
         )
 
 
@@ -216,6 +242,6 @@ def _check_mps(accelerator: str | Accelerator) -> None:
     is_mps = accelerator == "mps" or isinstance(accelerator, MPSAccelerator)
     if is_mps and os.environ.get("PYTORCH_ENABLE_MPS_FALLBACK") != "1":
         raise ValueError(
-            "`accelerator='mps'` needs the environment variable PYTORCH_ENABLE_MPS_FALLBACK=1 before Python "
-            "starts: not all of the prior's linear algebra exists there. Pass `accelerator='cpu'` instead."
+            "`accelerator='mps'` lacks some of the prior's linear algebra: set the environment variable "
+            "PYTORCH_ENABLE_MPS_FALLBACK=1 before starting Python, or pass `accelerator='cpu'`."
         )

@@ -1,4 +1,4 @@
-"""Early stopping returns the last epoch's weights; this callback puts back the best one's."""
+"""Restore the weights of the best epoch; early stopping alone keeps those of the last."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def copied_state(module: nn.Module) -> dict[str, Any]:
-    """Copy the weights of a module, to go back to."""
+    """Copy the weights of a module, to be restored later."""
     return {
         name: value.detach().clone() if isinstance(value, torch.Tensor) else deepcopy(value)
         for name, value in module.state_dict().items()
@@ -61,7 +61,7 @@ class BestWeights:
         return score < self.score if self.mode == "min" else score > self.score
 
     def restore(self, module: nn.Module) -> bool:
-        """Put the weights back, once; tell whether there were any."""
+        """Restore the weights, once; return whether there were any."""
         if self.weights is None:
             return False
         module.load_state_dict(self.weights)
@@ -72,8 +72,8 @@ class BestWeights:
 class RestoreBestEpoch(Callback):
     """Keep the weights of the epoch with the best monitored value, and restore them when training ends.
 
-    They are restored as well when training is interrupted or fails, so that the best model so far is kept.
-    Epochs of a warm-up are never kept: there the monitored value is that of another objective.
+    They are also restored if training is interrupted or fails. Epochs of a warm-up are never kept, because
+    their monitored value belongs to another objective.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class RestoreBestEpoch(Callback):
     mode
         ``"min"`` or ``"max"``.
     first_epoch
-        Epochs before this one are not kept either.
+        First epoch that may be kept.
     """
 
     def __init__(self, monitor: str = "elbo_validation", mode: str = "min", first_epoch: int = 0) -> None:
@@ -97,7 +97,7 @@ class RestoreBestEpoch(Callback):
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch whose weights are kept, ``None`` if there is none."""
+        """The epoch whose weights are kept; ``None`` if there is none."""
         return self.best.epoch
 
     @property
@@ -118,7 +118,7 @@ class RestoreBestEpoch(Callback):
         self._restore(pl_module)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Restore the best epoch's weights where a checkpoint of a finished training left nothing to do."""
+        """Restore the best epoch's weights if the checkpoint was of a finished training."""
         self._restore(pl_module)
 
     def on_exception(
@@ -135,7 +135,7 @@ class RestoreBestEpoch(Callback):
             )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint has to remember."""
+        """Return the entries of a checkpoint."""
         return {
             "score": self.best.score,
             "epoch": self.best.epoch,
@@ -144,7 +144,7 @@ class RestoreBestEpoch(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where a checkpoint stopped."""
+        """Restore the entries of a checkpoint."""
         self.best.score, self.best.epoch = state_dict["score"], state_dict["epoch"]
         self.best.weights, self.first_epoch = state_dict["weights"], state_dict["first_epoch"]
 

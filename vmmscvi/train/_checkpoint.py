@@ -1,4 +1,4 @@
-"""A file from which an interrupted training goes on as if it had not been interrupted."""
+"""Checkpoints from which an interrupted training resumes exactly."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 class ResumableCheckpoint(Callback):
-    """Save the state of the training between epochs, so that it can be resumed.
+    """Save the state of the training between epochs, so that training can be resumed.
 
-    The file holds weights, the states of both optimizers, random states, the split of the data, the history,
-    and what early stopping and the best epoch need. It is replaced in one step: whenever the process is
-    killed, there is a complete file of the last epoch that was saved. It can be read without executing code.
+    The file holds the weights, the states of both optimizers, random states, the split of the data, the
+    history, and the states of early stopping and best epoch. It is replaced in one step: if the process is
+    killed, the file of the last saved epoch is complete. It can be read without executing code.
 
     Parameters
     ----------
     path
-        The file. Its folder is made if it does not exist.
+        The file. Its folder is created if it does not exist.
     every_n_epochs
-        Number of epochs between two checkpoints; there is one more when training ends.
+        Number of epochs between two checkpoints. A last one is saved when training ends.
 
     Raises
     ------
@@ -48,18 +48,18 @@ class ResumableCheckpoint(Callback):
 
     @property
     def resume_path(self) -> Path | None:
-        """The file if there is one: what to pass as ``ckpt_path`` in a script that may be started again."""
+        """The file, or ``None`` if it does not exist; pass it as ``ckpt_path`` in a script that may rerun."""
         return self.path if self.path.exists() else None
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Make the folder, and see to it that every other callback has run when an epoch is saved."""
+        """Create the folder, and add the callback that saves after all others have run."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not any(isinstance(callback, _AfterEpoch) for callback in trainer.callbacks):  # type: ignore[attr-defined]
-            # not in the first place: scvi-tools would add a checkpoint of its own to one that it is given
+            # added only now: given a checkpoint callback, scvi-tools would add another one
             trainer.callbacks.append(_AfterEpoch(self))  # type: ignore[attr-defined]
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Save the state of the training; called on all processes.
+        """Save the state of the training; call it in all processes.
 
         Parameters
         ----------
@@ -76,7 +76,7 @@ class ResumableCheckpoint(Callback):
 
 
 class _AfterEpoch(Checkpoint):
-    """Lightning calls its kind last: early stopping has decided, and the plan has logged the epoch."""
+    """Save last: Lightning calls checkpoints after early stopping has decided and the epoch is logged."""
 
     def __init__(self, checkpoint: ResumableCheckpoint) -> None:
         super().__init__()

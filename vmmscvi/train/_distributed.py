@@ -1,4 +1,4 @@
-"""Several processes that train one model: what they have to agree on beyond what torch's DDP averages."""
+"""Agreement between processes that train one model, beyond the averaging of torch's DDP."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 
 def is_distributed() -> bool:
-    """Whether there is more than one process."""
+    """Return whether there is more than one process."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def leave_prior_to_plan(plan: nn.Module, prior: nn.Module, parameters: Iterable[nn.Parameter]) -> None:
-    """Tell DDP to look after neither parameters that empirical-Bayes steps fit, nor the prior's buffers.
+    """Exclude from DDP the parameters of empirical-Bayes steps and the prior's buffers.
 
-    DDP records sizes before training, but the number of components may change in it. Gradients are averaged
-    by :func:`average_gradients` instead.
+    DDP records sizes before training, but the number of components may change during training.
+    :func:`average_gradients` averages the gradients instead.
 
     Parameters
     ----------
     plan
-        What DDP is going to wrap.
+        The module that DDP will wrap.
     prior
         The prior.
     parameters
-        Parameters that are fitted by empirical-Bayes steps.
+        Parameters that empirical-Bayes steps fit.
     """
     ignored = {id(tensor) for tensor in chain(parameters, prior.buffers())}
     named = chain(plan.named_parameters(), plan.named_buffers())
@@ -53,18 +53,18 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 @torch.no_grad()
 def share(module: nn.Module, buffers_only: bool = False) -> None:
-    """Give all processes the first one's parameters and buffers; nothing to do in a single process.
+    """Copy parameters and buffers of the first process to all others; do nothing in a single process.
 
     Parameters
     ----------
     module
-        A module whose tensors have the same shapes everywhere.
+        A module whose tensors have the same shapes in all processes.
     buffers_only
-        Whether parameters are known to be the same.
+        Whether parameters are known to be equal.
     """
     if is_distributed():
         for tensor in chain(() if buffers_only else module.parameters(), module.buffers()):
-            value = tensor.data.contiguous()  # as broadcasts want it; a weight may lie transposed in memory
+            value = tensor.data.contiguous()  # required for broadcasts; a weight may be stored transposed
             dist.broadcast(value, src=0)
             tensor.data.copy_(value)
 
@@ -78,7 +78,7 @@ def shared(value: Any) -> Any:
 
 
 def union(values: set[int]) -> set[int]:
-    """Union of the sets of all processes."""
+    """Return the union of the sets of all processes."""
     if not is_distributed():
         return values
     sets: list[Any] = [None] * dist.get_world_size()
@@ -87,7 +87,7 @@ def union(values: set[int]) -> set[int]:
 
 
 def require_same_split(trainer: pl.Trainer) -> None:
-    """Check that all processes train on the same cells, of which each then takes its share.
+    """Check that all processes have the same training cells, before each takes its share.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def require_same_split(trainer: pl.Trainer) -> None:
     Raises
     ------
     ValueError
-        If they were split by different random states.
+        If the splits differ between processes.
     """
     indices = getattr(trainer.datamodule, "train_idx", None)  # type: ignore[attr-defined]
     if not is_distributed() or indices is None:
@@ -107,6 +107,6 @@ def require_same_split(trainer: pl.Trainer) -> None:
     dist.all_gather_object(same, own == shared(own))
     if not all(same):
         raise ValueError(
-            "Processes have split the cells differently, and would train on each other's validation cells: "
+            "Processes have split the cells differently and would train on each other's validation cells: "
             "set `scvi.settings.seed` to the same number in all of them."
         )

@@ -1,4 +1,4 @@
-"""Losses of an epoch, summed while it runs and logged once: logging each minibatch is a tenth of the time."""
+"""Losses of an epoch, summed and logged once: logging each minibatch takes a tenth of the time."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from scvi.module.base import LossOutput
     from scvi.train import TrainingPlan as Plan
 else:
-    Plan = object  # a mixin: the plan that it comes before is the user's choice
+    Plan = object  # a mixin for any plan of scvi-tools
 
 Mode = Literal["train", "validation"]
 
 
 class LogsOncePerEpoch(Plan):
-    """For a plan of scvi-tools: logs what it logs, at the last minibatch of an epoch.
+    """Log the losses of a scvi-tools plan once, at the last minibatch of an epoch.
 
-    Names and values are the same, and known to callbacks as early. Every minibatch is logged, by scvi-tools'
-    own methods, with ``on_step=True``, and where the module reports metrics of its own.
+    Names and values stay the same, and callbacks see them as early. With ``on_step=True``, and for modules
+    that report further metrics, scvi-tools' own methods log every minibatch.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,17 +30,17 @@ class LogsOncePerEpoch(Plan):
 
     @property
     def logs_every_step(self) -> bool:
-        """Whether the user wants values of single minibatches."""
+        """Whether the user asks for values of single minibatches."""
         return self.on_step is not False or self.on_epoch is not True
 
     @property
     def loggers_listen(self) -> bool:
-        """Whether loggers are given the values of the minibatch that is about to be trained on."""
+        """Whether loggers record the next minibatch."""
         interval = self.trainer.log_every_n_steps
         return self.logs_every_step or (interval > 0 and (self.global_step + 1) % interval == 0)
 
     def start_epoch(self, mode: Mode) -> None:
-        """Forget what was summed in an epoch that was not finished."""
+        """Discard the sums of an unfinished epoch."""
         self._sums[mode] = EpochSums()
 
     def log_losses(self, loss_output: LossOutput, mode: Mode) -> None:
@@ -49,7 +49,7 @@ class LogsOncePerEpoch(Plan):
         Parameters
         ----------
         loss_output
-            What the module returned.
+            Output of the module's ``loss``.
         mode
             ``"train"`` or ``"validation"``.
         """
@@ -107,7 +107,7 @@ class LogsOncePerEpoch(Plan):
             self.log_epoch(mode)
 
     def log_epoch(self, mode: Mode) -> None:
-        """Log what has been summed and not been logged: of an epoch of unknown length, when it has ended."""
+        """Log pending sums; for epochs of unknown length, called when the epoch ends."""
         sums = self._sums.pop(mode, EpochSums())
         options = {"on_step": False, "on_epoch": True, "sync_dist": self.use_sync_dist}
         for name, (total, n_obs) in sums.means.items():
@@ -122,14 +122,14 @@ class LogsOncePerEpoch(Plan):
 
 @dataclass
 class EpochSums:
-    """What has been summed over the minibatches of an epoch, in their order.
+    """Sums over the minibatches of an epoch, in their order.
 
     Attributes
     ----------
     n_obs, n_batches
-        Numbers of cells and of minibatches whose ELBO is in the sums.
+        Numbers of cells and minibatches in the sums of the ELBO.
     elbo
-        Sums of the parts of the ELBO over cells, by the names that scvi-tools' metrics know.
+        Sums of the parts of the ELBO over cells, by the names of scvi-tools' metrics.
     means
         Sums of other quantities over cells, and the number of cells, by name.
     """

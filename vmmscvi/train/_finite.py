@@ -1,9 +1,10 @@
-"""Training stops when a loss is not a finite number, and says which and what to try.
+"""Stop training when a loss is not finite, and explain which loss and what to try.
 
-A device is not waited for in every step. Where the optimizer can skip a step on the device (fused Adam),
-:class:`FiniteGuard` makes it skip every step from the first loss on that is not finite: parameters stay as
-they were before it. The loss is read every few steps and when an epoch ends, before it is validated, so that
-no such epoch can become the best one. Other optimizers read every loss before they step.
+Reading a loss waits for the device, so it is not done in every step. If the optimizer can skip a step on the
+device (fused Adam), :class:`FiniteGuard` makes it skip every step from the first non-finite loss on, so
+parameters stay unchanged. The loss is then read every few steps and at the end of an epoch, before
+validation, so such an epoch cannot become the best one. For other optimizers every loss is read before the
+step.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ if TYPE_CHECKING:
     from scvi.module.base import LossOutput
 
 INVALID_PARAMETER = re.compile(r"Expected parameter (\w+) .*? of distribution (\w+)", re.DOTALL)
-"""What ``torch.distributions`` says when it is given NaN; the only thing it has to tell it by."""
+"""Message of ``torch.distributions`` for NaN parameters; it raises no specific exception class."""
 
 
 REMEDY = "Try a smaller learning rate (`lr`)."
-"""What is said where the module has no advice of its own, an attribute ``remedy``."""
+"""Advice for modules without an attribute ``remedy``."""
 
 
 STEPS_BETWEEN_CHECKS = 25
-"""Steps after which a loss is read that the device has guarded."""
+"""Number of guarded steps after which the loss is read."""
 
 
 class NonFiniteTrainingError(RuntimeError):
@@ -42,11 +43,11 @@ def require_finite(loss: LossOutput | Any, module: nn.Module, epoch: int) -> Non
     Parameters
     ----------
     loss
-        Anything with a scalar tensor ``loss``.
+        Any object with a scalar tensor ``loss``.
     module
-        Where to look for the first parameter that is not finite.
+        The module, searched for parameters that are not finite.
     epoch
-        Index of the epoch, for the message, which counts from 1 as all messages do.
+        Index of the epoch, from 0; messages count from 1.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def require_finite(loss: LossOutput | Any, module: nn.Module, epoch: int) -> Non
 
 
 class FiniteGuard:
-    """Keeps optimizers from stepping once a loss was not finite, without waiting for the device."""
+    """Stop optimizers from stepping after a non-finite loss, without waiting for the device."""
 
     def __init__(self) -> None:
         self._total: Tensor | None = None
@@ -75,30 +76,30 @@ class FiniteGuard:
         module: nn.Module,
         epoch: int,
     ) -> None:
-        """Let an optimizer skip its next step if this loss, or one before it, is not finite.
+        """Make an optimizer skip its next step if this or an earlier loss is not finite.
 
         Parameters
         ----------
         kind
             Name of the step, for the message.
         loss
-            Anything with a scalar tensor ``loss``.
+            Any object with a scalar tensor ``loss``.
         optimizer
-            What steps next. If it cannot skip a step on the device, the loss is read now.
+            Optimizer of the next step. If it cannot skip a step on the device, the loss is read now.
         module, epoch
             As in :func:`require_finite`.
 
         Raises
         ------
         NonFiniteTrainingError
-            If the loss is read, and it or one before it is not finite.
+            If the loss is read, and this or an earlier loss is not finite.
         """
         if not _skips_on_device(optimizer, loss.loss):
             require_finite(loss, module, epoch)
             return
         value = loss.loss.detach()
         self._total = value if self._total is None else self._total + value
-        # NaN where any loss so far was NaN or infinite; fused Adam does not step where this is one
+        # NaN if any loss so far was NaN or infinite; fused Adam skips the step if this is one
         optimizer.found_inf = (self._total - self._total).ne_(0.0)  # type: ignore[attr-defined]
         self._last[kind] = loss
         self._n_unread += 1
@@ -106,7 +107,12 @@ class FiniteGuard:
             self.check(module, epoch)
 
     def check(self, module: nn.Module, epoch: int) -> None:
-        """Read what was guarded since the last time.
+        """Read the losses guarded since the last check.
+
+        Parameters
+        ----------
+        module, epoch
+            As in :func:`require_finite`.
 
         Raises
         ------
@@ -133,7 +139,7 @@ def _skips_on_device(optimizer: torch.optim.Optimizer, loss: Tensor) -> bool:
 
 @contextmanager
 def without_validation() -> Iterator[None]:
-    """Let distributions take their parameters unseen for a while: each look is a copy from the device."""
+    """Turn off validation of distributions within the context; each check copies from the device."""
     before = Distribution._validate_args
     Distribution.set_default_validate_args(False)
     try:
@@ -144,9 +150,9 @@ def without_validation() -> Iterator[None]:
 
 @contextmanager
 def non_finite_explained(module: nn.Module, epoch: int) -> Iterator[None]:
-    """Explain what torch raises on NaN, which often comes before there is a loss to look at.
+    """Explain torch's errors about NaN, which often occur before there is a loss to check.
 
-    Distributions refuse parameters that are NaN, and Cholesky factorisations matrices.
+    Distributions reject NaN parameters, and Cholesky factorisations reject NaN matrices.
 
     Parameters
     ----------
@@ -156,7 +162,7 @@ def non_finite_explained(module: nn.Module, epoch: int) -> Iterator[None]:
     Raises
     ------
     NonFiniteTrainingError
-        Names the quantity that was refused and the parameters that are not finite.
+        Names the rejected quantity and the parameters that are not finite.
     """
     try:
         yield
@@ -174,7 +180,7 @@ def _error(quantity: str, module: nn.Module, epoch: int) -> NonFiniteTrainingErr
     where = (
         f"parameters that are not finite: {', '.join(names[:5])}"
         if names
-        else "all parameters are finite, so that the data or the step size is the cause"
+        else "all parameters are finite, so the data or the step size is the cause"
     )
     return NonFiniteTrainingError(
         f"Training stopped in epoch {epoch + 1}: {quantity} became NaN or infinite; {where}. "

@@ -14,15 +14,15 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from vmmscvi.train._epoch_logging import LogsOncePerEpoch
 
 PRIOR_EPS = 1e-7
-"""Adam's epsilon for the prior, as in the paper: its gradients are small."""
+"""Adam's epsilon for the prior, as in the paper; small because the prior's gradients are small."""
 SUBNORMAL = 1e-30
-"""Optimizer state below this is set to zero once an epoch: subnormal numbers make a CPU many times slower."""
+"""Smaller optimizer state is set to zero once per epoch: subnormal numbers slow a CPU down many times."""
 
 
 class PriorOptimizerMixin(LogsOncePerEpoch):
-    """For a plan of scvi-tools: optimizers of the networks, of what else the plan trains, and of the prior.
+    """Optimizers of a scvi-tools plan: networks, further parameters, and the prior, in this order.
 
-    The prior's comes last. It exists from the moment that the prior is initialised.
+    The prior's optimizer exists once the prior has been initialised.
     """
 
     prior_lr_ratio: float
@@ -33,8 +33,8 @@ class PriorOptimizerMixin(LogsOncePerEpoch):
 
     @property
     def _fused(self) -> bool:
-        # One kernel for all parameters: Adam's many small operations are a fifth of a step on a CPU. Under
-        # mixed precision it also unscales the gradient, which is too late for clipping.
+        # One kernel for all parameters: Adam's many small operations take a fifth of a step on a CPU. Under
+        # mixed precision the fused kernel unscales the gradient, after clipping would be needed.
         # `fused_optimizer` is an argument of scvi-tools since 1.5.
         return self.gradient_clip_val is None and getattr(self, "fused_optimizer", True)
 
@@ -44,11 +44,11 @@ class PriorOptimizerMixin(LogsOncePerEpoch):
         )
 
     def other_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Optimizers of what a plan trains beside networks and prior."""
+        """Return the optimizers of parameters beside networks and prior; none here."""
         return []
 
     def configure_optimizers(self) -> Any:
-        """Create the networks' optimizer, others, and the prior's where there is a prior to fit."""
+        """Create the optimizers of the networks, of further parameters, and of a fitted prior."""
         is_prior = {id(p) for p in self.module.prior_parameters()}
         every: Iterable[nn.Parameter] = self.module.parameters()
         networks = self.get_optimizer_creator()(
@@ -71,7 +71,7 @@ class PriorOptimizerMixin(LogsOncePerEpoch):
         return optimizers, [scheduler]
 
     def prior_was_installed(self) -> None:
-        """Optimise a prior that is new from now on."""
+        """Replace the prior's optimizer by that of a newly installed prior."""
         parameters = self.module.prior_parameters()
         if not parameters:
             return
@@ -85,7 +85,7 @@ class PriorOptimizerMixin(LogsOncePerEpoch):
         return torch.optim.Adam(self.module.prior_parameters(), lr, eps=PRIOR_EPS, fused=self._fused)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradient, here and not before: mixed precision has unscaled it by now."""
+        """Clip the gradient; done here because mixed precision has unscaled it by now."""
         if self.gradient_clip_val is None:
             return
         clip = (
@@ -94,7 +94,7 @@ class PriorOptimizerMixin(LogsOncePerEpoch):
         clip(parameters_of(optimizer), self.gradient_clip_val)
 
     def step_schedulers(self) -> None:
-        """Step the schedule of the learning rate, which Lightning does not under manual optimisation."""
+        """Step the learning-rate schedule, which Lightning leaves to the plan under manual optimisation."""
         if not self.reduce_lr_on_plateau or self.trainer.sanity_checking:
             return
         self.lr_schedulers().step(self.trainer.callback_metrics[self.lr_scheduler_metric])
@@ -109,14 +109,14 @@ class PriorOptimizerMixin(LogsOncePerEpoch):
 
 
 def parameters_of(*optimizers: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """All parameters that optimizers change."""
+    """Return all parameters of the optimizers."""
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     return [parameter for group in groups for parameter in group["params"]]
 
 
 @contextmanager
 def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Keep parameters out of the graph for a while: no gradient is computed for them, or written to them."""
+    """Hold parameters fixed within the context: they receive no gradient."""
     trained = [p for p in parameters if p.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -131,8 +131,8 @@ def held(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
 def flush_subnormals(optimizer: torch.optim.Optimizer) -> None:
     """Set negligible entries of an optimizer's state to zero.
 
-    Moments of parameters that no longer receive a gradient (those of unused components) decay geometrically
-    and would stay at the smallest subnormal number for ever.
+    Without a gradient, as in unused components, the moments decay geometrically and would stay at the
+    smallest subnormal number.
     """
     for state in optimizer.state.values():
         for value in state.values():

@@ -1,4 +1,4 @@
-"""The training plan: a variational and an empirical-Bayes step for every minibatch, an optimizer for each."""
+"""The training plan: a variational and an empirical-Bayes step per minibatch, each with an optimizer."""
 
 from __future__ import annotations
 
@@ -28,53 +28,55 @@ PRIOR_INTERVAL = 8
 
 
 class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
-    """For a plan of scvi-tools: alternates the two steps of the VampPrior Mixture Model on every minibatch.
+    """Alternate the two steps of the VampPrior Mixture Model (a mixin for plans).
 
     1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is
-       held.
-    2. *Empirical-Bayes step*: the prior's parameters follow the gradient of its own objective; networks are
-       held.
+       held fixed.
+    2. *Empirical-Bayes step*: the prior's parameters follow the gradient of their own objective; the networks
+       are held fixed.
 
-    Of the module the plan knows what :class:`~vmmscvi.train.PriorModule` says. Where there are no prior
-    parameters to fit (N(0, I), a VampPrior, a frozen prior), and while the networks warm up for a prior that
-    is not initialised, the second step is skipped. What another plan adds, as an adversary, it adds in
-    :meth:`extra_loss` and :meth:`after_variational_step`.
+    The plan accesses the module only through :class:`~vmmscvi.train.PriorModule`. It skips the second step if
+    there are no prior parameters to fit (N(0, I), a VampPrior, a frozen prior), and while the networks warm
+    up. Other plans add losses, such as an adversary, in :meth:`extra_loss` and
+    :meth:`after_variational_step`.
 
-    ``global_step`` counts minibatches, as in every other scvi-tools plan, so that warm-up by steps,
-    ``max_steps`` and loggers mean what they say.
+    ``global_step`` is the number of minibatches, as in every other plan of scvi-tools, so warm-up by steps,
+    ``max_steps`` and loggers work as usual.
 
     Parameters
     ----------
     module
-        The module, with what is listed above.
+        A module that implements :class:`~vmmscvi.train.PriorModule`.
     lr
         Learning rate of the networks.
     prior_lr_ratio
         Learning rate of the prior, as a multiple of ``lr``.
     eps
-        Adam's epsilon; 1e-7 as in the paper (scvi-tools: 0.01). The prior's optimizer always has 1e-7.
+        Adam's epsilon for the networks; 1e-7, as in the paper (scvi-tools: 0.01). For the prior it is always
+        1e-7.
     weight_decay
-        Weight decay of the networks; none as in the paper (scvi-tools: 1e-6). The prior has none.
+        Weight decay of the networks; none, as in the paper (scvi-tools: 1e-6). The prior has none.
     prior_every_n_steps
         Minibatches from one empirical-Bayes step to the next; every epoch begins with one. By default 1, as
         in the paper, if the prior was initialised with single cells, and 8 if it was initialised with
         clusters: it is near its optimum then and only has to follow the networks.
     hyperprior_n_obs
-        Number of cells that the hyper-priors are weighed against in an empirical-Bayes step. By default what
-        the start from an embedding has found, and without one the size of the minibatch, as in the paper.
+        Number of cells that oppose the hyper-priors in an empirical-Bayes step. By default the effective
+        sample size found at initialisation from an embedding, or else the size of the minibatch, as in the
+        paper.
     reuse_encoding
-        Whether empirical-Bayes steps take the latent positions that the variational step has sampled, instead
-        of encoding the minibatch again, with the updated networks and without dropout (default, as in the
-        paper). Saves a tenth of the time, but the prior is fitted to noisier positions: the validation ELBO
-        was worse by 0.5 (6,400 blood cells) to 10 (2,900 cells of five lines) nats.
+        Whether empirical-Bayes steps reuse the latent samples of the variational step. By default they
+        encode the minibatch again, with the updated networks and without dropout, as in the paper. Reusing
+        samples saves a tenth of the time, but fits the prior to noisier positions: the validation ELBO was
+        worse by 0.5 nats (6,400 blood cells) to 10 nats (2,900 cells of five lines).
     gradient_clip_val
-        Largest norm of the networks' gradient and, separately, of the prior's. (Lightning clips nothing where
-        there are two optimizers; the model hands the Trainer's argument of this name on.) None by default.
+        Largest norm of the networks' gradient and, separately, of the prior's. No clipping by default.
+        (Lightning does not clip with two optimizers; the model forwards the Trainer's argument of this name.)
     gradient_clip_algorithm
         ``"norm"`` (default) clips the norm, ``"value"`` every entry of the gradient.
     n_epochs_kl_warmup, n_steps_kl_warmup
-        As in scvi-tools, but no warm-up by default: the prior has to be fitted to the posteriors that it
-        shapes.
+        As in scvi-tools, but without warm-up by default, because the prior is fitted to the posteriors that
+        it shapes.
     **kwargs
         Further arguments of :class:`scvi.train.TrainingPlan`.
 
@@ -110,7 +112,7 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
         for name, value in positive.items():
             if value is not None and not value > 0:
                 raise ValueError(f"`{name}` must be positive, found {value}.")
-        if not lr >= 0:  # zero trains nothing, as in scvi-tools
+        if not lr >= 0:  # zero is allowed and trains nothing, as in scvi-tools
             raise ValueError(f"`lr` must be positive, found {lr}.")
         if gradient_clip_algorithm not in ("norm", "value"):
             raise ValueError(
@@ -140,16 +142,16 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
         self._single_cells = SingleCellFilter(module)
         self._n_obs_step: int | None = None
 
-    # -- what another plan adds ------------------------------------------------------------------------------
+    # -- hooks for other plans -------------------------------------------------------------------------------
 
     def extra_loss(self, batch: dict[str, Tensor], outputs: dict[str, Any]) -> Tensor | None:
-        """Return what is added to the networks' loss, computed from what ``inference`` returned."""
+        """Return a further loss of the networks, from the outputs of ``inference``; ``None`` here."""
         return None
 
     def after_variational_step(
         self, batch: dict[str, Tensor], outputs: dict[str, Any], optimizers: list[LightningOptimizer]
     ) -> None:
-        """Train what :meth:`other_optimizers` optimise; they are given."""
+        """Train further parameters with ``optimizers``, those of :meth:`other_optimizers`; nothing here."""
 
     # -- the two steps ---------------------------------------------------------------------------------------
 
@@ -205,7 +207,7 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
     ) -> None:
         with held(parameters_of(*self.trainer.optimizers[:-1])):
             with non_finite_explained(self.module, self.current_epoch), without_validation():
-                # hyper-priors are weighed against the minibatch of all processes together
+                # the minibatches of all processes together oppose the hyper-priors
                 n_obs = self.hyperprior_n_obs or self.module.latent_prior.weighed_against(self._n_obs_step)
                 prior_loss, assigned = self.module.empirical_bayes_loss(batch, n_obs, outputs)
             self._require_finite("prior", prior_loss, optimizer)
@@ -226,7 +228,7 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
         with torch.autocast(self.device.type, enabled=False):
             if averages_gradients or not is_distributed():
                 self.manual_backward(loss)
-            else:  # as `manual_backward`, without a word to DDP, which does not know the prior's parameters
+            else:  # `manual_backward` without DDP, which ignores the prior's parameters
                 precision = self.trainer.precision_plugin
                 precision.pre_backward(loss, self).backward()
                 average_gradients(parameters_of(optimizer.optimizer))
@@ -243,12 +245,12 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
     # -- epochs ----------------------------------------------------------------------------------------------
 
     def on_train_epoch_start(self) -> None:
-        """Count and sum afresh."""
+        """Reset sums and the set of used components."""
         self.start_epoch("train")
         self._utilized.start_epoch(self.prior_interval)
 
     def on_train_epoch_end(self) -> None:
-        """Log the state of the prior, step the schedulers, and clean the optimizers' state."""
+        """Log the state of the prior, step the schedulers, and flush subnormal optimizer state."""
         self._single_cells.end_epoch()
         self._guard.check(self.module, self.current_epoch)
         self.log_epoch("train")
@@ -261,19 +263,19 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
             flush_subnormals(optimizer)
 
     def on_validation_epoch_start(self) -> None:
-        """Store the centres, so that whatever is kept of this epoch can be used without training on."""
+        """Store the centres, so weights saved in this epoch are usable without further training."""
         self.start_epoch("validation")
         share(self.module, buffers_only=True)
         self.module.cache_centers()
 
     def on_train_end(self) -> None:
-        """Store the centres of the final weights; callbacks, which may restore a better epoch, come first."""
+        """Store the centres of the final weights; runs after callbacks, which may restore a better epoch."""
         super().on_train_end()
         share(self.module, buffers_only=True)
         self.module.cache_centers()
 
     def on_validation_epoch_end(self) -> None:
-        """Show the validation ELBO in the progress bar, and step the schedulers that watch it."""
+        """Show the validation ELBO in the progress bar, and step the schedulers that monitor it."""
         self.log_epoch("validation")
         metrics = self.trainer.callback_metrics
         if "elbo_validation" in metrics:

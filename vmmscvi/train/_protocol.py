@@ -1,4 +1,4 @@
-"""What the training plan needs of a module."""
+"""The interface of a module that the training plan requires."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from torch import Tensor, nn
 from vmmscvi.priors import EmpiricalBayesLoss, Prior
 
 NEEDED = ("latent_prior", "prior_parameters", "latent_sample", "cache_centers", "empirical_bayes_loss")
-"""Names of what :class:`PriorModule` has."""
+"""Names of the members of :class:`PriorModule`."""
 
 
 class PriorModule(Protocol):
-    """A module with a prior; :class:`vmmscvi.module.PriorModuleMixin` makes one of scvi-tools' modules."""
+    """A module with a prior. :class:`vmmscvi.module.PriorModuleMixin` adds it to modules of scvi-tools."""
 
     latent_prior: Prior
 
     def prior_parameters(self) -> list[nn.Parameter]:
-        """Parameters that empirical-Bayes steps fit."""
+        """Return the parameters that empirical-Bayes steps fit."""
 
     def latent_sample(self, outputs: Any) -> Tensor:
-        """Sample of ``z`` in what ``inference`` returns."""
+        """Return the sample of ``z`` in the outputs of ``inference``."""
 
     def cache_centers(self) -> None:
-        """Store what the prior needs to be evaluated without the encoder."""
+        """Store the centres, so that the prior can be evaluated without the encoder."""
 
     def empirical_bayes_loss(
         self,
@@ -32,18 +32,18 @@ class PriorModule(Protocol):
         hyperprior_n_obs: float | None = None,
         inference_outputs: dict[str, Any] | None = None,
     ) -> tuple[EmpiricalBayesLoss, Tensor]:
-        """Objective of the prior on a minibatch, and the component of every cell."""
+        """Return the objective of the prior on a minibatch, and the component of every cell."""
 
 
 def require_prior_module(module: Any) -> None:
-    """Check that a module offers what the plan needs.
+    """Check that a module has the members of :class:`PriorModule`.
 
     Raises
     ------
     ValueError
-        Names what is missing.
+        If members are missing; the message lists them.
     """
-    # not by isinstance: since Python 3.12 it overlooks submodules, which a torch module finds by __getattr__
+    # not isinstance: since Python 3.12 it overlooks submodules, which torch finds by __getattr__
     missing = [name for name in NEEDED if not hasattr(module, name)]
     if missing:
         raise ValueError(

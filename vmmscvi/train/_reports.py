@@ -1,4 +1,4 @@
-"""What a training tells its user: progress where there is no terminal, and nothing meant for developers."""
+"""Messages during training: progress without a terminal, and no messages meant for developers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ HARMLESS = (
     r".*number of training batches .* is smaller than the logging interval",
     r".*LeafSpec",
 )
-"""Starts of warnings that are no concern of somebody who trains a model."""
+"""Patterns of warnings that do not concern users."""
 N_REPORTS = 10
-"""Lines of progress in a whole training."""
+"""Number of progress lines per training."""
 
 
 @contextmanager
 def quiet_lightning(*others: str) -> Iterator[None]:
-    """Leave out what Lightning reports of devices and of a training's end; errors and other warnings stay.
+    """Silence Lightning's messages about devices and the end of training; keep errors and other warnings.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def is_interactive() -> bool:
 
 
 class LogProgress(Callback):
-    """Log a line now and then, where a progress bar would fill a file with copies of itself."""
+    """Log progress lines instead of a progress bar, which would fill a log file with copies of itself."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log epoch and validation ELBO, about ten times in a training."""
@@ -69,14 +69,14 @@ class LogProgress(Callback):
 
 
 class ReportStopping(Callback):
-    """Keep the reason why training stopped, and the library that would print it silent."""
+    """Record whether training stopped early, and silence scvi-tools, which would print the reason."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stopped_early = False
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the early stopping of scvi-tools, which prints when it is torn down."""
+        """Read and clear the reason kept by scvi-tools' early stopping, which is printed at teardown."""
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if getattr(callback, "early_stopping_reason", None) is not None:
                 self.stopped_early = True

@@ -1,4 +1,4 @@
-"""What Lightning's checkpoints leave out of a training's state, and what resuming from one has to restore."""
+"""The training state that Lightning's checkpoints omit, and its restoration."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import lightning.pytorch as pl
 
 STATE = "vmmscvi"
-"""Name of the entry in a checkpoint. It holds tensors, numbers, strings, lists and dictionaries only, so that
-checkpoints are read without executing code."""
+"""Name of the entry in a checkpoint. It holds only tensors, numbers, strings, lists and dictionaries, so
+checkpoints can be read without executing code."""
 SPLIT = ("train_idx", "val_idx", "test_idx")
 
 
@@ -28,7 +28,12 @@ def training_state(trainer: pl.Trainer) -> dict[str, Any]:
     Parameters
     ----------
     trainer
-        The trainer; called on all its processes.
+        The trainer. Call the function in all of its processes.
+
+    Returns
+    -------
+    dict
+        Entry of the checkpoint.
     """
     split = {name: getattr(trainer.datamodule, name, None) for name in SPLIT}  # type: ignore[attr-defined]
     return {
@@ -41,19 +46,19 @@ def training_state(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def restore_split(trainer: pl.Trainer, state: dict[str, Any]) -> None:
-    """Train and validate on the same observations as before, whatever the seed.
+    """Restore the split into training and validation cells, whatever the seed.
 
     Parameters
     ----------
     trainer
-        The trainer, whose data module has been set up.
+        The trainer, after setup of its data module.
     state
-        What :func:`training_state` returned.
+        Result of :func:`training_state`.
 
     Raises
     ------
     ValueError
-        If the data have another number of observations.
+        If the number of cells differs.
     """
     splitter: Any = trainer.datamodule  # type: ignore[attr-defined]
     saved = {name: indices.numpy() for name, indices in state["split"].items()}
@@ -61,7 +66,10 @@ def restore_split(trainer: pl.Trainer, state: dict[str, Any]) -> None:
         return
     n_saved, n_found = (sum(len(s[n]) for n in saved) for s in (saved, vars(splitter)))
     if n_saved != n_found:
-        raise ValueError(f"`ckpt_path` is a training on {n_saved} cells, but the data have {n_found}.")
+        raise ValueError(
+            f"`ckpt_path` holds a training on {n_saved} cells, but the data have {n_found}: pass the same "
+            "data."
+        )
     for name, indices in saved.items():
         setattr(splitter, name, indices)
 
@@ -74,9 +82,9 @@ def restore_progress(trainer: pl.Trainer, state: dict[str, Any]) -> None:
     trainer
         The trainer, right before its first minibatch.
     state
-        What :func:`training_state` returned.
+        Result of :func:`training_state`.
     """
-    if state["seed"] is not None:  # the start from the embedding draws cells with it
+    if state["seed"] is not None:  # initialisation from the embedding draws cells with this seed
         settings.seed = state["seed"]
     processes = state["random"]
     set_random_state(processes[trainer.global_rank % len(processes)])
@@ -88,12 +96,12 @@ def restore_progress(trainer: pl.Trainer, state: dict[str, Any]) -> None:
         early_stoppings(trainer), state["early_stopping"], strict=False
     ):
         callback._current_step, callback.warmup_epochs = n_validations, n_waiting
-        if callback.wait_count >= callback.patience:  # that training had ended
+        if callback.wait_count >= callback.patience:  # the saved training had already stopped
             trainer.should_stop = True
 
 
 def random_state() -> dict[str, Any]:
-    """State of the generators of Python, NumPy and torch, those of GPUs included."""
+    """Return the states of the generators of Python, NumPy and torch, including GPUs."""
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # noqa: NPY002
     version, internal, gauss_next = random.getstate()
     return {
@@ -105,7 +113,7 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Restore what :func:`random_state` returned."""
+    """Restore the states returned by :func:`random_state`."""
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
     kind, keys, *rest = state["numpy"]
@@ -139,7 +147,7 @@ def _history(trainer: pl.Trainer) -> dict[str, dict[str, Any]]:
         }
         for name, table in trainer.logger.experiment.data.items()
     }
-    for name, value in trainer._logger_connector.metrics["log"].items():  # of this epoch: loggers come next
+    for name, value in trainer._logger_connector.metrics["log"].items():  # this epoch, logged next
         table = history.setdefault(name, {"index": [], "index_name": "epoch", "values": []})
         if trainer.current_epoch not in table["index"]:
             table["index"].append(trainer.current_epoch)
@@ -152,35 +160,35 @@ def _table(name: str, index: list[int], index_name: str, values: list[float]) ->
 
 
 class ResumableMixin:
-    """For a training plan: a training that is resumed from a checkpoint is the one that was interrupted."""
+    """Resume a training from a checkpoint exactly where it was interrupted (a mixin for plans)."""
 
     module: Any
     trainer: Any
     _resumed_from: dict[str, Any] | None = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning leaves out, so that a resumed training is the same training."""
+        """Add the state that Lightning omits, so that a resumed training continues exactly."""
         checkpoint[STATE] = training_state(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the split, which callbacks look at before training starts, and keep the rest for then."""
+        """Restore the split, which callbacks read before training; keep the rest for :meth:`on_fit_start`."""
         self._resumed_from = checkpoint.get(STATE)
         if self._resumed_from is not None:
             restore_split(self.trainer, self._resumed_from)
 
     def setup(self, stage: str) -> None:
-        """Prepare for several processes."""
+        """Exclude the prior from DDP if there are several processes."""
         if self.trainer.world_size > 1:
             plan: Any = self
             leave_prior_to_plan(plan, self.module.latent_prior, self.module.prior_parameters())
 
     def on_fit_start(self) -> None:
-        """Let all processes start from the same; restore random states, history and early stopping."""
+        """Synchronise all processes; restore random states, history and early stopping."""
         require_same_split(self.trainer)
         share(self.module)
         if self._resumed_from is not None:
             restore_progress(self.trainer, self._resumed_from)
 
     def on_fit_end(self) -> None:
-        """Store the centres of a finished training that was resumed: nothing has been trained."""
+        """Store the centres; needed if the checkpoint was of a finished training and no epoch was run."""
         self.module.cache_centers()

@@ -1,4 +1,4 @@
-"""The priors in a plain VAE, for images and other arrays, as scikit-learn estimators."""
+"""A plain VAE with the priors of this package, for images and other arrays, as scikit-learn estimators."""
 
 from vmmscvi.vae._joint_mixture import JointGaussianMixture
 from vmmscvi.vae._networks import cnn_decoder, cnn_encoder, mlp_decoder, mlp_encoder

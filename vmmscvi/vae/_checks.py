@@ -1,4 +1,4 @@
-"""Checks of single parameters, which name what was found and what is expected."""
+"""Checks of single parameters; messages name the value and the expectation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def require_positive(name: str, value: Any) -> None:
 
 
 def require_image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, int, int]:
-    """Shape of images; one channel and a square if it is not given."""
+    """Return the shape of images; by default one channel and a square."""
     side = math.isqrt(n_features)
     if image_shape is None and side * side == n_features:
         return 1, side, side

@@ -18,7 +18,7 @@ ROWS_AT_A_TIME = 1024
 
 
 class _Rows(Dataset[dict[str, Tensor]]):
-    """Rows of an array, many at a time."""
+    """Rows of an array, indexed by lists of rows."""
 
     def __init__(self, x: Tensor, indices: Indices) -> None:
         self.x = x
@@ -39,7 +39,7 @@ class ArrayDataModule(LightningDataModule):
     x
         Observations, shape ``(n, n_features)``, float32.
     train_indices, validation_indices
-        Which rows are for training and for validation.
+        Positions of training and validation rows.
     batch_size
         Rows in a minibatch.
     seed
@@ -62,33 +62,33 @@ class ArrayDataModule(LightningDataModule):
         self.seed = seed
 
     def sample_dataloader(self, n_rows: int) -> list[dict[str, Tensor]]:
-        """Minibatches of different training rows, ``n_rows`` of them or all."""
+        """Return minibatches of random training rows: ``n_rows`` of them, or all if there are fewer."""
         rows = self.x[draw_rows(self.train_indices, n_rows, self.seed)]
         return [{X_KEY: chunk} for chunk in in_chunks(rows)]
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        """Minibatches of training rows, in a new order in every epoch."""
+        """Return minibatches of training rows, shuffled in every epoch."""
         return self._loader(self.train_indices, shuffle=True)
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]] | list[DataLoader[dict[str, Tensor]]]:
-        """Minibatches of validation rows; none if there are no such rows."""
+        """Return minibatches of validation rows; an empty list if there are none."""
         return self._loader(self.validation_indices, shuffle=False) if len(self.validation_indices) else []
 
     def _loader(self, indices: Indices, shuffle: bool) -> DataLoader[dict[str, Tensor]]:
         rows = _Rows(self.x, indices)
         order = RandomSampler(rows) if shuffle else SequentialSampler(rows)
-        # whole minibatches are taken from the array at once, not gathered row by row
+        # index whole minibatches at once instead of gathering row by row
         sampler = BatchSampler(order, self.batch_size, drop_last=False)
         return DataLoader(rows, sampler=sampler, batch_size=None)
 
 
 def as_tensor(array: NDArray[np.float32]) -> Tensor:
-    """Return an array as a tensor of the same memory, if that lies as PyTorch can read it."""
+    """Return an array as a tensor, sharing memory if it is contiguous."""
     return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def in_chunks(rows: Tensor, n_rows: int = ROWS_AT_A_TIME) -> Iterator[Tensor]:
-    """Yield so many rows at a time."""
+    """Yield chunks of ``n_rows`` rows."""
     for start in range(0, len(rows), n_rows):
         yield rows[start : start + n_rows]
 
@@ -101,13 +101,14 @@ def split_rows(n_rows: int, validation_fraction: float, seed: int) -> tuple[Indi
     n_rows
         Number of rows.
     validation_fraction
-        Share of rows for validation, rounded up where it is not zero.
+        Share of rows for validation; their number is rounded up.
     seed
-        Seed of the division.
+        Seed of the split.
 
     Returns
     -------
-    Indices of training rows and of validation rows, sorted.
+    tuple of numpy.ndarray
+        Sorted indices of training rows and of validation rows.
     """
     order = np.random.default_rng(seed).permutation(n_rows)
     n_validation = int(np.ceil(validation_fraction * n_rows))
@@ -115,7 +116,7 @@ def split_rows(n_rows: int, validation_fraction: float, seed: int) -> tuple[Indi
 
 
 def draw_rows(indices: Indices, n_rows: int, seed: int) -> Indices:
-    """Draw ``n_rows`` different ones of the rows, or take all where there are no more."""
+    """Draw ``n_rows`` rows without replacement, or return all if there are fewer."""
     if len(indices) <= n_rows:
         return indices
     return np.random.default_rng(seed).choice(indices, n_rows, replace=False)

@@ -1,4 +1,4 @@
-"""Rows in the latent space."""
+"""Embedding of rows in the latent space."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddedRows(NamedTuple):
-    """Rows ``(n, n_features)``, means and variances of their posteriors ``(n, p)``; on the CPU."""
+    """Rows ``(n, n_features)``, and means and variances of their posteriors ``(n, p)``, on the CPU."""
 
     x: Tensor
     z: Tensor
@@ -24,7 +24,7 @@ class EmbeddedRows(NamedTuple):
 
 @torch.no_grad()
 def embed_rows(module: ArrayVAE, x: Tensor) -> EmbeddedRows:
-    """Embed rows in evaluation mode, some at a time.
+    """Embed rows in evaluation mode, in chunks.
 
     Parameters
     ----------
@@ -32,6 +32,11 @@ def embed_rows(module: ArrayVAE, x: Tensor) -> EmbeddedRows:
         The module, on any device.
     x
         Rows, shape ``(n, n_features)``, on any device.
+
+    Returns
+    -------
+    EmbeddedRows
+        Rows, means and variances.
     """
     device = next(module.parameters()).device
     with evaluation_mode(module):

@@ -1,4 +1,4 @@
-"""What scikit-learn expects of an estimator, for any variational auto-encoder of this package."""
+"""The scikit-learn interface of the variational auto-encoders of this package."""
 
 # mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
 
@@ -37,9 +37,9 @@ from vmmscvi.vae._networks import (
 
 
 class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimator, ABC):
-    """A variational auto-encoder as a scikit-learn estimator; subclasses say which prior and how it starts.
+    """A variational auto-encoder as a scikit-learn estimator.
 
-    Parameters are those of the subclasses, which store them as they are given.
+    Subclasses choose the prior and its initialisation, and store their parameters unchanged.
     """
 
     encoder: Architecture | nn.Module
@@ -63,7 +63,7 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
     validation_indices_: Indices
     n_features_in_: int
 
-    # -- what subclasses decide ------------------------------------------------------------------------------
+    # -- implemented by subclasses ---------------------------------------------------------------------------
 
     @abstractmethod
     def _build_prior(self) -> Prior:
@@ -71,40 +71,44 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
 
     @abstractmethod
     def _prepare(self, data: ArrayDataModule, seed: int) -> tuple[list[Callback], TrainingOptions]:
-        """Initialise what needs data, and say how to train."""
+        """Return callbacks and options of the training; initialise what depends on the data."""
 
     @abstractmethod
     def _check_parameters(self, n_rows: int) -> None:
-        """Raise a ``ValueError`` for parameters that cannot be used."""
+        """Raise a ``ValueError`` for invalid parameters."""
 
     # -- fitting ---------------------------------------------------------------------------------------------
 
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Train networks and prior. If that fails, the estimator stays as an earlier fit has left it.
+        """Train networks and prior.
+
+        If training fails, the result of an earlier fit is kept.
 
         Parameters
         ----------
         X
-            Observations, shape ``(n, n_features)``; images are flattened.
+            Observations, shape ``(n, n_features)``. Images are flattened.
         y
-            Not used.
+            Ignored.
 
         Returns
         -------
-        The estimator itself.
+        Self
+            The estimator itself.
 
         Raises
         ------
         ValueError
-            If a parameter is out of range, or ``X`` is not a finite matrix that the likelihood allows.
+            If a parameter is out of range, or ``X`` is not a finite matrix of values that the likelihood
+            allows.
         NonFiniteTrainingError
-            If a loss becomes NaN or infinite. Without an earlier fit ``module_`` has the weights of the best
-            epoch then (with early stopping), but the estimator is not fitted.
+            If a loss becomes NaN or infinite. Without an earlier fit, the estimator is then not fitted;
+            with early stopping, ``module_`` has the weights of the best epoch.
         """
         earlier = self._fitted_attributes() if self.__sklearn_is_fitted__() else None
         try:
             self._fit(X)
-        except BaseException:  # an interruption by the user as well
+        except BaseException:  # includes an interruption by the user
             if earlier is not None:
                 for name in self._fitted_attributes():
                     delattr(self, name)
@@ -114,18 +118,18 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
         return self
 
     def _fitted_attributes(self) -> dict[str, Any]:
-        """Return what fitting sets: the attributes whose names end with an underscore."""
+        """Return the attributes set by fitting, whose names end with an underscore."""
         return {name: value for name, value in vars(self).items() if name.endswith("_")}
 
     def _fit(self, X: ArrayLike) -> None:
-        # contiguous: sums over rows are rounded in the order of memory
+        # contiguous, because rounding of sums over rows depends on the order in memory
         array = np.ascontiguousarray(validate_data(self, X, dtype=np.float32, ensure_min_samples=2))
         self._check_parameters(len(array))
         self._check_values(array)
         seed = int(check_random_state(self.random_state).randint(LARGEST_SEED))
         train, validation = split_rows(len(array), self.validation_fraction, seed)
         data = ArrayDataModule(as_tensor(array), train, validation, self.batch_size, seed)
-        with seeded(seed):  # networks come first: the same weights whatever the prior
+        with seeded(seed):  # networks first, so their weights do not depend on the prior
             self.module_ = self._build_module(array[train])
             callbacks, options = self._prepare(data, seed)
         self.train_indices_, self.validation_indices_ = train, validation
@@ -135,7 +139,7 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
     def _build_module(self, training_rows: Floats) -> ArrayVAE:
         n_features = training_rows.shape[1]
         encoder, decoder = self._networks(n_features)
-        # what a decoder that knows nothing would have to call noise
+        # the noise of a constant decoder
         scale = max(float(np.sqrt(training_rows.var(axis=0).mean())), 1e-3)
         likelihood = build_likelihood(self.likelihood, scale)
         return ArrayVAE(encoder, decoder, self._build_prior(), likelihood, n_features, self.covariance)
@@ -152,7 +156,7 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
             decoder = mlp_decoder(self.n_latent, n_features)
         elif decoder == "cnn":
             decoder = cnn_decoder(self.n_latent, shape)
-        # a module of the user is a parameter, which fitting must not change
+        # a module given by the user is a parameter, which fitting must not change
         networks = (
             deepcopy(network) if network in (self.encoder, self.decoder) else network
             for network in (encoder, decoder)
@@ -162,19 +166,19 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
     def _check_values(self, array: Floats) -> None:
         if self.likelihood == "bernoulli" and (array.min() < 0 or array.max() > 1):
             raise ValueError(
-                f"`X` must be between 0 and 1 with likelihood='bernoulli', found values between "
+                f"`X` must be between 0 and 1 for likelihood='bernoulli', found values between "
                 f"{array.min():g} and {array.max():g}."
             )
 
     def _check_common(self, n_rows: int) -> None:
-        """Check the parameters that all estimators have."""
+        """Check the parameters that all estimators share."""
         for name in ("n_latent", "n_components", "max_epochs", "batch_size", "patience"):
             require_integer(name, getattr(self, name))
         require_positive("lr", self.lr)
         fraction = self.validation_fraction
         if not 0 <= fraction < 1 or n_rows - math.ceil(fraction * n_rows) < 1:
             raise ValueError(
-                f"`validation_fraction` must be at least 0 and leave rows to train on, found {fraction} with "
+                f"`validation_fraction` must be at least 0 and leave training rows, found {fraction} for "
                 f"{n_rows} rows."
             )
         for name in ("encoder", "decoder"):
@@ -183,7 +187,7 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
                 raise ValueError(f"`{name}` must be 'mlp', 'cnn' or a torch Module, found {network!r}.")
 
     def __sklearn_tags__(self) -> Any:
-        """Tell scikit-learn what it can expect."""
+        """Return scikit-learn's tags."""
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float32"]
         tags.non_deterministic = self.random_state is None

@@ -1,4 +1,4 @@
-"""What a fitted variational auto-encoder tells: positions, clusters, samples, likelihoods."""
+"""Methods of a fitted variational auto-encoder: positions, clusters, samples, likelihoods."""
 
 # mypy: disallow-subclassing-any=False, disallow-untyped-decorators=False
 
@@ -27,7 +27,7 @@ LARGEST_SEED = 2**31 - 1
 
 
 def _has_components(estimator: Any) -> bool:
-    """Whether predictions make sense; scikit-learn hides methods for which this is not so."""
+    """Whether the prior has components; scikit-learn hides the methods that need them otherwise."""
     if hasattr(estimator, "module_"):
         return isinstance(estimator.module_.latent_prior, MixturePrior)
     prior = getattr(estimator, "prior", None)
@@ -35,7 +35,7 @@ def _has_components(estimator: Any) -> bool:
 
 
 class FittedArrayVAE(ABC):
-    """Methods of an estimator that need its ``module_``; ``fit`` is the subclass's."""
+    """Methods of an estimator that need its ``module_``; subclasses implement ``fit``."""
 
     n_latent: int
     random_state: int | RandomState | None
@@ -43,20 +43,42 @@ class FittedArrayVAE(ABC):
 
     @abstractmethod
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
-        """Train."""
+        """Train networks and prior."""
 
     @abstractmethod
     def _check_values(self, array: Floats) -> None:
         """Raise a ``ValueError`` for values that the likelihood does not allow."""
 
     def transform(self, X: ArrayLike) -> Floats:
-        """Embed observations: means of their posteriors, shape ``(n, n_latent)``."""
+        """Embed observations as the means of their posteriors.
+
+        Parameters
+        ----------
+        X
+            Observations, shape ``(n, n_features)``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Latent positions, shape ``(n, n_latent)``.
+        """
         x = self._checked(X)
         return embed_rows(self.module_, x).z.numpy()
 
     @torch.no_grad()
     def inverse_transform(self, Z: ArrayLike) -> Floats:
-        """Decode latent positions ``(n, n_latent)`` into means of observations, ``(n, n_features)``."""
+        """Decode latent positions into means of observations.
+
+        Parameters
+        ----------
+        Z
+            Latent positions, shape ``(n, n_latent)``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Means, shape ``(n, n_features)``.
+        """
         check_is_fitted(self)
         z = as_tensor(np.asarray(Z, dtype=np.float32))
         if z.dim() != 2 or z.shape[1] != self.n_latent:
@@ -67,7 +89,18 @@ class FittedArrayVAE(ABC):
     @available_if(_has_components)
     @torch.no_grad()
     def predict_proba(self, X: ArrayLike) -> Floats:
-        """Probability of every component at the posterior means: responsibilities, shape ``(n, K)``."""
+        """Return the responsibility of every component at the posterior means.
+
+        Parameters
+        ----------
+        X
+            Observations, shape ``(n, n_features)``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Probabilities, shape ``(n, K)``.
+        """
         z = torch.from_numpy(self.transform(X))
         prior = cast("MixturePrior", self.module_.latent_prior)
         chunks = [prior.responsibilities(rows) for rows in in_chunks(z)]
@@ -75,19 +108,43 @@ class FittedArrayVAE(ABC):
 
     @available_if(_has_components)
     def predict(self, X: ArrayLike) -> NDArray[np.intp]:
-        """Most probable component of every observation, shape ``(n,)``."""
+        """Return the most probable component of every observation.
+
+        Parameters
+        ----------
+        X
+            Observations, shape ``(n, n_features)``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Indices of components, shape ``(n,)``.
+        """
         clusters: NDArray[np.intp] = self.predict_proba(X).argmax(axis=1)
         return clusters
 
     @available_if(_has_components)
     def fit_predict(self, X: ArrayLike, y: Any = None) -> NDArray[np.intp]:
-        """Fit, and return the most probable component of every observation."""
+        """Fit the model, and return the most probable component of every observation.
+
+        Parameters
+        ----------
+        X
+            Observations, shape ``(n, n_features)``.
+        y
+            Ignored.
+
+        Returns
+        -------
+        numpy.ndarray
+            Indices of components, shape ``(n,)``.
+        """
         clusters: NDArray[np.intp] = self.fit(X, y).predict(X)
         return clusters
 
     @available_if(_has_components)
     def cluster_weights(self) -> Floats:
-        """Mixing weights of the components, shape ``(K,)``."""
+        """Return the mixing weights of the components, shape ``(K,)``."""
         check_is_fitted(self)
         return cast("MixturePrior", self.module_.latent_prior).weights.detach().numpy()
 
@@ -95,22 +152,23 @@ class FittedArrayVAE(ABC):
     def sample(
         self, n_samples: int = 1, component: int | None = None, noise: bool = True
     ) -> tuple[Floats, NDArray[np.intp]]:
-        """Draw observations from the model: a latent position from the prior, decoded.
+        """Draw observations from the model: decode latent positions drawn from the prior.
 
         Parameters
         ----------
         n_samples
             Number of observations.
         component
-            Component of the prior to draw from; by default components are drawn by their weights.
+            Component of the prior to draw from; by default all components, with their weights.
         noise
-            Whether to draw from the likelihood; ``False`` for its mean.
+            Whether to draw from the likelihood; ``False`` returns its mean.
 
         Returns
         -------
-        Observations ``(n_samples, n_features)`` and the component that each was drawn from ``(n_samples,)``,
-        as scikit-learn's mixtures do; zeros where the prior has no components. The same for every call if
-        ``random_state`` is a number.
+        tuple of numpy.ndarray
+            Observations, shape ``(n_samples, n_features)``, and the component of each, shape
+            ``(n_samples,)``, as in scikit-learn's mixtures; zeros if the prior has no components. Every call
+            returns the same if ``random_state`` is a number.
         """
         check_is_fitted(self)
         require_integer("n_samples", n_samples)
@@ -118,7 +176,10 @@ class FittedArrayVAE(ABC):
         prior = self.module_.latent_prior
         if not isinstance(prior, MixturePrior):
             if component is not None:
-                raise ValueError(f"`component` must be None: a {type(prior).__name__} has no components.")
+                raise ValueError(
+                    f"`component` must be None, because a {type(prior).__name__} has no components; found "
+                    f"{component!r}."
+                )
             z, components = prior.sample(n_samples, generator), torch.zeros(n_samples, dtype=torch.long)
         elif component is not None:
             z = prior.sample(n_samples, generator, component=component)
@@ -139,10 +200,10 @@ class FittedArrayVAE(ABC):
         return rows.numpy(), components.numpy()
 
     def score_samples(self, X: ArrayLike, n_samples: int = 50) -> Floats:
-        """Importance-sampled log-likelihood of every observation, in nats, shape ``(n,)``.
+        """Estimate the log-likelihood of every observation by importance sampling.
 
-        A lower bound in expectation, which rises with ``n_samples``. All observations share their noise, so
-        that the value of one does not depend on the others.
+        The estimate is a lower bound in expectation and rises with ``n_samples``. All observations share the
+        same noise, so the value of one does not depend on the others.
 
         Parameters
         ----------
@@ -150,6 +211,11 @@ class FittedArrayVAE(ABC):
             Observations, shape ``(n, n_features)``.
         n_samples
             Number of samples of each posterior.
+
+        Returns
+        -------
+        numpy.ndarray
+            Log-likelihoods in nats, shape ``(n,)``.
         """
         x = self._checked(X)
         require_integer("n_samples", n_samples)
@@ -157,12 +223,25 @@ class FittedArrayVAE(ABC):
         return torch.cat([self.module_.log_likelihoods(rows, noise)[0] for rows in in_chunks(x)]).numpy()
 
     def score(self, X: ArrayLike, y: Any = None) -> float:
-        """Mean of :meth:`score_samples`."""
+        """Return the mean of :meth:`score_samples`.
+
+        Parameters
+        ----------
+        X
+            Observations, shape ``(n, n_features)``.
+        y
+            Ignored.
+
+        Returns
+        -------
+        float
+            Mean log-likelihood in nats.
+        """
         return float(self.score_samples(X).mean())
 
     @property
     def _n_features_out(self) -> int:
-        """Number of columns that :meth:`transform` returns, for scikit-learn's names of features."""
+        """Number of columns returned by :meth:`transform`, for scikit-learn's feature names."""
         return self.n_latent
 
     def _checked(self, X: ArrayLike) -> Tensor:
@@ -176,5 +255,5 @@ class FittedArrayVAE(ABC):
         return torch.Generator().manual_seed(seed)
 
     def __sklearn_is_fitted__(self) -> bool:
-        """Whether training has ended."""
+        """Whether a training has been completed."""
         return hasattr(self, "history_")

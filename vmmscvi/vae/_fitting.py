@@ -1,4 +1,4 @@
-"""One training: data module, training plan and Trainer, for all estimators of this package."""
+"""Training for all estimators of this package: data module, training plan and Trainer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How to train; see :class:`vmmscvi.vae.VAE` for what the fields mean."""
+    """Options of a training; see :class:`vmmscvi.vae.VAE` for the fields."""
 
     max_epochs: int
     lr: float
@@ -42,10 +42,10 @@ class TrainingOptions:
 
 
 class EarlyStoppingAfterWarmup(EarlyStopping):
-    """Early stopping that begins when the prior is in use; arguments are those of Lightning's."""
+    """Early stopping that begins when the prior is in use; the arguments are those of Lightning."""
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look at the monitored value, once the warm-up is over."""
+        """Check the monitored value after the warm-up."""
         module: Any = pl_module.module
         if module.latent_prior.state is not PriorState.WARMING_UP:
             super().on_validation_end(trainer, pl_module)
@@ -58,24 +58,25 @@ def train_module(
     callbacks: Sequence[Callback],
     seed: int,
 ) -> pd.DataFrame:
-    """Train a module in place, and leave it on the CPU in evaluation mode with its centres cached.
+    """Train a module in place; leave it on the CPU, in evaluation mode and with cached centres.
 
     Parameters
     ----------
     module
-        The module, as it is before training.
+        The module; trained in place.
     data
         Training and validation rows.
     options
-        How to train.
+        Options of the training.
     callbacks
-        Callbacks that come before early stopping.
+        Callbacks to run before early stopping.
     seed
-        Seed of minibatches and samples; the global random state is left alone.
+        Seed of minibatches and samples; the global random state is not changed.
 
     Returns
     -------
-    What was logged, a row for each epoch.
+    DataFrame
+        Logged quantities, one row for each epoch.
 
     Raises
     ------
@@ -117,7 +118,7 @@ def train_module(
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed PyTorch for a while, and give it its random state back."""
+    """Seed PyTorch within the context, and restore its random state afterwards."""
     devices = list(range(torch.cuda.device_count()))
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

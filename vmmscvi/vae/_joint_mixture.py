@@ -1,4 +1,4 @@
-"""VaDE's prior: a mixture of Gaussians that is fitted with the ELBO, together with the networks."""
+"""The prior of VaDE: a mixture of Gaussians fitted with the ELBO, jointly with the networks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from vmmscvi.priors._parameters import PrecisionCholesky
 
 
 class JointGaussianMixture(MixturePrior):
-    r"""A mixture of ``K`` Gaussians without hyper-priors, whose parameters follow the ELBO.
+    r"""A mixture of ``K`` Gaussians without hyper-priors, fitted by the gradient of the ELBO.
 
     The rate is that of Jiang et al. (2017), with the assignment as a second latent variable:
-    :math:`KL(q(z|x) q(c|x) \| p(z|c) p(c))` and :math:`q(c|x) = p(c|z)`, by Bayes' rule at the sample that is
-    decoded. Expectations under :math:`q(z|x)` are exact.
+    :math:`KL(q(z|x) q(c|x) \| p(z|c) p(c))`, where :math:`q(c|x) = p(c|z)` by Bayes' rule at the decoded
+    sample. Expectations under :math:`q(z|x)` are exact.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class JointGaussianMixture(MixturePrior):
     def component_log_prob(
         self, z: Tensor, centers: Centers | None = None, density: ComponentDensity = "predictive"
     ) -> Tensor:
-        """Log-density of every component at ``z``; the centres are points, so that both densities agree."""
+        """Log-density of every component at ``z``; the same for both densities, as the centres are points."""
         return F.expected_component_log_prob(z, self.loc, None, self.precision_cholesky())
 
     @in_full_precision
@@ -55,7 +55,7 @@ class JointGaussianMixture(MixturePrior):
 
     @in_full_precision
     def kl_divergence(self, qz: Distribution, z: Tensor, centers: Centers | None = None) -> Tensor:
-        r"""Rate of every observation, with its assignment; not less than without it.
+        r"""Compute the rate of every observation with its assignment; at least the rate without it.
 
         :math:`-H(q(z|x)) - \sum_c \gamma_c (E_q \log N(z; \mu_c, \Sigma_c) + \log \pi_c - \log \gamma_c)`.
 
@@ -76,7 +76,7 @@ class JointGaussianMixture(MixturePrior):
             F.component_log_joint(self.component_log_prob(z), self.pi_logits), dim=-1
         )
         gamma = log_gamma.exp()
-        # zero times the logarithm of zero is zero, and so is its gradient
+        # 0 log 0 is zero, and so is its gradient
         log_gamma = log_gamma.masked_fill(gamma == 0, 0.0)
         log_joint = self.expected_log_prob(qz) + torch.log_softmax(self.pi_logits, dim=-1)
         return -entropy(qz) - (gamma * (log_joint - log_gamma)).sum(-1)

@@ -1,4 +1,4 @@
-"""Densities of an observation given what the decoder returns for its latent position."""
+"""Densities of an observation given the decoder's output."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vmmscvi.priors.functional import LOG_TWO_PI
 LikelihoodName = Literal["gaussian", "bernoulli"]
 
 LOG_SCALE_SPEED = 10.0
-"""Adam moves a parameter by about its learning rate in a step: the one number that everything depends on, the
-logarithm of the noise, must not need thousands of steps."""
+"""Scaling of the logarithm of the noise. Adam changes a parameter by about its learning rate per step, and
+this important parameter must not need thousands of steps."""
 
 
 class Likelihood(nn.Module, ABC):
-    """A distribution of features, independent given the latent position."""
+    """A distribution of features that are independent given the latent position."""
 
     @abstractmethod
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
@@ -48,12 +48,12 @@ class Likelihood(nn.Module, ABC):
 
 
 class GaussianLikelihood(Likelihood):
-    """A Gaussian whose one variance, the same for all features, is learned.
+    """A Gaussian with one learned variance for all features.
 
     Parameters
     ----------
     scale
-        Standard deviation at the start.
+        Initial standard deviation.
     """
 
     def __init__(self, scale: float = 1.0) -> None:
@@ -72,7 +72,7 @@ class GaussianLikelihood(Likelihood):
         return -0.5 * squares * torch.exp(-2.0 * self.log_scale) - constant
 
     def mean(self, decoded: Tensor) -> Tensor:
-        """Mean of the distribution: what is decoded."""
+        """Mean of the distribution, the decoder's output."""
         return decoded
 
     def sample(self, decoded: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -82,7 +82,7 @@ class GaussianLikelihood(Likelihood):
 
 
 class BernoulliLikelihood(Likelihood):
-    """Features between 0 and 1, read as probabilities where they are neither; the decoder returns logits."""
+    """Features between 0 and 1; values in between are probabilities. The decoder returns logits."""
 
     def log_prob(self, x: Tensor, decoded: Tensor) -> Tensor:
         """Log-probability of observations; see :meth:`Likelihood.log_prob`."""
@@ -105,7 +105,12 @@ def build_likelihood(likelihood: LikelihoodName, initial_scale: float = 1.0) -> 
     likelihood
         ``"gaussian"`` or ``"bernoulli"``.
     initial_scale
-        Standard deviation of the Gaussian at the start.
+        Initial standard deviation of the Gaussian.
+
+    Returns
+    -------
+    Likelihood
+        The likelihood.
 
     Raises
     ------

@@ -18,11 +18,11 @@ from vmmscvi.vae._likelihoods import Likelihood
 from vmmscvi.vae._networks import Covariance, GaussianHead
 
 X_KEY = "X"
-"""Where a minibatch has its observations."""
+"""Key of the observations in a minibatch."""
 
 
 class ArrayVAE(PriorModuleMixin, nn.Module):
-    """What :class:`vmmscvi.train.EmpiricalBayesTrainingPlan` trains for :class:`vmmscvi.vae.VAE`.
+    """The module of :class:`vmmscvi.vae.VAE`, for :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`.
 
     Parameters
     ----------
@@ -33,11 +33,11 @@ class ArrayVAE(PriorModuleMixin, nn.Module):
     prior
         Prior on the latent space; its ``n_latent`` is the model's.
     likelihood
-        Density of observations given what is decoded.
+        Density of observations given the decoder's output.
     n_features
         Number of features of an observation.
     covariance
-        Whether posteriors have full or diagonal covariances.
+        Covariances of the posteriors, full or diagonal.
     """
 
     remedy = (
@@ -66,7 +66,7 @@ class ArrayVAE(PriorModuleMixin, nn.Module):
         self.n_features = n_features
         self.own_prior(prior)
         self.trains_autoencoder = False
-        """While this is set, means are decoded, and nothing is said of the prior."""
+        """Whether the module is trained as an auto-encoder: means are decoded, and the prior is not used."""
         self.rows_are_independent = not any(
             isinstance(layer, (BatchNorm, Dropout)) for layer in encoder.modules()
         )
@@ -74,22 +74,22 @@ class ArrayVAE(PriorModuleMixin, nn.Module):
     # -- encoding --------------------------------------------------------------------------------------------
 
     def encode(self, x: Tensor) -> Distribution:
-        """Posteriors of observations ``(n, n_features)``."""
+        """Return the posteriors of observations ``(n, n_features)``."""
         qz: Distribution = self.z_encoder(x)
         return qz
 
     def encoder_layouts(self) -> dict[str, EncoderLayout]:
-        """Return the number of features, by encoder."""
+        """Return the number of features of the encoder, by name."""
         return {"z_encoder": EncoderLayout(self.n_features)}
 
     def encode_for_prior(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
-        """Encode a minibatch in evaluation mode: posteriors and a sample of each."""
+        """Encode a minibatch in evaluation mode; return posteriors and one sample of each."""
         with evaluation_mode(self.z_encoder):
             qz = self.encode(tensors[X_KEY])
         return {MODULE_KEYS.QZ_KEY: qz, MODULE_KEYS.Z_KEY: qz.rsample()}
 
     def _encode_with_centers(self, x: Tensor) -> tuple[Distribution, Centers | None]:
-        """Posteriors of a minibatch and the centres, in one pass where rows do not depend on each other."""
+        """Posteriors of a minibatch and the centres, in one pass if rows are independent."""
         if self.trains_autoencoder:
             return self.encode(x), None
         prior = self.latent_prior
@@ -116,7 +116,8 @@ class ArrayVAE(PriorModuleMixin, nn.Module):
 
         Returns
         -------
-        Posteriors and their samples, nothing in particular, and the loss, as scvi-tools' modules do.
+        tuple[dict, dict, LossOutput]
+            Posteriors and their samples, an empty dictionary, and the loss, as in scvi-tools' modules.
         """
         x = tensors[X_KEY]
         qz, centers = self._encode_with_centers(x)
@@ -132,7 +133,7 @@ class ArrayVAE(PriorModuleMixin, nn.Module):
         centers: Centers | None,
         kl_weight: Tensor | float = 1.0,
     ) -> LossOutput:
-        """Negative ELBO of a minibatch, with one sample of each posterior.
+        """Compute the negative ELBO of a minibatch with one sample of each posterior.
 
         Parameters
         ----------
@@ -141,9 +142,14 @@ class ArrayVAE(PriorModuleMixin, nn.Module):
         qz, z
             Their posteriors, and a sample of each, shape ``(n, p)``.
         centers
-            Distribution of the prior's centres, where it has pseudo-inputs.
+            Distribution of the prior's centres; ``None`` without pseudo-inputs.
         kl_weight
             Weight of the Kullback-Leibler term.
+
+        Returns
+        -------
+        LossOutput
+            Mean loss, and both parts for each observation, in nats.
         """
         distortion = -self.likelihood.log_prob(x, self.decoder(z))
         if self.trains_autoencoder:
@@ -158,20 +164,21 @@ class ArrayVAE(PriorModuleMixin, nn.Module):
 
     @torch.no_grad()
     def log_likelihoods(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        r"""Importance-sampled log-likelihoods; the posterior is the proposal.
+        r"""Estimate log-likelihoods by importance sampling with the posterior as proposal.
 
         Parameters
         ----------
         x
             Observations, shape ``(n, n_features)``.
         noise
-            Standard-normal draws that become samples of the posteriors, shape ``(n_samples, n, p)``, or
-            ``(n_samples, 1, p)`` to share them.
+            Standard-normal draws for the samples of the posteriors, shape ``(n_samples, n, p)``, or
+            ``(n_samples, 1, p)`` if all observations share them.
 
         Returns
         -------
-        :math:`\log p(x)`, :math:`\log E_{q(z|x)} p(x|z)` and :math:`E_{q(z|x)} \log p(x|z)`, each of shape
-        ``(n,)``.
+        tuple of Tensor
+            :math:`\log p(x)`, :math:`\log E_{q(z|x)} p(x|z)` and :math:`E_{q(z|x)} \log p(x|z)`, each of
+            shape ``(n,)``, in nats.
         """
         qz = self.encode(x)
         log_weights, conditionals = [], []
@@ -188,7 +195,7 @@ class ArrayVAE(PriorModuleMixin, nn.Module):
 
 
 def _rows(distribution: Distribution, rows: slice) -> Distribution:
-    """Take some of a batch of Gaussians."""
+    """Select some Gaussians of a batch."""
     if isinstance(distribution, MultivariateNormal):
         return MultivariateNormal(
             distribution.loc[rows], scale_tril=distribution.scale_tril[rows], validate_args=False

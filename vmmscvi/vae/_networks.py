@@ -1,4 +1,4 @@
-"""Networks for arrays: builders of encoders and decoders, and the Gaussian that an encoder ends in."""
+"""Networks for arrays: builders of encoders and decoders, and the Gaussian output of encoders."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Covariance = Literal["full", "diagonal"]
 Architecture = Literal["mlp", "cnn"]
 
 SMALLEST_SCALE = 1e-4
-"""Added to standard deviations and diagonals of Cholesky factors, so that none is zero."""
+"""Constant added to standard deviations and diagonals of Cholesky factors, so that none is zero."""
 PAPER_HIDDEN = (500, 500, 2000)
 CNN_CHANNELS = (32, 64)
 CNN_HIDDEN = 256
 
 
 def mlp_encoder(n_features: int, hidden: Sequence[int] = PAPER_HIDDEN) -> nn.Sequential:
-    """Fully connected layers with ReLU.
+    """Build an encoder of fully connected layers with ReLU.
 
     Parameters
     ----------
@@ -32,12 +32,17 @@ def mlp_encoder(n_features: int, hidden: Sequence[int] = PAPER_HIDDEN) -> nn.Seq
         Number of input features.
     hidden
         Widths of the layers; the paper's by default.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        A network from ``(n, n_features)`` to ``(n, hidden[-1])``.
     """
     return _dense_layers((n_features, *hidden))
 
 
 def mlp_decoder(n_latent: int, n_features: int, hidden: Sequence[int] = PAPER_HIDDEN[::-1]) -> nn.Sequential:
-    """Fully connected layers with ReLU, and a linear layer to the features: the encoder's mirror.
+    """Build the mirror of :func:`mlp_encoder`: layers with ReLU, and a linear layer to the features.
 
     Parameters
     ----------
@@ -46,14 +51,19 @@ def mlp_decoder(n_latent: int, n_features: int, hidden: Sequence[int] = PAPER_HI
     n_features
         Number of output features.
     hidden
-        Widths of the layers between.
+        Widths of the hidden layers.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        A network from ``(n, n_latent)`` to ``(n, n_features)``.
     """
     layers = _dense_layers((n_latent, *hidden))
     return nn.Sequential(*layers, nn.Linear(hidden[-1], n_features))
 
 
 def cnn_encoder(image_shape: tuple[int, int, int], channels: Sequence[int] = CNN_CHANNELS) -> nn.Sequential:
-    """Strided 3x3 convolutions with ReLU and one fully connected layer, on flattened images.
+    """Build an encoder of strided 3x3 convolutions with ReLU and one fully connected layer.
 
     Parameters
     ----------
@@ -61,6 +71,11 @@ def cnn_encoder(image_shape: tuple[int, int, int], channels: Sequence[int] = CNN
         Channels, height and width.
     channels
         Channels of the convolutions; each halves height and width.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        A network from flattened images to 256 hidden features.
     """
     convolutions: list[nn.Module] = []
     for n_in, n_out in pairwise((image_shape[0], *channels)):
@@ -74,7 +89,7 @@ def cnn_encoder(image_shape: tuple[int, int, int], channels: Sequence[int] = CNN
 def cnn_decoder(
     n_latent: int, image_shape: tuple[int, int, int], channels: Sequence[int] = CNN_CHANNELS
 ) -> nn.Sequential:
-    """Mirror of :func:`cnn_encoder`; returns flattened images.
+    """Build the mirror of :func:`cnn_encoder`.
 
     Parameters
     ----------
@@ -84,6 +99,11 @@ def cnn_decoder(
         Channels, height and width.
     channels
         Channels of the encoder's convolutions.
+
+    Returns
+    -------
+    torch.nn.Sequential
+        A network from ``(n, n_latent)`` to flattened images.
     """
     sizes = [(_halved(image_shape[1], i), _halved(image_shape[2], i)) for i in range(len(channels) + 1)]
     small = (channels[-1], *sizes[-1])
@@ -95,7 +115,7 @@ def cnn_decoder(
     ]
     wanted = (image_shape[0], *channels)
     for i in range(len(channels), 0, -1):
-        # an odd height or width was rounded up on the way down
+        # the encoder rounds an odd height or width up
         rounding = (int(sizes[i - 1][0] % 2 == 0), int(sizes[i - 1][1] % 2 == 0))
         layers += [
             nn.ReLU(),
@@ -131,7 +151,7 @@ class GaussianHead(nn.Module):
 
     @torch.no_grad()
     def reset_scale(self, scale: Tensor) -> None:
-        """Make all covariances the same, diagonal, with standard deviations ``(p,)``."""
+        """Set all covariances to the same diagonal matrix, with standard deviations ``(p,)``."""
         self.linear.weight[self.n_latent :] = 0.0
         self.linear.bias[self.n_latent :] = 0.0
         self.linear.bias[self.n_latent : 2 * self.n_latent] = inverse_softplus(
@@ -139,9 +159,17 @@ class GaussianHead(nn.Module):
         )
 
     def forward(self, hidden: Tensor) -> Distribution:
-        """Return Gaussians for ``hidden`` of shape ``(n, n_hidden)``.
+        """Return Gaussians for hidden features.
 
-        ``Normal`` of batch shape ``(n, p)``, or ``MultivariateNormal`` of batch shape ``(n,)``.
+        Parameters
+        ----------
+        hidden
+            Hidden features, shape ``(n, n_hidden)``.
+
+        Returns
+        -------
+        Distribution
+            ``Normal`` of batch shape ``(n, p)``, or ``MultivariateNormal`` of batch shape ``(n,)``.
         """
         parameters = self.linear(hidden)
         loc, raw_scale = parameters[:, : self.n_latent], parameters[:, self.n_latent : 2 * self.n_latent]
@@ -161,7 +189,7 @@ def _dense_layers(widths: Sequence[int]) -> nn.Sequential:
 
 
 def _halved(size: int, times: int) -> int:
-    """Height or width after so many convolutions of stride two."""
+    """Height or width after ``times`` convolutions of stride two."""
     for _ in range(times):
         size = (size + 1) // 2
     return size

@@ -1,8 +1,8 @@
-r"""ELBO surgery: what the terms of an ELBO are made of, for a fitted model and observations.
+r"""ELBO surgery: decomposition of the ELBO of a fitted model.
 
-Hoffman & Johnson (2016), as in Table 1 of Stirn & Knowles (arXiv 2402.04412). With
-:math:`q(z) = \frac1N \sum_n q(z|x_n)`, the rate is the sum of the marginal divergence and of the mutual
-information between a latent position and the index of the observation that it comes from,
+Follows Hoffman & Johnson (2016), as in Table 1 of Stirn & Knowles (arXiv 2402.04412). With
+:math:`q(z) = \frac1N \sum_n q(z|x_n)`, the rate is the sum of the marginal divergence and the mutual
+information between a latent position and the index of its observation,
 
 .. math::
     \frac1N \sum_n KL(q(z|x_n) \| p(z)) = KL(q(z) \| p(z)) + I(z; n), \qquad 0 \le I(z; n) \le \log N.
@@ -31,20 +31,20 @@ from vmmscvi.vae._module import ArrayVAE, posterior_sample
 
 ROWS_AT_A_TIME = 256
 VALUES_AT_A_TIME = 20_000_000
-"""Whitened distances that are held in memory (80 MB)."""
+"""Number of whitened distances held in memory (80 MB)."""
 
 
 class ElboSurgery(NamedTuple):
-    r"""Means over observations, in nats.
+    r"""Parts of the ELBO: means over observations, in nats.
 
     Attributes
     ----------
     log_p_x_given_x
-        :math:`\log E_{q(z|x)} p(x|z)`: how well an observation predicts itself.
+        :math:`\log E_{q(z|x)} p(x|z)`, the density of an observation given its own posterior.
     log_p_x
         :math:`\log p(x)`, by importance sampling with the posterior as the proposal.
     reconstruction
-        :math:`E_{q(z|x)} \log p(x|z)`: minus the distortion.
+        :math:`E_{q(z|x)} \log p(x|z)`, minus the distortion.
     rate
         :math:`KL(q(z|x) \| p(z))`.
     marginal_kl
@@ -73,21 +73,26 @@ def elbo_surgery(
     n_rate_samples: int = 1,
     random_state: int | np.random.RandomState | None = 0,
 ) -> ElboSurgery:
-    """Take the ELBO of a fitted model apart.
+    """Decompose the ELBO of a fitted model.
 
     Parameters
     ----------
     model
         A fitted :class:`vmmscvi.vae.VAE` or :class:`vmmscvi.vae.VaDE`.
     X
-        Observations that were not trained on, shape ``(n, n_features)``.
+        Held-out observations, shape ``(n, n_features)``.
     n_samples
         Samples of each posterior for the likelihoods.
     n_rate_samples
-        Samples of each posterior for rate, marginal divergence and mutual information, which need the density
-        of every sample under every posterior: time grows with ``n**2``.
+        Samples of each posterior for rate, marginal divergence and mutual information. These need the density
+        of every sample under every posterior, so time grows with ``n**2``.
     random_state
         Seed of the samples.
+
+    Returns
+    -------
+    ElboSurgery
+        The parts of the ELBO, in nats.
 
     Raises
     ------
@@ -106,16 +111,23 @@ def elbo_surgery(
 def surgery_of_module(
     module: ArrayVAE, x: Tensor, n_samples: int, n_rate_samples: int, seed: int
 ) -> ElboSurgery:
-    """Take the ELBO of a module apart; see :func:`elbo_surgery`.
+    """Decompose the ELBO of a module; see :func:`elbo_surgery`.
 
     Parameters
     ----------
     module
-        A trained module in evaluation mode, its centres cached, on any device.
+        A trained module in evaluation mode with cached centres, on any device.
     x
         Observations, shape ``(n, n_features)``, on the same device.
-    n_samples, n_rate_samples, seed
+    n_samples, n_rate_samples
         As in :func:`elbo_surgery`.
+    seed
+        Seed of the samples.
+
+    Returns
+    -------
+    ElboSurgery
+        The parts of the ELBO, in nats.
     """
     generator = torch.Generator(device=x.device).manual_seed(seed)
     p = module.latent_prior.n_latent
@@ -131,7 +143,7 @@ def surgery_of_module(
     log_posterior, log_marginal, log_prior = [], [], []
     for _ in range(n_rate_samples):
         z = posterior_sample(qz, noise(len(x)))
-        log_posterior.append(-entropy(qz).mean())  # the expectation under q(z|x), exactly
+        log_posterior.append(-entropy(qz).mean())  # the exact expectation under q(z|x)
         log_marginal.append(aggregate_log_prob(z, qz).mean())
         log_prior.append(module.latent_prior.log_prob(z).mean())
     posterior, marginal, prior = (float(sum(t) / len(t)) for t in (log_posterior, log_marginal, log_prior))

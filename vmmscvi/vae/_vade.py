@@ -1,4 +1,4 @@
-"""VaDE: an auto-encoder, a Gaussian mixture in its embedding, and then both together."""
+"""VaDE: an auto-encoder, a Gaussian mixture in its embedding, then joint training of both."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 N_INITIALIZATIONS = 5
-"""Fits of the mixture, of which the best is taken."""
+"""Number of fits of the mixture; the best is used."""
 POSTERIOR_SCALE = 0.1
-"""Posteriors' standard deviations when the prior comes in, in units of the embedding's: the auto-encoder has
-not learned any, and wide ones would erase what it has learned."""
+"""Initial standard deviations of the posteriors, in units of those of the embedding. The auto-encoder has not
+learned any, and large values would erase its embedding."""
 REGULARIZATION = 1e-4
-"""Added to the variances of the mixture's components."""
+"""Constant added to the variances of the mixture's components."""
 
 
 class VaDE(ArrayEstimator):
-    """Variational deep embedding: clusters of a number that is given, found in three stages.
+    """Variational deep embedding (VaDE), with a given number of clusters and three stages of training.
 
-    An auto-encoder is trained first, without noise in its embedding; then a Gaussian mixture is fitted to
-    the embedding of the training rows; then networks and mixture are trained together by the ELBO.
+    First an auto-encoder is trained without noise in its embedding. Then a Gaussian mixture is fitted to the
+    embedding of the training rows. Finally, networks and mixture are trained jointly with the ELBO.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class VaDE(ArrayEstimator):
     n_latent, encoder, decoder, image_shape, likelihood, covariance
         See :class:`vmmscvi.vae.VAE`.
     n_pretrain_epochs
-        Epochs of the auto-encoder; they count towards ``max_epochs``.
+        Epochs of the auto-encoder, included in ``max_epochs``.
     max_epochs, batch_size, lr, gradient_clip_val, validation_fraction, early_stopping, patience, monitor, \
 monitor_mode, callbacks, accelerator, devices, random_state, verbose
         See :class:`vmmscvi.vae.VAE`.
@@ -63,8 +63,8 @@ monitor_mode, callbacks, accelerator, devices, random_state, verbose
 
     References
     ----------
-    Jiang, Zheng, Tan, Tang & Zhou, Variational Deep Embedding, IJCAI 2017. Here components have full
-    covariances, as the other priors do.
+    Jiang, Zheng, Tan, Tang & Zhou, Variational Deep Embedding, IJCAI 2017. Here the components have full
+    covariances, as in the other priors.
     """
 
     def __init__(
@@ -168,17 +168,17 @@ class PretrainAutoencoder(Callback):
         self.seed = seed
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leave the prior out."""
+        """Begin with the auto-encoder, without the prior."""
         _module(pl_module).trains_autoencoder = True
         _module(pl_module).latent_prior.state = PriorState.WARMING_UP
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring the prior in when the auto-encoder has been trained."""
+        """Initialise the mixture after the epochs of the auto-encoder."""
         if trainer.current_epoch >= self.n_epochs and _module(pl_module).trains_autoencoder:
             self._initialize_mixture(trainer, _module(pl_module))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Bring the prior in if training ends before: a trained model has clusters."""
+        """Initialise the mixture if training ends earlier, so that a trained model has clusters."""
         if _module(pl_module).trains_autoencoder:
             self._initialize_mixture(trainer, _module(pl_module))
 
@@ -200,7 +200,7 @@ class PretrainAutoencoder(Callback):
         )
         module.trains_autoencoder = False
         prior.state = PriorState.FITTED
-        logger.info("VaDE's mixture has been initialised in the auto-encoder's embedding.")
+        logger.info("Initialised the mixture of VaDE in the auto-encoder's embedding.")
 
 
 def _module(pl_module: pl.LightningModule) -> Any:

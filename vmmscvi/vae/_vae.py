@@ -33,11 +33,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "cells": {"wishart_scale": "paper", "prior_lr_ratio": 1.0},
     "embedding": {"wishart_scale": "learned", "prior_lr_ratio": 5.0},
 }
-"""What goes with a start: the paper's values, and those of :class:`vmmscvi.SCVI_VMM`."""
+"""Defaults by ``start``: the paper's values, and those of :class:`vmmscvi.SCVI_VMM`."""
 
 
 class VAE(ArrayEstimator):
-    """Variational auto-encoder for arrays, with the priors of this package, as a scikit-learn estimator.
+    """Variational auto-encoder for arrays with the priors of this package, as a scikit-learn estimator.
 
     Parameters
     ----------
@@ -49,29 +49,29 @@ class VAE(ArrayEstimator):
     n_latent
         Dimension of the latent space.
     encoder, decoder
-        ``"mlp"`` (default; 500-500-2000 and its mirror, as in the paper), ``"cnn"``, or networks of your own:
-        from ``(n, n_features)`` to hidden features of any width, and from ``(n, n_latent)`` to
-        ``(n, n_features)``. They are copied.
+        ``"mlp"`` (default; 500-500-2000 and its mirror, as in the paper), ``"cnn"``, or your own networks:
+        an encoder from ``(n, n_features)`` to hidden features of any width, and a decoder from
+        ``(n, n_latent)`` to ``(n, n_features)``. They are copied.
     image_shape
-        Channels, height and width, for ``"cnn"``; one channel and a square by default.
+        Channels, height and width for ``"cnn"``; by default one channel and a square.
     likelihood
         ``"gaussian"`` (default) with one learned variance, or ``"bernoulli"`` for values between 0 and 1.
     covariance
-        Whether posteriors have ``"full"`` (default) or ``"diagonal"`` covariances.
+        Covariances of the posteriors, ``"full"`` (default) or ``"diagonal"``.
     inference, responsibilities_in_gradient
         See :class:`vmmscvi.priors.BayesianMixturePrior`.
     wishart_scale
-        See :class:`vmmscvi.priors.BayesianMixturePrior`; by default ``"paper"``, and ``"learned"`` with
-        ``start="embedding"``.
+        See :class:`vmmscvi.priors.BayesianMixturePrior`. By default ``"learned"`` with ``start="embedding"``
+        and ``"paper"`` with ``start="cells"``.
     start
-        How a Gaussian-mixture prior starts: ``"embedding"`` (default), from clusters that are found after a
-        warm-up under N(0, I), as :meth:`vmmscvi.SCVI_VMM.train` does; or ``"cells"``, from randomly drawn
-        rows with the settings of the paper, which takes longer and depends on the batch size.
+        How to initialise a Gaussian-mixture prior: ``"embedding"`` (default) from clusters found after a
+        warm-up under N(0, I), as in :meth:`vmmscvi.SCVI_VMM.train`; ``"cells"`` from random rows with the
+        settings of the paper, which takes longer and depends on the batch size.
     n_effective
-        With ``start="embedding"``: number of rows that the data count as; 500 by default. See
+        With ``start="embedding"``: effective sample size; 500 by default. See
         :meth:`vmmscvi.SCVI_VMM.train`.
     n_warmup_epochs
-        Epochs before the start from the embedding; 1000 minibatches by default.
+        Epochs before the initialisation from the embedding; by default those that make 1000 minibatches.
     max_epochs
         Largest number of epochs.
     batch_size
@@ -79,27 +79,28 @@ class VAE(ArrayEstimator):
     lr
         Learning rate of the networks.
     prior_lr_ratio
-        Learning rate of the prior as a multiple of ``lr``; by default 1, and 5 with ``start="embedding"``.
+        Learning rate of the prior as a multiple of ``lr``; by default 5 with ``start="embedding"`` and 1
+        with ``start="cells"``.
     reuse_encoding
-        Whether the prior is fitted to the latent positions that the networks' step has sampled, instead of
-        encoding the rows again; see :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`. By default (``None``)
-        where that differs by no more than one step of the encoder: where it has neither dropout nor batch
-        normalisation.
+        Whether to fit the prior to the latent samples of the variational step, instead of encoding the rows
+        again; see :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`. By default (``None``) only if the
+        encoder has neither dropout nor batch normalisation; the two options then differ by one step of the
+        encoder.
     gradient_clip_val
         See :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`.
     validation_fraction
-        Share of rows that are held out to monitor training.
+        Share of rows to hold out for monitoring the training.
     early_stopping
         Whether to stop when the monitored value no longer improves, and to restore the best epoch's weights.
     patience
-        Epochs without improvement after which training stops.
+        Epochs without improvement before training stops.
     monitor, monitor_mode
-        What is monitored, and whether it should be small (``"min"``) or large (``"max"``). By default the
+        The monitored quantity, and whether to minimise (``"min"``) or maximise (``"max"``) it. By default the
         negative ELBO of the validation rows.
     callbacks
         Lightning callbacks; they are copied.
     accelerator, devices
-        Where to train, as Lightning names it.
+        Hardware to train on, as in Lightning.
     random_state
         Seed of split, weights, minibatches and samples.
     verbose
@@ -110,9 +111,9 @@ class VAE(ArrayEstimator):
     module_
         The trained PyTorch module.
     history_
-        DataFrame of what was logged, a row for each epoch.
+        DataFrame of logged quantities, one row for each epoch.
     train_indices_, validation_indices_
-        Rows that were trained on, and rows that were held out.
+        Positions of the training rows and of the held-out rows.
 
     Examples
     --------
@@ -200,7 +201,7 @@ class VAE(ArrayEstimator):
         self._check_start()
         if isinstance(self.prior, Prior) and self.prior.n_latent != self.n_latent:
             raise ValueError(
-                f"`n_latent` must be that of `prior`, {self.prior.n_latent}, found {self.n_latent}."
+                f"`n_latent` must equal that of `prior`, {self.prior.n_latent}, found {self.n_latent}."
             )
 
     def _build_prior(self) -> Prior:
@@ -257,7 +258,7 @@ class VAE(ArrayEstimator):
         return [InitialisePrior(start, n_warmup)], options
 
     def _default(self, value: Any, name: str) -> Any:
-        """Return a parameter, or what goes with the start where it is not given."""
+        """Return a parameter, or the default for this ``start`` if it is not given."""
         return DEFAULTS[self.start][name] if value is None else value
 
     def _n_warmup_epochs(self, n_train: int) -> int:
