@@ -64,5 +64,7 @@ def test_sentences_are_plain(page: Path) -> None:
 def test_patterns_are_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("What is left goes on.\n\nWhat is a prior?\n\n`what` is code.\n", encoding="utf-8")
-    matched = [[name for name, pattern in PATTERNS.items() if re.search(pattern, line)] for line in prose(page)]
+    matched = [
+        [name for name, pattern in PATTERNS.items() if re.search(pattern, line)] for line in prose(page)
+    ]
     assert [len(names) for names in matched] == [3, 0, 0, 0, 0]
