@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -53,7 +54,7 @@ def anchors(page: Path) -> set[str]:
     tokens = MarkdownIt().parse(text_of(page))
     titles = [
         title.content
-        for heading, title in zip(tokens, tokens[1:], strict=False)
+        for heading, title in pairwise(tokens)
         if heading.type == "heading_open" and int(heading.tag[1:]) <= DEEPEST_ANCHOR
     ]
     return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
