@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,7 +14,25 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("tutorials/*.md"))]
+PAGES = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(ROOT.glob("benchmarks/*.md")),
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *sorted(ROOT.glob("tutorials/*.md")),
+    *sorted(ROOT.glob("tutorials/*.ipynb")),
+]
+DEEPEST_ANCHOR = 3
+"""Level of the headings that have an anchor on the site: ``myst_heading_anchors`` in ``docs/conf.py``."""
+DIRECTIVE = re.compile(r"\{(?:image|figure|include)\} *(\S+)")
+
+
+def text_of(page: Path) -> str:
+    """Markdown of a page or of the text cells of a notebook."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix != ".ipynb":
+        return re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    cells = [cell["source"] for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+    return "\n\n".join("".join(cell) for cell in cells)
 
 
 def walk(tokens: list[Token]) -> Iterator[Token]:
@@ -20,20 +41,42 @@ def walk(tokens: list[Token]) -> Iterator[Token]:
         yield from walk(token.children or [])
 
 
-def local_targets(page: Path) -> Iterator[str]:
-    for token in walk(MarkdownIt().enable("table").parse(page.read_text(encoding="utf-8"))):
-        target = str(token.attrs.get("href") or token.attrs.get("src") or "")
-        if target and not urlsplit(target).scheme and urlsplit(target).path:
-            yield urlsplit(target).path
+def targets(page: Path) -> Iterator[str]:
+    """Addresses of links, images and files that directives take."""
+    for token in walk(MarkdownIt().enable("table").parse(text_of(page))):
+        yield str(token.attrs.get("href") or token.attrs.get("src") or "")
+        if token.type == "fence" and (directive := DIRECTIVE.match(token.info.strip())):
+            yield directive[1]
+
+
+def anchors(page: Path) -> set[str]:
+    """Anchors that GitHub and the site give to headings."""
+    tokens = MarkdownIt().parse(text_of(page))
+    titles = [
+        title.content
+        for heading, title in pairwise(tokens)
+        if heading.type == "heading_open" and int(heading.tag[1:]) <= DEEPEST_ANCHOR
+    ]
+    return {re.sub(r"[^\w\- ]", "", title.strip().lower()).replace(" ", "-") for title in titles}
+
+
+def in_the_repository(page: Path, path: str) -> Path:
+    linked = (page.parent / path).resolve() if path else page
+    if linked.suffix == ".ipynb" and linked.parent == ROOT / "docs" / "tutorials":
+        return ROOT / "tutorials" / linked.name  # where the site takes notebooks from
+    return linked
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_local_links_lead_to_files(page: Path) -> None:
-    for target in local_targets(page):
-        linked = (page.parent / target).resolve()
-        if linked.suffix == ".ipynb" and linked.parent == ROOT / "docs" / "tutorials":
-            linked = ROOT / "tutorials" / linked.name  # where the site takes notebooks from
+def test_local_links_lead_to_files_and_headings(page: Path) -> None:
+    for target in targets(page):
+        address = urlsplit(target)
+        if not target or address.scheme:
+            continue
+        linked = in_the_repository(page, address.path)
         assert linked.exists(), target
+        if address.fragment and linked.suffix in (".md", ".ipynb"):
+            assert address.fragment in anchors(linked), target
 
 
 def test_every_page_of_the_site_is_in_a_table_of_contents() -> None:
@@ -46,3 +89,12 @@ def test_every_page_of_the_site_is_in_a_table_of_contents() -> None:
                 entries = [line for line in token.content.splitlines() if line and not line.startswith(":")]
                 listed |= {(page.parent / entry).relative_to(docs) for entry in entries}
     assert pages <= listed
+
+
+@pytest.mark.parametrize("link", ["missing.md", "#missing"])
+def test_a_link_that_leads_nowhere_is_found(link: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# A title, `code`\n\n[a](page.md#a-title-code) [b]({link})\n", encoding="utf-8")
+    assert anchors(page) == {"a-title-code"}
+    with pytest.raises(AssertionError, match=link):
+        test_local_links_lead_to_files_and_headings(page)
