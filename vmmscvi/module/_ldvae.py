@@ -11,7 +11,7 @@ from vmmscvi.module._prior_loss import with_prior
 
 
 class LDVMMVAE(CountsModuleMixin, LatentMapsMixin, PriorArgumentsMixin, LDVAE):
-    """:class:`scvi.module.LDVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
+    """:class:`scvi.module.LDVAE` with a prior of :mod:`vmmscvi.priors` on the latent space.
 
     Parameters
     ----------
