@@ -283,7 +283,7 @@ def infinite_covariate(adata: AnnData) -> None:
     ("spoil", "arguments", "message"),
     [
         (no_file, {}, "`files`: there is no file"),
-        (text, {}, "`files`: .* is no h5ad file"),
+        (text, {}, "`files`: .* is not HDF5"),
         (other_hdf5, {}, "`files`: .* has no table 'obs'"),
         (transformed(dense), {}, "`layer`: 'X' .* stored as 'array'"),
         (transformed(columns), {}, "`layer`: 'X' .* stored as 'csc_matrix'"),
