@@ -25,7 +25,8 @@ class LabelsMixin:
 
         Returns
         -------
-        Tensor of shape ``(n, K)``.
+        Tensor | None
+            Log-likelihoods of shape ``(n, K)``.
         """
         prior = self.latent_prior
         if not isinstance(prior, LabelledMixturePrior):

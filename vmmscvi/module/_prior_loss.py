@@ -191,7 +191,8 @@ def marginal_log_likelihood(
 
     Returns
     -------
-    Log-likelihoods of shape ``(n,)`` on the CPU.
+    Tensor
+        Log-likelihoods of shape ``(n,)`` on the CPU.
     """
     log_weights = []
     for _ in range(n_mc_samples):

@@ -122,6 +122,7 @@ def _weighted_sums(index: Tensor, start: Tensor, value: Tensor, rows: Tensor) ->
 
     Returns
     -------
-    Tensor of shape ``(n_groups, n_columns)``.
+    Tensor
+        Sums of shape ``(n_groups, n_columns)``.
     """
     return embedding_bag(index, rows, start[:-1], mode="sum", per_sample_weights=value)

@@ -66,7 +66,8 @@ def category_colors(
 
     Returns
     -------
-    Mapping from category to a hexadecimal colour.
+    dict[str, str]
+        Mapping from category to a hexadecimal colour.
 
     Raises
     ------

@@ -91,7 +91,8 @@ class ComponentLabels(nn.Module):
 
         Returns
         -------
-        Tensor of shape ``(n, K)``.
+        Tensor
+            Log-probabilities of shape ``(n, K)``.
         """
         return self.table[codes.view(-1).long().clamp_max(len(self.table) - 1)]
 
