@@ -64,6 +64,11 @@ class StreamedCounts(LightningDataModule):
         If a file, layer or column is missing, genes of files differ, counts are not CSR or not raw, a cell is
         empty, or a size is out of range. A cell with only stored zeros may be detected only when it is read.
 
+    Notes
+    -----
+    Random blocks and a buffer follow scDataset (D'Ascenzo and Cultrera di Montesano, arXiv 2506.01883). Each
+    of several processes reads its own part of an epoch; all of them need the same seed.
+
     Examples
     --------
     >>> from vmmscvi.dataloaders import StreamedCounts
@@ -72,11 +77,6 @@ class StreamedCounts(LightningDataModule):
     >>> model.train(datamodule=cells, max_epochs=20)
     >>> z = model.get_latent_representation(dataloader=cells.inference_dataloader())
     >>> clusters = model.predict(dataloader=cells.inference_dataloader())
-
-    Notes
-    -----
-    Random blocks and a buffer follow scDataset (D'Ascenzo and Cultrera di Montesano, arXiv 2506.01883). Each
-    of several processes reads its own part of an epoch; all of them need the same seed.
     """
 
     def __init__(

@@ -45,7 +45,21 @@ class NewDataMixin:
 
     @classmethod
     def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None:
-        """Register an AnnData; given the registry of other data, check that its categories are known."""
+        """Register an AnnData for the model.
+
+        Parameters
+        ----------
+        adata
+            The data.
+        *args, **kwargs
+            As in ``setup_anndata`` of the model in scvi-tools.
+
+        Raises
+        ------
+        ValueError
+            If a layer or column is missing or invalid, or if categories are unknown to the registry of other
+            data, ``source_registry``.
+        """
         registry = kwargs.get("source_registry")
         if registry is not None and isinstance(adata, AnnData):
             may_be_new = bool(kwargs.get("extend_categories"))

@@ -15,10 +15,12 @@ class LDVMMVAE(CountsModuleMixin, LatentMapsMixin, PriorArgumentsMixin, LDVAE):
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
         Arguments of :class:`scvi.module.LDVAE`.
     prior, n_components, inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.PriorConfig`.
+    **kwargs
+        Further arguments of :class:`scvi.module.LDVAE`.
     """
 
     loss = with_prior(LDVAE.loss)

@@ -31,10 +31,12 @@ class MULTIVMMVAE(PriorArgumentsMixin, MULTIVAE):
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
         Arguments of :class:`scvi.module.MULTIVAE`.
     prior, n_components, inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.PriorConfig`.
+    **kwargs
+        Further arguments of :class:`scvi.module.MULTIVAE`.
     """
 
     region_factors: Any

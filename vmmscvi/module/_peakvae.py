@@ -22,8 +22,8 @@ class PEAKVMMVAE(LatentMapsMixin, PriorArgumentsMixin, PEAKVAE):
 
     Parameters
     ----------
-    *args, n_continuous_cov, **kwargs
-        Arguments of :class:`scvi.module.PEAKVAE` and of the prior.
+    *args, n_continuous_cov
+        Arguments of :class:`scvi.module.PEAKVAE`.
     stock_loss
         Whether to weight the loss as in scvi-tools, which adds the sum of reconstruction errors to every
         cell's Kullback-Leibler term; in a minibatch of ``n`` cells the term then has the weight ``1/n``. By
@@ -35,6 +35,8 @@ class PEAKVMMVAE(LatentMapsMixin, PriorArgumentsMixin, PEAKVAE):
         direction of the embedding and clusters group cells by depth. ``False`` selects the module of
         scvi-tools. A ``forward`` pass without a loss, used for estimates of accessibility, decodes every cell
         at the mean depth of the data.
+    **kwargs
+        Further arguments of :class:`scvi.module.PEAKVAE`, and those of :class:`vmmscvi.priors.PriorConfig`.
     """
 
     region_factors: Any

@@ -13,10 +13,12 @@ class PriorArgumentsMixin(PriorModuleMixin):
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
         Arguments of the module.
     prior, n_components, inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.PriorConfig`.
+    **kwargs
+        Further arguments of the module.
     """
 
     def __init__(

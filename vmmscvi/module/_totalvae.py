@@ -22,10 +22,12 @@ class TOTALVMMVAE(LatentMapsMixin, PriorArgumentsMixin, TOTALVAE):
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
         Arguments of :class:`scvi.module.TOTALVAE`.
     prior, n_components, inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.PriorConfig`.
+    **kwargs
+        Further arguments of :class:`scvi.module.TOTALVAE`.
     """
 
     library_log_means: Any
