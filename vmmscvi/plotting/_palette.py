@@ -55,7 +55,7 @@ def category_colors(
     Parameters
     ----------
     categories
-        Names, in the order in which they take colours.
+        Names of the categories, in the order of the colours.
     palette
         Name of a colormap of Matplotlib (a list of colours is taken in order, a continuous one at even
         steps), a sequence of colours, a mapping from category to colour, or a cycler with the key

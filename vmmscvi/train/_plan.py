@@ -25,7 +25,7 @@ from vmmscvi.train._resume import STATE, restore_progress, restore_split, traini
 
 
 class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
-    """Alternate the two steps of the VampPrior Mixture Model on every minibatch (a mixin for plans).
+    """Alternate the two steps of the VampPrior Mixture Model on every minibatch.
 
     1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is
        held fixed.
