@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 try:
     __version__ = version("vmmscvi")
-except PackageNotFoundError:  # a source tree that is not installed
+except PackageNotFoundError:  # source tree without installation
     __version__ = "0.0.0"
 
 __all__ = [
@@ -45,8 +45,8 @@ __all__ = [
     "with_vmm",
 ]
 
-# Imported on first use: scvi-tools takes seconds, which `vmmscvi --help` or the simulator alone need not
-# wait for.
+# Imported on first use: scvi-tools takes seconds to import, and `vmmscvi --help` and the simulator do not
+# need it.
 _MODULES = {
     name: f"vmmscvi.{name}"
     for name in (

@@ -1,4 +1,4 @@
-"""Results of a model in the form in which an AnnData, and its file, hold them. Nothing is computed here."""
+"""Results of a model as entries of an AnnData and its file. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LABEL = "vmm_label"
 LABEL_PROBABILITY = "vmm_label_probability"
 UNS = "vmmscvi"
 WRITTEN = "written"
-"""Entry of ``uns["vmmscvi"]`` with the names of what was written, such as ``"obs/vmm_cluster"``."""
+"""Entry of ``uns["vmmscvi"]`` with the names of all written entries, such as ``"obs/vmm_cluster"``."""
 
 LIBRARIES = ("scvi-tools", "torch", "lightning", "anndata", "scanpy", "numpy")
 ENTRIES = [
@@ -33,16 +33,16 @@ ENTRIES = [
     *(f"obs/{name}" for name in (CLUSTER, NAME, PROBABILITY, SECOND, ENTROPY, NOVELTY, VERDICT, LEAF)),
     *(f"obs/{name}" for name in (LABEL, LABEL_PROBABILITY)),
 ]
-"""What an annotation may write."""
+"""All entries that an annotation may write."""
 WRITTEN_BEFORE = {f"obsm/{EMBEDDING}", *(f"obs/{name}" for name in (CLUSTER, PROBABILITY, LEAF))}
-"""What files hold that were written before there was a list of it."""
+"""Entries of files from versions that did not store such a list."""
 
 Column: TypeAlias = "pd.Categorical | NDArray[np.float32]"
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """Results for ``n`` cells: the embedding and, of a mixture, the clusters."""
+    """Results for ``n`` cells: the embedding and, for a mixture, the clusters."""
 
     embedding: NDArray[np.float32]
     """Posterior means, shape ``(n, p)``; stored in ``obsm["X_vmm"]``."""
@@ -51,7 +51,7 @@ class Annotation:
     uns: Mapping[str, Any]
     """Settings, versions, weights, history, table and tree of the clusters; stored in ``uns["vmmscvi"]``."""
     embeddings: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Further entries of ``obsm``, such as a map in the plane."""
+    """Further entries of ``obsm``, such as UMAP coordinates."""
 
     @property
     def clusters(self) -> pd.Categorical | None:
@@ -60,7 +60,7 @@ class Annotation:
 
     @property
     def n_clusters(self) -> int:
-        """Number of clusters that some cell is assigned to; 0 without a mixture."""
+        """Number of non-empty clusters; 0 without a mixture."""
         return 0 if self.clusters is None else len(self.clusters.categories)
 
     def obsm(self) -> dict[str, NDArray[np.float32]]:
@@ -68,33 +68,33 @@ class Annotation:
         return {EMBEDDING: self.embedding, **self.embeddings}
 
     def entries(self) -> list[str]:
-        """Names of what is written, as ``"obs/vmm_cluster"``."""
+        """Return the names of all written entries, such as ``"obs/vmm_cluster"``."""
         return [*(f"obsm/{name}" for name in self.obsm()), *(f"obs/{name}" for name in self.columns)]
 
     def stored_uns(self) -> dict[str, Any]:
-        """Return the entry of ``uns``, with the list of what was written."""
+        """Return the entry of ``uns``, including the list of written entries."""
         return {**self.uns, WRITTEN: np.array(self.entries())}
 
     def write_to(self, adata: Any) -> None:
-        """Put the results into an AnnData or a MuData of the same cells; earlier ones are removed."""
+        """Write the results to an AnnData or MuData of the same cells; earlier results are removed."""
         forget_annotation(adata)
         for name, coordinates in self.obsm().items():
             adata.obsm[name] = coordinates
         for name, values in self.columns.items():
             adata.obs[name] = values
-        if adata.obs.index.name in self.columns:  # a file cannot hold both; cells keep their names
+        if adata.obs.index.name in self.columns:  # a file cannot hold both; keep the names of the cells
             adata.obs.index.name = None
         adata.uns[UNS] = self.stored_uns()
 
 
 def is_annotated(adata: Any) -> bool:
-    """Whether ``uns["vmmscvi"]`` is an annotation of this package."""
+    """Return whether ``uns["vmmscvi"]`` is an annotation of this package."""
     stored = adata.uns.get(UNS)
     return isinstance(stored, Mapping) and "versions" in stored
 
 
 def written_entries(adata: Any) -> set[str]:
-    """Return the names of what an earlier annotation has written, as ``"obs/vmm_cluster"``."""
+    """Return the names of entries written by an earlier annotation, such as ``"obs/vmm_cluster"``."""
     if not is_annotated(adata):
         return set()
     stored = adata.uns[UNS].get(WRITTEN)
@@ -102,7 +102,7 @@ def written_entries(adata: Any) -> set[str]:
 
 
 def foreign_entries(adata: Any, entries: Sequence[str] = ENTRIES) -> list[str]:
-    """Return which of ``entries`` are in an AnnData without an annotation of ours having written them."""
+    """Return those of ``entries`` that are in an AnnData but were not written by this package."""
     foreign = [
         name
         for name in entries
@@ -113,7 +113,7 @@ def foreign_entries(adata: Any, entries: Sequence[str] = ENTRIES) -> list[str]:
 
 
 def forget_annotation(adata: Any) -> None:
-    """Remove what an earlier annotation has written."""
+    """Remove the entries written by an earlier annotation."""
     for entry in written_entries(adata):
         slot, name = entry.split("/", 1)
         if name in getattr(adata, slot):
@@ -122,20 +122,20 @@ def forget_annotation(adata: Any) -> None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries that results depend on."""
+    """Return the versions of Python and of the libraries on which results depend."""
     from vmmscvi import __version__
 
     found = {}
     for name in LIBRARIES:
         try:
             found[name] = version(name)
-        except PackageNotFoundError:  # one that this installation does without
+        except PackageNotFoundError:  # not part of this installation
             continue
     return {"vmmscvi": __version__, "python": platform.python_version(), **found}
 
 
 def storable(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that an h5ad file can hold; those that are ``None`` or not plain are left out."""
+    """Return the settings that an h5ad file can hold; ``None`` and other types are left out."""
     stored: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, str | bool | int | float | np.ndarray | np.generic):

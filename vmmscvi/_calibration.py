@@ -1,4 +1,4 @@
-"""How unusual a cell is among the reference cells of its own cluster."""
+"""Calibration of novelty by the reference cells of each cluster."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 POOLED_COUNTS = 30.0
-"""Number of cells of a cluster that the cells of all clusters count as."""
+"""Weight of the calibration of all clusters, in cells of a cluster."""
 
 
 @dataclass(frozen=True)
 class ClusterCalibration:
-    """Fits of reference cells to their clusters, higher is better, on a scale that all clusters share.
+    """Fits of reference cells to their clusters, on a scale that all clusters share; higher is better.
 
-    A cluster of few cells says little about its tail: its calibration is shrunk towards that of all clusters.
+    Few cells say little about the tail of a cluster, so the calibration of small clusters is shrunk towards
+    that of all clusters.
 
     Attributes
     ----------
     clusters
         Code of the cluster of each reference cell, shape ``(n,)``.
     fits
-        How well each fits, shape ``(n,)``.
+        Fit of each reference cell to its cluster, shape ``(n,)``.
     """
 
     clusters: NDArray[np.integer]
     fits: NDArray[np.floating]
 
     def novelty(self, clusters: NDArray[np.integer], fits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Share of reference cells of a cell's own cluster that fit better, shape ``(m,)``.
+        """Compute the share of reference cells of each cell's cluster that fit better.
 
         Parameters
         ----------
         clusters, fits
-            Of the cells to be scored, shape ``(m,)``.
+            Clusters and fits of the cells to score, shape ``(m,)``.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shares of shape ``(m,)``.
         """
         novelty = share_above(self.fits, fits)
         for cluster in np.unique(clusters):
@@ -48,14 +54,19 @@ class ClusterCalibration:
 
 
 def share_above(reference: NDArray[np.floating], values: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Share of reference values above each of ``values``, shape ``(m,)``.
+    """Compute the share of reference values above each value.
 
     Parameters
     ----------
     reference
-        Shape ``(n,)``, in any order.
+        Reference values in any order, shape ``(n,)``.
     values
-        Shape ``(m,)``.
+        Values to compare, shape ``(m,)``.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shares of shape ``(m,)``.
     """
     n_above = len(reference) - np.searchsorted(np.sort(reference), values, side="right")
     return np.asarray(n_above / len(reference), dtype=np.float64)

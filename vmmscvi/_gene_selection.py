@@ -1,4 +1,4 @@
-"""Tables of scanpy about genes, joined by position: names need not be unique, and tables may be sorted."""
+"""Gene selection with scanpy by position, because names may be duplicated and tables may be sorted."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def mask_of_variable_genes(
     Parameters
     ----------
     select
-        ``scanpy.pp.highly_variable_genes`` or its like in ``scanpy.experimental``.
+        ``scanpy.pp.highly_variable_genes``, or the function of that name in ``scanpy.experimental``.
     counts
-        Shape ``(n_obs, n_vars)``.
+        Counts, shape ``(n_obs, n_vars)``.
     batches
-        Batch of every cell; one batch by default.
+        Batch of every cell; ``None`` for a single batch.
     n_genes
         Number of genes to select.
     **options
@@ -33,7 +33,8 @@ def mask_of_variable_genes(
 
     Returns
     -------
-    Mask of shape ``(n_vars,)``.
+    numpy.ndarray
+        Mask of shape ``(n_vars,)``.
     """
     names = [str(i) for i in range(counts.shape[0])]
     obs = pd.DataFrame(index=names)

@@ -1,4 +1,4 @@
-"""Where the package's messages go unless the user has decided: to standard error, one line each."""
+"""Default handling of the package's messages: one line each, on standard error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 
 def show_messages() -> None:
-    """Show what the package logs from ``INFO`` on; nothing is done where logging has been set up."""
+    """Show the package's messages from level ``INFO``; do nothing if logging has been configured."""
     logger = logging.getLogger("vmmscvi")
     if logger.level != logging.NOTSET or logger.handlers or logging.getLogger().handlers:
         return

@@ -1,4 +1,4 @@
-"""Whether a query has been mapped well, judged without labels."""
+"""Assessment of query mapping without labels."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from sklearn.neighbors import NearestNeighbors
 
 N_NEIGHBORS = 15
 BADLY_MIXED = 0.15
-"""Excess of query cells among neighbours from which on there is advice."""
+"""Excess share of query cells among neighbours above which advice is given."""
 MANY_UNKNOWN = 3.0
-"""The same, for the share of unknown cells as a multiple of the false-alarm rate."""
+"""Share of unknown cells, as a multiple of the false-alarm rate, above which advice is given."""
 MOSTLY_UNKNOWN = 0.5
-"""Share of unknown cells from which on a cluster of the query is called new."""
+"""Share of unknown cells above which the cells of a cluster are called new."""
 FEWEST_NEW = 20
-"""Number of cells that such a cluster has at least."""
+"""Smallest number of cells of such a cluster."""
 
 
 @dataclass(frozen=True)
 class MappingReport:
-    """How a query lies in its reference.
+    """Assessment of a mapped query.
 
     Attributes
     ----------
     n_cells
-        Number of cells of the query's new batches.
+        Number of cells in the query's new batches.
     mixing
-        Share of query cells among the 15 neighbours of a query cell, in query and reference together.
+        Mean share of query cells among the 15 neighbours of a query cell, in query and reference together.
     expected_mixing
-        What it would be if the cells of each cluster were mixed.
+        Expected value of ``mixing`` if the cells of each cluster were perfectly mixed.
     unknown
         Share of query cells that are called unknown.
     false_alarm_rate
-        What it would be if all their types were known.
+        Expected value of ``unknown`` if the reference contained all types.
     new_clusters
-        Share of unknown cells in the clusters that are mostly unknown.
+        Share of unknown cells in each cluster whose query cells are mostly unknown.
     grown_clusters
-        Clusters whose share in the query is more than twice that in the reference, by that ratio.
+        Ratio of the shares in query and reference, for clusters with a ratio above two.
     """
 
     n_cells: int
@@ -52,7 +52,7 @@ class MappingReport:
 
     @property
     def advice(self) -> list[str]:
-        """What to look at; empty if there is nothing."""
+        """Points to check; empty if there are none."""
         found = []
         if self.mixing - self.expected_mixing > BADLY_MIXED:
             found.append(
@@ -60,15 +60,15 @@ class MappingReport:
                 "reference. If the technologies differ, train on both from scratch."
             )
         if self.unknown > MANY_UNKNOWN * self.false_alarm_rate:
-            found.append("Many cells are unknown: look at the markers of the new clusters below.")
+            found.append("Many cells are unknown: inspect the markers of the new clusters below.")
         return found
 
     def __str__(self) -> str:
-        """Say it in a few lines."""
+        """Summarise the report in a few lines."""
         lines = [
-            f"Mapped {self.n_cells:,} cells: {self.mixing:.0%} of their neighbours are of the query, "
-            f"expected {self.expected_mixing:.0%}; unknown {self.unknown:.1%}, "
-            f"expected {self.false_alarm_rate:.1%}.",
+            f"Mapped {self.n_cells:,} cells: {self.mixing:.0%} of their neighbours are query cells "
+            f"(expected {self.expected_mixing:.0%}); {self.unknown:.1%} are unknown "
+            f"(expected {self.false_alarm_rate:.1%}).",
             *self.advice,
         ]
         if self.new_clusters:
@@ -92,14 +92,23 @@ def mapping_report(
 
     Parameters
     ----------
-    query, reference
-        Positions of ``n`` query and ``m`` reference cells, shapes ``(n, p)`` and ``(m, p)``.
-    query_clusters, reference_clusters
-        Their clusters.
+    query
+        Positions of query cells, shape ``(n, p)``.
+    query_clusters
+        Clusters of query cells, shape ``(n,)``.
     unknown
-        Which query cells are unknown, shape ``(n,)``.
+        Whether each query cell is unknown, shape ``(n,)``.
+    reference
+        Positions of reference cells, shape ``(m, p)``.
+    reference_clusters
+        Clusters of reference cells, shape ``(m,)``.
     false_alarm_rate
-        Share of known cells that are called unknown.
+        Share of cells of known types that are called unknown.
+
+    Returns
+    -------
+    MappingReport
+        The report.
     """
     names, counts = np.unique(query_clusters, return_counts=True)
     n_query = dict(zip(names, counts, strict=True))
@@ -124,10 +133,10 @@ def mapping_report(
 
 
 def share_of_query_neighbours(query: NDArray[np.floating], reference: NDArray[np.floating]) -> float:
-    """Mean share of query cells among the neighbours of a query cell, itself left out."""
+    """Mean share of query cells among the neighbours of a query cell, excluding itself."""
     together = np.concatenate([query, reference])
     n_neighbors = min(N_NEIGHBORS + 1, len(together))
     found = NearestNeighbors(n_neighbors=n_neighbors).fit(together).kneighbors(query)[1]
     others = found != np.arange(len(query))[:, None]
-    others[others.all(1), -1] = False  # duplicates of a cell may crowd it out of its own neighbours
+    others[others.all(1), -1] = False  # duplicates may displace a cell from its own neighbours
     return float(((found < len(query)) & others).sum() / max(others.sum(), 1))

@@ -13,7 +13,7 @@ from vmmscvi._markers import expression_of, rank_genes
 
 UNCLEAR = "unclear"
 LEAST_EVIDENCE, MOST_EVIDENCE = -1.0, 6.0
-"""Bounds (log2) of what one gene may say, so that no single one decides."""
+"""Bounds (log2) of the evidence of one gene, so that no single gene decides."""
 GENES_SHOWN = 4
 
 
@@ -32,7 +32,7 @@ def score_names(
     n_names = Counter(gene for genes in found.values() for gene in genes)
     scores = pd.DataFrame(
         {
-            # a gene that is not there speaks for nothing, and one that several names share for each a little
+            # missing genes contribute nothing, and genes shared by several names contribute to each
             name: sum(evidence[gene] / n_names[gene] for gene in genes) / len(set(markers[name]))
             for name, genes in found.items()
         },
@@ -61,7 +61,7 @@ def score_names(
 
 def _found(markers: Mapping[str, Sequence[str]], gene_names: Sequence[str]) -> dict[str, list[str]]:
     if not markers:
-        raise ValueError("`markers` is empty; expected marker genes by name.")
+        raise ValueError("`markers` is empty; expected lists of marker genes by name.")
     known = set(gene_names)
     found: dict[str, list[str]] = {}
     for name, genes in markers.items():
@@ -69,14 +69,14 @@ def _found(markers: Mapping[str, Sequence[str]], gene_names: Sequence[str]) -> d
             raise ValueError(f"`markers[{name!r}]` is {genes!r}; expected a list of genes.")
         found[name] = [gene for gene in dict.fromkeys(genes) if gene in known]
         if not found[name]:
-            raise ValueError(f"`markers[{name!r}]` is {list(genes)}; none of them is a gene of the data.")
+            raise ValueError(f"`markers[{name!r}]` is {list(genes)}; expected at least one gene of the data.")
     return found
 
 
 def _evidence(
     counts: Any, gene_names: Sequence[str], groups: pd.Series, batches: Any, listed: list[str]
 ) -> pd.DataFrame:
-    """Bounded scores of the listed genes, a row for each group."""
+    """Bounded scores of the listed genes, one row for each group."""
     names = [str(name) for name in groups.cat.categories]
     parts = []
     for genes, moments in expression_of(counts, groups, batches):

@@ -1,8 +1,8 @@
-r"""Marker genes from observed counts: how surely a group has more of a gene than the other groups.
+r"""Marker genes from observed counts: genes with reliably higher counts in a group than in other groups.
 
-Genes are ranked by a lower bound of their log fold change, within batches. A rank test asks another question:
-how well a gene separates cells. Abundant genes with small changes then come first, and the more cells there
-are, the smaller the changes. Pure functions over counts; no model is needed.
+Genes are ranked by a lower bound of their log fold change within batches. A rank test asks how well a gene
+separates cells instead. It ranks abundant genes with small changes first, the more so the more cells there
+are. These are pure functions of counts; no model is needed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 FEWEST_CELLS = 20
-"""Groups of fewer cells are named as small: their markers are uncertain."""
+"""Groups with fewer cells are marked as small, because their markers are uncertain."""
 PSEUDO_COUNT = 1.0
-"""Molecules at the rate of all cells that every group is given: no counts, no change."""
+"""Molecules added to every group at the rate of all cells, so that no counts mean no change."""
 STANDARD_ERRORS = 1.0
-"""How far the bound is below the log fold change."""
+"""Distance of the bound below the log fold change, in standard errors."""
 VALUES_PER_CHUNK = 2**24
 
 Array = NDArray[np.float64]
@@ -43,13 +43,13 @@ class Expression(NamedTuple):
         return Expression(*(np.stack([m[list(g)].sum(0) for g in groups]) for m in self))
 
     def without_batches(self) -> Expression:
-        """Moments over all batches, as one."""
+        """Moments of all batches, merged into one."""
         return Expression(*(m.sum(1, keepdims=True) for m in self))
 
     def log_rates(self) -> tuple[Array, Array]:
         """Shrunk log rates and their squared standard errors, shape ``(K, B, G)``.
 
-        Counts are overdispersed by the variance over the mean that is found in a group, at least 1.
+        The overdispersion of counts is the ratio of variance and mean in a group, at least 1.
         """
         rate = self.total.sum(0) / np.maximum(self.n_cells.sum(0), 1.0)[:, None]
         rate = np.maximum(rate, 1e-12)
@@ -62,20 +62,25 @@ class Expression(NamedTuple):
 
 
 def expression_of(counts: Any, groups: pd.Series, batches: Any) -> Iterator[tuple[slice, Expression]]:
-    """Yield the moments of a few genes at a time.
+    """Yield the moments of the groups, for blocks of genes.
 
     Parameters
     ----------
     counts
         Counts, sparse or dense, shape ``(n, G)``.
     groups
-        Categorical group of each cell, length ``n``; cells without one are left out of everything.
+        Categorical group of each cell, length ``n``; cells without a group are ignored.
     batches
         Integer code of each cell's batch, length ``n``.
+
+    Yields
+    ------
+    tuple[slice, Expression]
+        The genes of a block, and their moments.
     """
     counts = sparse.csr_matrix(counts, dtype=np.float64)
     library = np.asarray(counts.sum(axis=1)).ravel()
-    codes = groups.cat.codes.to_numpy().astype(np.int64)  # pandas' own are as small as they can be
+    codes = groups.cat.codes.to_numpy().astype(np.int64)  # pandas uses the smallest integer type
     keep = np.flatnonzero((codes >= 0) & (library > 0))
     scale = library[keep].mean() / library[keep]
     batch_codes = np.unique(np.asarray(batches)[keep], return_inverse=True)[1].ravel()
@@ -100,7 +105,7 @@ def log_fold_change(
 ) -> tuple[Array, Array] | None:
     """Log fold change of one group against another within batches, and its standard error, shape ``(G,)``.
 
-    Batches are weighted by the harmonic mean of the numbers of cells. ``None`` if no batch has both groups.
+    Batches are weighted by the harmonic mean of the numbers of cells. ``None`` if the groups share no batch.
     """
     n, m = n_cells[group], n_cells[other]
     weights = n * m / np.maximum(n + m, 1.0)
@@ -113,25 +118,25 @@ def log_fold_change(
 
 
 class Ranking(NamedTuple):
-    """One group against every other group."""
+    """Comparison of one group with every other group."""
 
     score: Array
     """Mean lower bound of the log2 fold change, shape ``(G,)``."""
     change: Array
     """Mean log2 fold change, shape ``(G,)``."""
     within_batches: bool
-    """Whether there was another group in the same batches."""
+    """Whether another group shares a batch with this one."""
 
 
 def rank_genes(moments: Expression, group: int) -> Ranking:
-    """Compare one group with every other group; all others count the same, however many cells they have."""
+    """Compare one group with every other group; all others have equal weight, whatever their size."""
     others = [k for k in range(len(moments.n_cells)) if k != group and moments.n_cells[k].any()]
     rates = moments.log_rates()
     pairs = [log_fold_change(rates, moments.n_cells, group, other) for other in others]
     found = [pair for pair in pairs if pair is not None]
     if not found:
         if moments.n_cells.shape[1] == 1:
-            raise ValueError("there is one group only; expected two or more to compare.")
+            raise ValueError("Found only one group; expected two or more to compare.")
         return rank_genes(moments.without_batches(), group)._replace(within_batches=False)
     changes, errors = (np.stack(parts) for parts in zip(*found, strict=True))
     score = (changes - STANDARD_ERRORS * errors).mean(0)
@@ -150,14 +155,21 @@ def marker_table(
 
     Parameters
     ----------
-    counts, groups, batches
+    counts
         As in :func:`expression_of`.
     gene_names
         Names of the genes, length ``G``.
+    groups, batches
+        As in :func:`expression_of`.
     wanted
-        Groups in the table; all are compared with.
+        Groups in the table. Each is compared with all other groups.
     n_genes
-        Number of rows for each.
+        Number of rows for each group.
+
+    Returns
+    -------
+    DataFrame
+        The table of markers.
     """
     names = [str(name) for name in groups.cat.categories]
     columns: dict[str, list[dict[str, Array]]] = {name: [] for name in wanted}

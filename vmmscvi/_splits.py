@@ -1,4 +1,4 @@
-"""Genes that drive the splits of a tree of clusters."""
+"""Genes that separate the two sides of each split of a cluster tree."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def split_table(
 
 def _left_against_right(moments: Expression) -> tuple[Array, Array]:
     found = log_fold_change(moments.log_rates(), moments.n_cells, 0, 1)
-    if found is None:  # the two sides have no batch in common
+    if found is None:  # the two sides share no batch
         moments = moments.without_batches()
         found = log_fold_change(moments.log_rates(), moments.n_cells, 0, 1)
     if found is None:
-        raise ValueError("a side of a split has no cells.")
+        raise ValueError("A side of a split has no cells; expected cells with counts on both sides.")
     return found

@@ -1,4 +1,4 @@
-"""Keep the number of threads that training uses."""
+"""Preserve the number of threads that training uses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 
 @contextmanager
 def training_threads_kept() -> Iterator[None]:
-    """Restore PyTorch's number of threads when the block ends.
+    """Restore PyTorch's number of threads when the context ends.
 
-    Numba starts one thread for each core, and by way of the OpenMP library that both use raises PyTorch's
-    number as well, whatever ``OMP_NUM_THREADS`` says. Training in small steps is then up to fifty times
-    slower on a machine whose cores are shared with other work.
+    Numba starts one thread for each core. Through the shared OpenMP library this also raises PyTorch's number
+    of threads, regardless of ``OMP_NUM_THREADS``. On a machine whose cores are shared with other work,
+    training in small steps is then up to fifty times slower.
     """
     n_threads = torch.get_num_threads()
     try:

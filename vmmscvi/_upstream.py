@@ -1,6 +1,6 @@
-"""What is private in scvi-tools, Lightning or torch and cannot be avoided; nothing else in the package is.
+"""Private names of scvi-tools, Lightning and torch that the package needs; no other module imports any.
 
-``tests/test_upstream.py`` fails when one of these changes.
+``tests/test_upstream.py`` fails if one of these changes.
 """
 
 from lightning.pytorch.core.optimizer import do_nothing_closure

@@ -1,6 +1,6 @@
-"""Integration in one call, with the signature that benchmarks of integration expect.
+"""Integration in one call, with the signature that integration benchmarks expect.
 
-:func:`scvi_vmm` can stand wherever a function of ``scib.integration`` can. For everything else use
+Use :func:`scvi_vmm` in place of a function of ``scib.integration``. For everything else use
 :class:`vmmscvi.SCVI_VMM`.
 """
 
@@ -28,7 +28,7 @@ def scvi_vmm(
     max_epochs: int | None = None,
     **kwargs: Any,
 ) -> AnnData | SCVI_VMM:
-    """Integrate batches by :class:`vmmscvi.SCVI_VMM`, without labels.
+    """Integrate batches with :class:`vmmscvi.SCVI_VMM`, without labels.
 
     Parameters
     ----------
@@ -47,19 +47,20 @@ def scvi_vmm(
 
     Returns
     -------
-    ``adata`` with the embedding in ``obsm["X_emb"]`` and, of a mixture prior, the clusters in
-    ``obs["vmm_cluster"]``; or the model.
+    AnnData or SCVI_VMM
+        ``adata`` with the embedding in ``obsm["X_emb"]`` and, for a mixture prior, the clusters in
+        ``obs["vmm_cluster"]``; the model if ``return_model`` is set.
 
     Raises
     ------
     ValueError
-        If there is no layer ``"counts"``, or ``adata`` lacks the batches or some of the genes.
+        If ``adata`` lacks the layer ``"counts"``, the batch column or some of the genes.
     """
     if hvg is not None:
         missing = [gene for gene in hvg if gene not in adata.var_names]
         if missing:
-            raise ValueError(f"`hvg` has {missing[:5]}, which are not in `adata.var_names`.")
-    # a copy of the genes that are used: registration leaves marks
+            raise ValueError(f"`hvg` has {missing[:5]}; expected names in `adata.var_names`.")
+    # a copy of the used genes, because registration changes the data
     data = adata.copy() if hvg is None else adata[:, list(hvg)].copy()
     SCVI_VMM.setup_anndata(data, layer=COUNTS, batch_key=batch)
     model = SCVI_VMM(data, **kwargs)

@@ -283,7 +283,7 @@ def infinite_covariate(adata: AnnData) -> None:
     ("spoil", "arguments", "message"),
     [
         (no_file, {}, "`files`: there is no file"),
-        (text, {}, "`files`: .* is no h5ad file"),
+        (text, {}, "`files`: .* is not HDF5"),
         (other_hdf5, {}, "`files`: .* has no table 'obs'"),
         (transformed(dense), {}, "`layer`: 'X' .* stored as 'array'"),
         (transformed(columns), {}, "`layer`: 'X' .* stored as 'csc_matrix'"),
@@ -317,7 +317,7 @@ def test_an_unknown_column_argument_is_refused(files: list[Path]) -> None:
 
 def test_files_must_have_the_same_genes(adata: AnnData, files: list[Path]) -> None:
     adata[:, ::-1].write_h5ad(files[1])
-    with pytest.raises(ValueError, match=r"`files`: .*two\.h5ad' has other genes than"):
+    with pytest.raises(ValueError, match=r"`files`: .*genes of .*two\.h5ad' differ from"):
         StreamedCounts(files, **SMALL)
     with pytest.raises(ValueError, match="`files` is empty"):
         StreamedCounts([], **SMALL)

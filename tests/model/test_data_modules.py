@@ -249,7 +249,7 @@ def test_a_data_module_of_unknown_length_needs_the_number_of_epochs(
 ) -> None:
     model = SCVI_VMM(registry=datamodule.registry, **SIZES)
     datamodule.n_obs = None  # type: ignore[assignment]
-    with pytest.raises(ValueError, match="`max_epochs` must be given"):
+    with pytest.raises(ValueError, match="`max_epochs` is missing"):
         model.train(datamodule=datamodule, **{**short_training, "max_epochs": None})
 
 
@@ -265,7 +265,7 @@ def test_a_registry_builds_a_model_or_is_refused_by_name(datamodule: FromDisk, m
     if "registry" in inspect.signature(stock).parameters:
         assert model_class(registry=datamodule.registry).adata is None
     else:
-        with pytest.raises(ValueError, match=r"`registry` was given, but .* needs `adata`: install"):
+        with pytest.raises(ValueError, match=r"`registry` is not supported by .*: pass `adata`, or install"):
             model_class(registry=datamodule.registry)
 
 

@@ -198,7 +198,7 @@ def test_any_valid_settings_train(
     try:
         model.train(**{**TRAINING, **training})
     except NonFiniteTrainingError as error:  # stock scVI is no better there, see the test below
-        assert overflows and "a network makes of raw counts" in str(error)
+        assert overflows and "a network's output for raw counts" in str(error)
         return
     assert all(torch.isfinite(p).all() for p in model.module.parameters())
     assert all(np.isfinite(table.to_numpy(dtype=float)).all() for table in model.history.values())
@@ -213,7 +213,7 @@ def test_a_size_encoder_that_overflows_is_explained_where_stock_scvi_fails() -> 
     adata = SMALL["counts of a million"](np.random.default_rng(0))
     for model_class, refusal, message in (
         (scvi.model.SCVI, ValueError, "invalid values"),
-        (SCVI_VMM, NonFiniteTrainingError, "`use_observed_lib_size=False` a cell's size is the exponential"),
+        (SCVI_VMM, NonFiniteTrainingError, "`use_observed_lib_size=False`, a cell's size is the exponential"),
     ):
         scvi.settings.seed = 0
         model_class.setup_anndata(adata)

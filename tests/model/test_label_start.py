@@ -108,7 +108,7 @@ def test_pseudo_inputs_start_from_given_cells(
         ({"start_cells": [1, 2]}, r"must have 8 positions of cells, .* found shape \(2,\)"),
         ({"start_cells": np.arange(8) / 2}, r"must have 8 positions of cells, .* of float64"),
         ({"start_cells": np.arange(293, 301)}, "must be positions from 0 to 299"),
-        ({"start_cells": [3, 1, 2, 3, 4, 5, 6, 7]}, "must be different cells"),
+        ({"start_cells": [3, 1, 2, 3, 4, 5, 6, 7]}, "expected different cells"),
     ],
 )
 def test_cells_that_pseudo_inputs_cannot_start_from_are_refused(

@@ -62,7 +62,7 @@ def test_a_shared_gene_and_one_that_is_absent_count_less(model: SCVI_VMM, marker
 
 @pytest.mark.parametrize(
     ("markers", "message"),
-    [({}, "is empty"), ({"a": ["none"]}, "none of them is a gene"), ({"a": "gene0"}, "expected a list")],
+    [({}, "is empty"), ({"a": ["none"]}, "expected at least one gene"), ({"a": "gene0"}, "expected a list")],
 )
 def test_dictionaries_that_cannot_be_used_are_errors(model: SCVI_VMM, markers: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -326,7 +326,7 @@ def test_the_mapping_is_reported(
     assert 0 < report.expected_mixing < 1 and report.unknown < 0.5
     with caplog.at_level("INFO", logger="vmmscvi"):
         mapped.train(**{**TRAINING, "max_epochs": 1})
-    assert "of their neighbours are of the query" in caplog.text
+    assert "of their neighbours are query cells" in caplog.text
     reference = make_model()
     reference.train(**{**TRAINING, "max_epochs": 1})
     with pytest.raises(RuntimeError, match="needs a query model"):

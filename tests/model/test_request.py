@@ -193,7 +193,7 @@ RANGES: list[tuple[dict[str, Any], str]] = [
     ({"max_epochs": True}, "`max_epochs` must be a positive integer, found True"),
     ({"max_epochs": "3"}, "`max_epochs` must be a positive integer, found '3'"),
     ({"max_epochs": float("nan")}, "`max_epochs` must be a positive integer, found nan"),
-    ({"n_obs": None}, "`max_epochs` must be given"),
+    ({"n_obs": None}, "`max_epochs` is missing"),
     ({"batch_size": 0}, "`batch_size` must be a positive integer, found 0"),
     ({"batch_size": 2.5}, "`batch_size` must be a positive integer, found 2.5"),
     ({"precision": "16-true"}, "`precision` must be one of"),
@@ -226,9 +226,9 @@ USELESS: list[tuple[dict[str, Any], list[str], str]] = [
     ({"name": "vampprior"}, ["n_effective", "n_warmup_epochs", "unlabeled_category"], "a VampPrior"),
     ({"name": "standard_normal"}, [*ANY], "a StandardNormalPrior"),
     # what has been fitted continues
-    ({"state": PriorState.FITTED}, ["n_warmup_epochs", "unlabeled_category"], "fitted and continues"),
-    ({"state": PriorState.FITTED, "name": "vampprior"}, ["n_effective", "n_warmup_epochs"], "been fitted"),
-    ({"state": PriorState.FROZEN}, [*ANY], "frozen, as it is that of a reference"),
+    ({"state": PriorState.FITTED}, ["n_warmup_epochs", "unlabeled_category"], "prior is already fitted"),
+    ({"state": PriorState.FITTED, "name": "vampprior"}, ["n_effective", "n_warmup_epochs"], "already fitted"),
+    ({"state": PriorState.FROZEN}, [*ANY], "frozen, because it is that of a reference"),
 ]  # fmt: skip
 
 
@@ -288,7 +288,7 @@ def test_a_frozen_prior_is_not_initialised_anew(start: str) -> None:
 def test_a_minibatch_of_one_cell_is_refused_and_what_is_proposed_is_accepted(
     arguments: dict[str, Any],
 ) -> None:
-    with pytest.raises(ValueError, match=r"has a single cell .* batch normalisation cannot take") as error:
+    with pytest.raises(ValueError, match=r"has a single cell .* batch normalisation needs two") as error:
         resolve(**arguments)
     proposed = int(str(error.value).split("Pass `batch_size=")[1].split("`")[0])
     assert resolve(**{**arguments, "batch_size": proposed}).batch_size == proposed

@@ -191,7 +191,7 @@ def test_full_covariances_are_kept() -> None:
     ids=["no posterior", "empty", "one tensor", "None", "a posterior that is None"],
 )
 def test_what_has_no_posterior_is_refused(outputs: Any) -> None:
-    with pytest.raises(ValueError, match="no posterior of `z`"):
+    with pytest.raises(ValueError, match="No posterior of `z`"):
         as_posterior(outputs)
 
 

@@ -113,5 +113,5 @@ def test_positions_need_no_gradient_and_get_none() -> None:
 def test_a_gradient_of_the_gradient_is_refused(upstream: bool) -> None:
     prior, z, centers = build("diagonal")
     loss = prior.empirical_bayes_loss(z, centers, 7.0).loss
-    with pytest.raises(RuntimeError, match=r"differentiated once.*create_graph=True"):
+    with pytest.raises(RuntimeError, match=r"differentiated only once.*create_graph=True"):
         torch.autograd.grad(loss.square() if upstream else loss, centers.loc, create_graph=True)

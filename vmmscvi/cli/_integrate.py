@@ -108,7 +108,8 @@ def check_keys(adata: AnnData, options: IntegrateOptions) -> None:
     """
     if 0 in adata.shape:
         raise CommandError(
-            f"{options.source} is empty: {adata.n_obs} cells and {adata.n_vars} genes; expected raw counts."
+            f"{options.source} has {adata.n_obs} cells and {adata.n_vars} genes; expected at least one of "
+            "each."
         )
     if options.layer is not None and options.layer not in layer_names(adata):
         raise CommandError(

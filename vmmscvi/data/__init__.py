@@ -1,4 +1,4 @@
-"""Data for examples, tests and benchmarks: simulators of labelled counts. Nothing here knows a model."""
+"""Data for examples, tests and benchmarks: simulators of labelled counts, independent of any model."""
 
 from __future__ import annotations
 

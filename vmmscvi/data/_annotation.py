@@ -1,4 +1,4 @@
-"""What a simulated AnnData tells of its cells, features and settings."""
+"""Annotation of a simulated AnnData: cells, features and settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def record(
     features: Features,
     arguments: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what ``uns["simulation"]`` holds: the arguments, names, proportions and true profiles."""
+    """Return the content of ``uns["simulation"]``: arguments, names, proportions and true profiles."""
     return {
         "settings": storable(arguments),
         "types": np.array(settings.tree.leaves),

@@ -28,7 +28,7 @@ FOLD_CHANGE_SPREAD = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class ProteinSettings:
-    """The arguments of :func:`simulate_cite` that concern proteins, checked; see there for their meaning."""
+    """Checked arguments of :func:`simulate_cite` that concern proteins; see there for their meaning."""
 
     n_types: int
     n_proteins: int
@@ -41,7 +41,7 @@ class ProteinSettings:
     without_protein: Sequence[str]
 
     def __post_init__(self) -> None:
-        """Check every argument that can be judged without the cells."""
+        """Check every argument that can be checked without the cells."""
         require_count("n_types", self.n_types, 1)
         require_count("n_proteins", self.n_proteins, 1)
         require_count("n_protein_pairs", self.n_protein_pairs, 0)
@@ -58,7 +58,7 @@ class ProteinSettings:
         if needed > self.n_proteins:
             raise ValueError(
                 f"n_pair_markers is {self.n_pair_markers} for {self.n_protein_pairs} pairs of types, "
-                f"{needed} proteins together; expected at most n_proteins={self.n_proteins}."
+                f"{needed} proteins in total; expected at most n_proteins={self.n_proteins}."
             )
         if isinstance(self.without_protein, str):
             raise ValueError(
@@ -70,7 +70,7 @@ class ProteinSettings:
         require_known("without_protein", self.without_protein, batches)
         if set(self.without_protein) == set(batches):
             raise ValueError(
-                f"without_protein is {list(self.without_protein)}, every batch; expected one batch or more "
+                f"without_protein is {list(self.without_protein)}, every batch; expected at least one batch "
                 "with proteins."
             )
 
@@ -89,7 +89,7 @@ def simulate_cite(
     seed: int | np.random.Generator = 0,
     **options: Any,
 ) -> AnnData:
-    r"""Simulate labelled CITE-seq data, with types that only proteins tell apart.
+    r"""Simulate labelled CITE-seq data, with types that only proteins distinguish.
 
     Genes are those of :func:`simulate_counts`. The count of protein :math:`p` in cell :math:`i` of type
     :math:`t` and batch :math:`b` is negative binomial with mean
@@ -104,11 +104,11 @@ def simulate_cite(
     Parameters
     ----------
     n_types
-        Number of coarse types, those that genes tell apart.
+        Number of coarse types, which genes distinguish.
     n_proteins
         Number of proteins. Each coarse type carries about three in ten of them.
     n_protein_pairs
-        Number of coarse types that are pairs of types with the same expression of genes: ``type0.0`` and
+        Number of coarse types that consist of two types with the same gene expression: ``type0.0`` and
         ``type0.1``, ``type1.0`` and ``type1.1``, ...
     n_pair_markers
         Proteins that one type of a pair carries and the other lacks; they mark no other type.
@@ -122,22 +122,24 @@ def simulate_cite(
     protein_dispersion
         Dispersion of the negative binomial; 0 is Poisson.
     without_protein
-        Batches whose proteins were not measured, as ``["batch1"]``. Their counts are 0, which is how
-        scvi-tools' TOTALVI is told.
+        Batches whose proteins were not measured, such as ``["batch1"]``. Their counts are 0, by which
+        scvi-tools' TOTALVI recognises them.
     seed
         As in :func:`simulate_counts`.
     **options
-        Other arguments of :func:`simulate_counts`, but for subtypes, which the pairs are.
+        Other arguments of :func:`simulate_counts`, except those of subtypes, which the pairs replace.
 
     Returns
     -------
-    Annotated data as from :func:`simulate_counts`, and
+    AnnData
+        Annotated data as from :func:`simulate_counts`, with these additions:
 
-    - ``obsm["protein"]``: protein counts, a table of floats with the names of the proteins as columns.
-    - ``obs["has_protein"]``: whether the proteins of the cell were measured.
-    - ``obs["cell_type"]``: the types with the pairs told apart; ``cell_type_coarse``: what genes can tell.
-    - ``uns["simulation"]["protein"]``: settings, names (``names``), ``background`` (:math:`m_p`),
-      ``log_fold_change`` (:math:`f_p`) and ``carried`` (:math:`c_{tp}`, types by proteins).
+        - ``obsm["protein"]``: protein counts, a table of floats with the names of the proteins as columns.
+        - ``obs["has_protein"]``: whether the proteins of the cell were measured.
+        - ``obs["cell_type"]``: types, with the pairs separated; ``cell_type_coarse``: types that genes
+          distinguish.
+        - ``uns["simulation"]["protein"]``: settings, names (``names``), ``background`` (:math:`m_p`),
+          ``log_fold_change`` (:math:`f_p`) and ``carried`` (:math:`c_{tp}`, types by proteins).
 
     Raises
     ------

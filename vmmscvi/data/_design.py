@@ -1,4 +1,4 @@
-"""Who the simulated cells are: type, batch, place on the trajectory and expected library size of each."""
+"""Design of the simulated cells: type, batch, position on the trajectory and expected library size."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class CellDesign:
     leaf: NDArray[np.intp]
     batch: NDArray[np.intp]
     position: NDArray[np.float64]
-    """Place on the path through the types: ``leaf`` itself, or up to 0.5 away from it on a continuum."""
+    """Position on the path through the types: ``leaf`` itself, or up to 0.5 away from it on a continuum."""
     library_size: NDArray[np.float64]
 
 
 def draw_type_shares(settings: SimulationSettings, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Shares of the cells of every leaf type, shape ``(n_leaves,)``: as given, equal, or drawn.
+    """Shares of the cells of every leaf type, shape ``(n_leaves,)``: given, equal, or drawn.
 
-    Types that a mapping does not name divide what it leaves over in proportions drawn from a Dirichlet.
+    Types that a mapping does not name divide the remaining share in proportions drawn from a Dirichlet.
     """
     leaves, asked = settings.tree.leaves, settings.proportions
     drawn: NDArray[np.float64] = rng.dirichlet(np.full(len(leaves), SHARE_CONCENTRATION))
@@ -75,7 +75,7 @@ def apportion(shares: NDArray[np.float64], total: int, rng: np.random.Generator)
 def draw_cells(
     settings: SimulationSettings, shares: NDArray[np.float64], rng: np.random.Generator
 ) -> CellDesign:
-    """Give every cell a type, a batch, a place on the path and an expected library size, in random order."""
+    """Draw type, batch, position on the path and expected library size of every cell, in random order."""
     leaf_counts = _draw_leaf_counts(settings, shares, rng)
     leaf = np.repeat(np.arange(len(shares)), leaf_counts)
     batch = np.concatenate(
@@ -93,7 +93,7 @@ def _draw_leaf_counts(
     if not settings.exact_proportions:
         return rng.multinomial(settings.n_cells, shares).astype(np.intp)
     counts = apportion(shares, settings.n_cells, rng)
-    # A type that was asked for exists: the largest types give a cell to those that rounding left empty.
+    # Every requested type exists: the largest types give a cell to those that rounding left empty.
     for empty in np.flatnonzero(counts == 0):
         counts[np.argmax(counts)] -= 1
         counts[empty] = 1

@@ -17,7 +17,7 @@ CHUNK_ENTRIES = 1_000_000
 
 
 def spawn_generators(seed: int | np.random.Generator, n: int) -> list[np.random.Generator]:
-    """Return independent generators; a given generator advances, so that a second call gives other data."""
+    """Return independent generators; a given generator advances, so a second call gives other data."""
     if isinstance(seed, np.random.Generator):
         sequence = np.random.SeedSequence(seed.integers(2**32, size=4).tolist())
     elif isinstance(seed, Integral) and not isinstance(seed, bool) and seed >= 0:
@@ -80,9 +80,9 @@ def draw_fragments(
 ) -> sp.csr_matrix:
     """Draw Poisson counts without empty rows, and without a dense matrix.
 
-    A cell's total is Poisson, and each fragment falls on a peak with the probability that the cell's profile
-    gives it, which is the law of independent Poisson counts. Memory grows with the number of fragments.
-    ``log_profiles`` is ``(n_batches, n_leaves, n_peaks)``.
+    A cell's total is Poisson, and its profile gives the probability of each peak for a fragment. This is the
+    law of independent Poisson counts. Memory grows with the number of fragments. ``log_profiles`` has shape
+    ``(n_batches, n_leaves, n_peaks)``.
     """
     n_peaks = log_profiles.shape[2]
     totals = np.maximum(rng.poisson(cells.library_size), 1)
@@ -103,7 +103,7 @@ def draw_fragments(
 def _cells_by_profile(
     cells: CellDesign, log_profiles: NDArray[np.float64]
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
-    """Yield the cells of one batch and type, or of one place on a continuum, and their profile."""
+    """Yield the cells of one batch and type, or of one position on a continuum, and their profile."""
     if not np.array_equal(cells.position, cells.leaf):
         for row in range(len(cells.leaf)):
             rows = np.array([row])

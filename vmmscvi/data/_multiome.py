@@ -1,4 +1,4 @@
-"""Labelled multiome data: genes and peaks of the same cells, or of cells that lack one of the two."""
+"""Labelled multiome data: genes and peaks of the same cells, possibly with missing modalities."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def simulate_multiome(
     n_genes, n_peaks
         Number of features of each modality.
     modalities
-        Shares of the cells with both modalities (``"paired"``), genes alone (``"expression"``) and peaks
-        alone (``"accessibility"``), such as ``{"paired": 0.5, "expression": 0.5}``; by default all cells are
+        Shares of the cells with both modalities (``"paired"``), only genes (``"expression"``) and only peaks
+        (``"accessibility"``), such as ``{"paired": 0.5, "expression": 0.5}``. By default all cells are
         paired. Cells are assigned at random, independent of type and batch.
     rna, peaks
         Arguments of :func:`simulate_counts` and of :func:`simulate_peaks` about the features, such as
         ``rna={"depth": 300}``. ``n_subtypes={"type0": 2}`` with ``rna={"n_subtype_markers": 0}`` makes two
-        subtypes that only peaks tell apart.
+        subtypes that only peaks distinguish.
     seed
         As in :func:`simulate_counts`.
     **options
@@ -59,14 +59,15 @@ def simulate_multiome(
 
     Returns
     -------
-    Annotated data of shape ``(n_cells, n_genes + n_peaks)``:
+    AnnData
+        Annotated data of shape ``(n_cells, n_genes + n_peaks)``:
 
-    - ``X``: counts, CSR, float32, genes first. What was not measured is 0.
-    - ``obs``: as from :func:`simulate_counts`, with ``expected_fragments`` and ``modality``. Cells are
-      ordered paired, expression, accessibility; their names end in the modality.
-    - ``var``: as from :func:`simulate_counts`, and ``modality``, ``"Gene Expression"`` or ``"Peaks"``.
-    - ``uns["simulation"]``: ``settings``, ``types``, ``batches``, ``proportions``; ``rna`` and
-      ``peaks``, each with ``profiles`` and ``batch_effects`` unless they are large.
+        - ``X``: counts, CSR, float32, genes first. Missing modalities are 0.
+        - ``obs``: as from :func:`simulate_counts`, with ``expected_fragments`` and ``modality``. Cells are
+          ordered paired, expression, accessibility; their names end in the modality.
+        - ``var``: as from :func:`simulate_counts`, and ``modality``, ``"Gene Expression"`` or ``"Peaks"``.
+        - ``uns["simulation"]``: ``settings``, ``types``, ``batches``, ``proportions``; ``rna`` and
+          ``peaks``, each with ``profiles`` and ``batch_effects`` unless they are large.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def simulate_multiome(
     >>> adata.obs["modality"].value_counts(sort=False).to_list()
     [100, 100, 100]
 
-    MULTIVI takes the two parts of it:
+    MULTIVI takes the two modalities as a MuData:
 
     >>> from mudata import MuData
     >>> is_gene = adata.var["modality"] == "Gene Expression"
@@ -144,7 +145,7 @@ def _checked(name: str, options: Mapping[str, Any] | None, allowed: frozenset[st
 
 
 def _modality_shares(modalities: Mapping[str, float] | None) -> np.ndarray:
-    """Return the shares of ``CELL_MODALITIES``, those that are not named with 0."""
+    """Return the shares of ``CELL_MODALITIES``; 0 for those that are not named."""
     if modalities is None:
         return np.array([1.0, 0.0, 0.0])
     if not isinstance(modalities, Mapping):

@@ -1,4 +1,4 @@
-"""Options that the simulators share: defaults, and errors that name what is not an option."""
+"""Shared options of the simulators: defaults, and errors for unknown options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DEFAULTS: Mapping[str, Any] = {
     for name, parameter in signature(simulate_counts).parameters.items()
     if name != "seed"
 }
-#: Options that concern the cells, whatever is measured of them.
+#: Options that concern the cells, for all modalities.
 CELL_OPTIONS = frozenset(
     {
         "n_cells",
@@ -27,7 +27,7 @@ CELL_OPTIONS = frozenset(
         "missing",
     }
 )
-#: Options that concern one set of features: how many there are is an argument of its own everywhere.
+#: Options that concern one set of features; their number is a separate argument of each simulator.
 FEATURE_OPTIONS = frozenset(DEFAULTS) - CELL_OPTIONS - {"n_genes"}
 #: Fragments are Poisson given the depth.
 DISPERSIONS = frozenset({"dispersion", "dispersion_trend", "dispersion_sd"})

@@ -49,22 +49,23 @@ def simulate_peaks(
     n_peaks
         Number of peaks.
     reads
-        Whether ``X`` holds reads, two for each fragment, of which a fifth of the fragments loses one, as
-        from counting the ends of fragments; ``scvi.data.reads_to_fragments`` recovers the fragments where no
-        peak lost more than one.
+        Whether ``X`` holds reads, as from counting the ends of fragments: two for each fragment, or one for
+        a fifth of the fragments. ``scvi.data.reads_to_fragments`` recovers the fragments if a peak lost at
+        most one read.
     seed
         As in :func:`simulate_counts`.
     **options
-        Other arguments of :func:`simulate_counts`, but for ``n_genes`` and the dispersions. The defaults
-        that differ: ``depth=2500``, ``depth_sd=0.5``, ``gene_mean_sd=1`` (of the peaks' log means),
-        ``type_effect=0.1``, ``batch_effect=0.1``, ``marker_log_fold_change=1.5``, ``n_batches=2``;
-        ``n_markers`` is 1% of the peaks for each type, or fewer when there are too few peaks, and
-        ``n_subtype_markers`` the same for subtypes.
+        Other arguments of :func:`simulate_counts`, except ``n_genes`` and the dispersions. These defaults
+        differ: ``depth=2500``, ``depth_sd=0.5``, ``gene_mean_sd=1`` (of the peaks' log means),
+        ``type_effect=0.1``, ``batch_effect=0.1``, ``marker_log_fold_change=1.5``, ``n_batches=2``.
+        ``n_markers`` is 1% of the peaks for each type, or fewer if there are too few peaks;
+        ``n_subtype_markers`` is the same for subtypes.
 
     Returns
     -------
-    Annotated data of shape ``(n_cells, n_peaks)`` as from :func:`simulate_counts`; ``X`` is CSR, float32, and
-    no cell is empty. ``var["dispersion"]`` is 0.
+    AnnData
+        Annotated data of shape ``(n_cells, n_peaks)`` as from :func:`simulate_counts`. ``X`` is CSR, float32,
+        and no cell is empty. ``var["dispersion"]`` is 0.
 
     Raises
     ------
@@ -102,7 +103,7 @@ def peak_settings(n_peaks: int, options: Mapping[str, Any]) -> SimulationSetting
     require_count("n_peaks", n_peaks, 2)
     values = {**DEFAULTS, **PEAK_DEFAULTS, **options, **dict.fromkeys(DISPERSIONS, 0.0), "n_genes": n_peaks}
     settings = SimulationSettings(**values)
-    # In proportion to the peaks: fifty markers among 100,000 peaks would tell nothing.
+    # In proportion to the peaks, because fifty markers among 100,000 peaks carry no information.
     start, stop = marker_range(n_peaks)
     room = (stop - start) // (settings.n_types + int(settings.tree.is_split.sum()))
     n_markers = min(int(MARKER_SHARE * n_peaks), room)
@@ -112,7 +113,7 @@ def peak_settings(n_peaks: int, options: Mapping[str, Any]) -> SimulationSetting
 
 
 def _count_ends(fragments: sp.csr_matrix, rng: np.random.Generator) -> sp.csr_matrix:
-    """Return the ends of the fragments that lie in the peaks: two of most, one of some."""
+    """Return the number of fragment ends in each peak: two for most fragments, one for some."""
     ends = fragments.copy()
     lost = rng.binomial(fragments.data.astype(np.int64), ONE_END_SHARE)
     ends.data = (2 * fragments.data - lost).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Named simulated data sets, so that tests and benchmarks speak of the same thing."""
+"""Named simulated data sets, shared by tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def simulate_preset(name: str, *, seed: int | np.random.Generator = 0, **overrid
         - ``"strong_batch"``: six types in four batches that differ more than many types do; one type is
           missing in one batch.
         - ``"many_types"``: 12,000 cells of forty types of random sizes in three batches.
-        - ``"single_type"``: one type, one batch: nothing to cluster.
-        - ``"continuum"``: cells spread evenly on a path through five states, one batch: no clusters, but
-          structure.
+        - ``"single_type"``: one type in one batch, with nothing to cluster.
+        - ``"continuum"``: cells spread evenly on a path through five states in one batch, with structure but
+          no clusters.
     seed
         As in :func:`simulate_counts`.
     **overrides
@@ -72,7 +72,8 @@ def simulate_preset(name: str, *, seed: int | np.random.Generator = 0, **overrid
 
     Returns
     -------
-    Annotated data as from :func:`simulate_counts`.
+    AnnData
+        Annotated data as from :func:`simulate_counts`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What the simulated types and batches look like: gene means, dispersions, markers and batch effects."""
+"""Profiles of the simulated types and batches: gene means, dispersions, markers and batch effects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vmmscvi.data._settings import SimulationSettings, marker_range
 
 #: Relative spread of the markers' log fold changes.
 FOLD_CHANGE_SPREAD = 0.25
-#: Keeps the dispersion of genes that are hardly ever seen finite.
+#: Keeps the dispersion of very rare genes finite.
 DISPERSION_MEAN_OFFSET = 0.01
 
 
@@ -33,7 +33,7 @@ class Genes:
 
 @dataclass(frozen=True)
 class Features:
-    """Genes or peaks, with their expected values in every type and batch; everything but the counts."""
+    """Genes or peaks with their expected values in every type and batch, without counts."""
 
     genes: Genes
     log_types: NDArray[np.float64]
@@ -53,17 +53,17 @@ def draw_features(
     of_types: np.random.Generator,
     of_batches: np.random.Generator,
 ) -> Features:
-    """Draw genes, type profiles and batch effects, each from a stream of its own."""
+    """Draw genes, type profiles and batch effects, each from a separate random stream."""
     genes = draw_genes(settings, of_genes)
     log_types = draw_log_type_profiles(settings, genes, of_types)
     return Features(genes, log_types, draw_batch_effects(settings, of_batches))
 
 
 def draw_genes(settings: SimulationSettings, rng: np.random.Generator) -> Genes:
-    """Draw gene means, the dispersions that follow their trend, and which genes mark which type.
+    """Draw gene means, dispersions around their trend, and the markers of each type.
 
-    Source of the trend: a constant plus a part that falls with the root of the mean is what the method of
-    moments finds within type and batch in 10x data of blood cells.
+    The trend is a constant plus a part that falls with the root of the mean, as the method of moments finds
+    within type and batch in 10x data of blood cells.
     """
     n_genes = settings.n_genes
     log_mean = settings.gene_mean_sd * rng.standard_normal(n_genes)
@@ -97,7 +97,7 @@ def draw_log_type_profiles(
     """
     background = settings.type_effect * rng.standard_normal((settings.n_types, settings.n_genes))
     if settings.n_types == 1:
-        background[:] = 0.0  # nothing to differ from: the gene means are the type's profile
+        background[:] = 0.0  # a single type has the gene means as its profile
     marks_coarse = genes.marked_coarse == np.arange(settings.n_types)[:, None]
     coarse = np.log(genes.mean) + background + marks_coarse * genes.log_fold_change
     marks_leaf = genes.marked_leaf == np.arange(len(settings.tree.leaves))[:, None]
@@ -108,8 +108,8 @@ def draw_batch_effects(settings: SimulationSettings, rng: np.random.Generator) -
     """Log effects of the batches on the genes of each type, shape ``(n_batches, n_leaves, n_genes)``.
 
     Every effect has standard deviation ``batch_effect``; a share ``batch_type_interaction`` of its variance
-    is drawn anew for each coarse type, the rest is common to all types. Subtypes share their parent's effect.
-    With one batch there is nothing to differ from, and no effect.
+    is drawn separately for each coarse type, the rest is common to all types. Subtypes share their parent's
+    effect. A single batch has no effect.
     """
     common = rng.standard_normal((settings.n_batches, 1, settings.n_genes))
     own = rng.standard_normal((settings.n_batches, settings.n_types, settings.n_genes))

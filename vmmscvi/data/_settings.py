@@ -1,4 +1,4 @@
-"""What a simulation was asked for: the checked settings and the tree of types. No random numbers here."""
+"""The checked settings of a simulation and the tree of types. Nothing here is random."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ TypeShares = Literal["random", "equal"] | Sequence[float] | Mapping[str, float]
 
 #: Standard deviations on the natural-log scale above this are typing errors: one SD would be a factor of 20.
 MAX_LOG_SD = 3.0
-#: Ranks (as a share of all genes, by mean expression) that markers are drawn from: genes below are too rare
-#: to be seen, genes above so abundant that a marker's fold change would fill the whole library.
+#: Ranks (as a share of all genes, by mean expression) from which markers are drawn: genes below are too rare
+#: to be seen, and genes above so abundant that a marker's fold change would fill the whole library.
 MARKER_RANKS = (0.30, 0.95)
 DEFAULT_MARKERS = 50
 DEFAULT_SUBTYPE_MARKERS = 15
@@ -62,7 +62,7 @@ class TypeTree:
 
 @dataclass(frozen=True, kw_only=True)
 class SimulationSettings:
-    """The arguments of :func:`vmmscvi.data.simulate_counts`, checked; see there for their meaning."""
+    """Checked arguments of :func:`vmmscvi.data.simulate_counts`; see there for their meaning."""
 
     n_cells: int
     n_genes: int
@@ -175,21 +175,21 @@ class SimulationSettings:
         gone = [self.tree.leaves[i] for i in np.flatnonzero(~present.any(axis=0))]
         if gone:
             raise ValueError(
-                f"missing takes {gone} from every batch; expected each type in one batch or more."
+                f"missing removes {gone} from every batch; expected each type in at least one batch."
             )
         empty = [self.batches[i] for i in np.flatnonzero(~present.any(axis=1))]
         if empty:
-            raise ValueError(f"missing leaves no type in {empty}; expected one type or more in each batch.")
+            raise ValueError(f"missing leaves no type in {empty}; expected at least one type in each batch.")
         return present
 
     @cached_property
     def marker_counts(self) -> tuple[int, int]:
-        """Markers of each coarse type and of each subtype; none where there is nothing to tell apart."""
+        """Numbers of markers of each coarse type and of each subtype; 0 if there is only one."""
         n_coarse = self.n_types if self.n_types > 1 else 0
         n_split = int(self.tree.is_split.sum())
         start, stop = marker_range(self.n_genes)
         room = stop - start
-        # By default subtypes ("differ in few") take their part first, so that a small panel keeps both kinds.
+        # By default subtypes take their part first (they need few), so a small panel has both kinds.
         n_sub = self.n_subtype_markers
         if n_sub is None:
             n_sub = min(DEFAULT_SUBTYPE_MARKERS, room // (2 * n_split)) if n_split else 0
@@ -202,14 +202,14 @@ class SimulationSettings:
         if needed > room:
             raise ValueError(
                 f"n_markers is {n_main} for {n_coarse} types and n_subtype_markers is {n_sub} for {n_split} "
-                f"subtypes, {needed} genes together; expected at most {room} with n_genes={self.n_genes}, "
-                "as a gene marks one type at most and very rare or abundant genes mark none."
+                f"subtypes, {needed} genes in total; expected at most {room} with n_genes={self.n_genes}, "
+                "because a gene marks at most one type, and very rare or abundant genes mark none."
             )
         return n_main, n_sub
 
 
 def marker_range(n_genes: int) -> tuple[int, int]:
-    """First and last-plus-one rank, by mean expression, of the genes that markers are drawn from."""
+    """Return the range of ranks, by mean expression, of the genes from which markers are drawn."""
     return int(MARKER_RANKS[0] * n_genes), max(int(MARKER_RANKS[1] * n_genes), 1)
 
 

@@ -54,8 +54,8 @@ def simulate_counts(
 
     with log-normal gene means :math:`m_g`, log-normal library sizes :math:`s_i`, type differences
     :math:`\delta` (markers, and a small difference in every gene) and batch effects :math:`\beta`. There is
-    no dropout and no ambient RNA: zeros come from the depth and the dispersion alone. The defaults follow
-    10x data of blood cells and give a set of moderate difficulty.
+    no dropout and no ambient RNA; zeros result only from depth and dispersion. The defaults follow 10x data
+    of blood cells and give a data set of moderate difficulty.
 
     Parameters
     ----------
@@ -64,27 +64,27 @@ def simulate_counts(
     n_types
         Number of coarse types, named ``type0``, ``type1``, ... With 1 there are no type differences.
     n_subtypes
-        Subtypes of every coarse type, or a mapping that names the types to split, as ``{"type0": 3}``.
-        Subtypes, named ``type0.0``, ``type0.1``, ..., share the profile and the markers of their coarse type
-        and differ by markers of their own. Types that are not split keep their name.
+        Number of subtypes of every coarse type, or a mapping that names the types to split, such as
+        ``{"type0": 3}``. Subtypes, named ``type0.0``, ``type0.1``, ..., share the profile and the markers of
+        their coarse type and have additional markers. Types that are not split keep their name.
     proportions
-        Shares of the types (subtypes where split): ``"random"`` draws them from a Dirichlet(4, ..., 4),
+        Shares of the types (or subtypes, if split): ``"random"`` draws them from a Dirichlet(4, ..., 4),
         ``"equal"`` makes them equal, a sequence gives them in order and a mapping by name. Types that a
         mapping does not name divide the rest at random, so ``{"type6": 0.005}`` makes one rare type.
     exact_proportions
         Whether types, and batches within types, have exactly their share of the cells (rounded to whole
-        cells, at least one a type); otherwise they are drawn with these probabilities, and a rare type may
-        come out without cells.
+        cells, at least one per type). Otherwise they are drawn with these probabilities, and a rare type may
+        have no cells.
     continuum
-        Whether cells lie on a path through the types in their order, instead of in groups. The logarithms of
-        two neighbouring types' profiles are interpolated; ``cell_type`` is then the nearer of the two.
+        Whether cells lie on a path through the types in order, instead of in groups. The logarithms of two
+        neighbouring types' profiles are interpolated; ``cell_type`` is then the nearer of the two.
     n_markers
-        Genes that mark each coarse type, each gene marking one type at most; by default 50, or fewer when
+        Number of marker genes of each coarse type; a gene marks at most one type. By default 50, or fewer if
         there are too few genes of sufficient expression.
     marker_log_fold_change
         Median log fold change (natural logarithm) of a marker in its type.
     n_subtype_markers, subtype_log_fold_change
-        The same for subtypes; by default 15, or fewer when there are too few genes.
+        The same for subtypes; by default 15 markers, or fewer if there are too few genes.
     type_effect
         Standard deviation of the log difference of every gene in every coarse type, markers or not.
     n_batches
@@ -92,20 +92,20 @@ def simulate_counts(
     batch_proportions
         Shares of the batches in order; equal by default.
     batch_effect
-        Standard deviation of the log effect of a batch on a gene. 0 is none, and none with one batch; up to
-        0.1 resembles donors of one experiment, 0.3 two experiments, 0.4 different protocols; above 0.5 the
-        clusters of uncorrected data are batches first.
+        Standard deviation of the log effect of a batch on a gene; a single batch has no effect. Values up to
+        0.1 resemble donors of one experiment, 0.3 two experiments, 0.4 different protocols. Above 0.5,
+        uncorrected data cluster mainly by batch.
     batch_type_interaction
-        Share of the variance of the batch effects that is different for every coarse type, from 0 to 1.
+        Share of the variance of the batch effects that differs between coarse types, from 0 to 1.
     batch_depth_effect
         Standard deviation of the batches' log depth, as a multiple of ``batch_effect``.
     missing
-        Types, coarse or fine, that a batch lacks, as ``{"batch1": ["type3"]}``.
+        Coarse types or subtypes that a batch lacks, such as ``{"batch1": ["type3"]}``.
     depth
         Median expected library size, in molecules over all simulated genes.
     depth_sd, type_depth_sd
-        Standard deviation of the log library size of cells of one type and batch, and of the coarse types'
-        own log depths.
+        Standard deviation of the log library size of cells of the same type and batch, and of the log depths
+        of coarse types.
     gene_mean_sd
         Standard deviation of the log gene means.
     dispersion, dispersion_trend, dispersion_sd
@@ -114,24 +114,26 @@ def simulate_counts(
         log scale. With ``dispersion`` and ``dispersion_trend`` 0 the counts are Poisson.
     seed
         An integer, or a generator to draw it from. The same seed gives identical data. Each part of the
-        simulation has a stream of its own, so that, for instance, a change of ``batch_effect`` scales the
+        simulation has a separate random stream, so that, for example, a change of ``batch_effect`` scales the
         same batch effects on the same cells.
 
     Returns
     -------
-    Annotated data of shape ``(n_cells, n_genes)``:
+    AnnData
+        Annotated data of shape ``(n_cells, n_genes)``:
 
-    - ``X``: counts, CSR, float32. No cell is empty: a cell that drew no molecule, which happens at very small
-      ``depth`` only, gets one, in a gene drawn from its expected profile. A gene may be zero in all cells.
-    - ``obs``: ``batch``, ``cell_type``, ``cell_type_coarse`` (the same as ``cell_type`` without subtypes),
-      ``expected_library_size`` and, on a continuum, ``pseudotime`` from 0 to 1.
-    - ``var``: ``mean`` (expected count without effects at the median depth), ``dispersion``, ``marker_of``
-      (the type that the gene marks, or missing), ``marker_level`` (``"type"``, ``"subtype"`` or missing),
-      ``marker_log_fold_change`` (0 for other genes).
-    - ``uns["simulation"]``: ``settings``, ``types`` (finest level), ``batches``, ``proportions`` of the types
-      and, unless they have more than a million entries, ``profiles`` (expected shares of the genes by type
-      before batch effects, ``(n_types, n_genes)``) and ``batch_effects`` (log scale,
-      ``(n_batches, n_types, n_genes)``).
+        - ``X``: counts, CSR, float32. No cell is empty: a cell without any molecule, which occurs only at
+          very small ``depth``, receives one in a gene drawn from its expected profile. A gene may be zero in
+          all cells.
+        - ``obs``: ``batch``, ``cell_type``, ``cell_type_coarse`` (the same as ``cell_type`` without
+          subtypes), ``expected_library_size`` and, on a continuum, ``pseudotime`` from 0 to 1.
+        - ``var``: ``mean`` (expected count without effects at the median depth), ``dispersion``,
+          ``marker_of`` (the type that the gene marks, or missing), ``marker_level`` (``"type"``,
+          ``"subtype"`` or missing), ``marker_log_fold_change`` (0 for other genes).
+        - ``uns["simulation"]``: ``settings``, ``types`` (finest level), ``batches``, ``proportions`` of the
+          types and, unless they have more than a million entries, ``profiles`` (expected shares of the genes
+          by type before batch effects, ``(n_types, n_genes)``) and ``batch_effects`` (log scale,
+          ``(n_batches, n_types, n_genes)``).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Data modules: counts on disk that are streamed into a model."""
+"""Data modules that stream counts from disk."""
 
 from vmmscvi.dataloaders._streamed_counts import StreamedCounts
 

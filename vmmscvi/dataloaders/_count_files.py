@@ -1,4 +1,4 @@
-"""Sparse counts of one or several h5ad files as one matrix on disk, of which rows are read."""
+"""Sparse counts of one or several h5ad files as one matrix on disk, read by rows."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ Rows = NDArray[np.int64]
 
 
 class CountFiles:
-    """The cells of several h5ad files, one file after the other. Row pointers are all that is in memory.
+    """The cells of several h5ad files, concatenated. Only row pointers are held in memory.
 
     Parameters
     ----------
     paths
-        The files. All have the same genes in the same order.
+        The files. All must have the same genes in the same order.
     layer
-        Layer of the counts; ``X`` by default. A CSR matrix.
+        Layer of the counts, a CSR matrix; ``X`` by default.
 
     Raises
     ------
     ValueError
-        If a file is missing or no h5ad file, the counts are not there or not CSR, or genes differ.
+        If a file is missing or is not an h5ad file, the counts are missing or not CSR, or genes differ.
     """
 
     def __init__(self, paths: Sequence[Path], layer: str | None) -> None:
@@ -48,8 +48,8 @@ class CountFiles:
                     self.var_names = genes
                 elif not genes.equals(self.var_names):
                     raise ValueError(
-                        f"`files`: {str(path)!r} has other genes than {str(self.paths[0])!r}, or in another "
-                        "order. Write files with the same genes in the same order."
+                        f"`files`: the genes of {str(path)!r} differ from those of {str(self.paths[0])!r}, "
+                        "or are in another order. Write files with the same genes in the same order."
                     )
             pointers.append(pointer)
             n_obs.append(len(pointer) - 1)
@@ -64,7 +64,7 @@ class CountFiles:
 
     @property
     def where(self) -> str:
-        """What the counts are called in messages."""
+        """Name of the counts in messages."""
         return "`layer`: `X`" if self.layer is None else f"`layer`: {self.layer!r}"
 
     def require_counts(self, rows: Rows, totals: NDArray[Any]) -> None:
@@ -75,12 +75,12 @@ class CountFiles:
         rows
             Positions of cells.
         totals
-            Total or number of the counts of each.
+            Sum or number of counts of each cell.
 
         Raises
         ------
         ValueError
-            If that is zero for one of them.
+            If it is zero for a cell.
         """
         empty = rows[totals == 0]
         if len(empty):
@@ -91,12 +91,17 @@ class CountFiles:
             )
 
     def obs(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Read columns of ``obs``; those that are not in every file are left out.
+        """Read columns of ``obs``; columns that are not in every file are left out.
 
         Parameters
         ----------
         columns
-            Their names.
+            Names of the columns.
+
+        Returns
+        -------
+        DataFrame
+            The columns of all cells.
         """
         parts: list[pd.DataFrame] = []
         for path in self.paths:
@@ -126,24 +131,29 @@ class CountFiles:
         return names[0].append(names[1:])
 
     def file_of(self, rows: Rows) -> NDArray[np.intp]:
-        """Find the number of the file that each row is in.
+        """Find the index of the file of each row.
 
         Parameters
         ----------
         rows
             Positions of cells.
+
+        Returns
+        -------
+        numpy.ndarray
+            Indices of files, shape of ``rows``.
         """
         return np.searchsorted(self.first_row, rows, side="right") - 1
 
     @contextmanager
     def open(self) -> Iterator[OpenCounts]:
-        """Open the files, as long as rows are read."""
+        """Open the files within the context."""
         with ExitStack() as stack:
             matrices = [self._matrix(stack.enter_context(_open(path)), path) for path in self.paths]
             yield OpenCounts(self, matrices)
 
     def _matrix(self, file: h5py.File, path: Path) -> Any:
-        """Find the matrix of counts, and check that rows can be read from it."""
+        """Find the matrix of counts, and check that it is stored by rows."""
         where = "X" if self.layer is None else f"layers/{self.layer}"
         if where not in file:
             layers = list(file["layers"]) if "layers" in file else []
@@ -152,21 +162,21 @@ class CountFiles:
         encoding = matrix.attrs.get("encoding-type", "unknown")
         if encoding != "csr_matrix":
             raise ValueError(
-                f"`layer`: {where!r} of {str(path)!r} is stored as {encoding!r}, but rows are read from CSR "
-                "matrices only. Write the file with `scipy.sparse.csr_matrix` counts."
+                f"`layer`: {where!r} of {str(path)!r} is stored as {encoding!r}; expected a CSR matrix. "
+                "Write the file with `scipy.sparse.csr_matrix` counts."
             )
         return matrix
 
 
 class OpenCounts:
-    """Open files, from which rows are read.
+    """Open files, for reading rows.
 
     Parameters
     ----------
     files
-        What is open.
+        The files.
     matrices
-        The HDF5 group of the matrix of every file.
+        HDF5 group of the matrix of each file.
     """
 
     def __init__(self, files: CountFiles, matrices: Sequence[Any]) -> None:
@@ -174,7 +184,7 @@ class OpenCounts:
         self._parts = [(matrix["data"], matrix["indices"]) for matrix in matrices]
 
     def read(self, rows: Rows) -> sp.csr_matrix:
-        """Read cells. Neighbours in a file are read at once.
+        """Read cells; consecutive cells of a file are read together.
 
         Parameters
         ----------
@@ -183,7 +193,8 @@ class OpenCounts:
 
         Returns
         -------
-        Matrix of shape ``(len(rows), n_genes)``, float32.
+        scipy.sparse.csr_matrix
+            Counts of shape ``(len(rows), n_genes)``, float32.
         """
         files, n_genes = self._files, self._files.shape[1]
         of_file = files.file_of(rows)
@@ -210,16 +221,16 @@ class OpenCounts:
 
 def _open(path: Path) -> h5py.File:
     if not path.is_file():
-        raise ValueError(f"`files`: there is no file {str(path)!r}.")
+        raise ValueError(f"`files`: there is no file {str(path)!r}; expected the path of an h5ad file.")
     if not h5py.is_hdf5(path):
-        raise ValueError(f"`files`: {str(path)!r} is no h5ad file (not HDF5).")
+        raise ValueError(f"`files`: {str(path)!r} is not HDF5; expected an h5ad file.")
     file = h5py.File(path, "r")
     for table in ("obs", "var"):
         if table not in file or file[table].attrs.get("encoding-type") != "dataframe":
             file.close()
             raise ValueError(
-                f"`files`: {str(path)!r} has no table {table!r} as anndata >= 0.8 writes it. Read the file "
-                "with anndata and write it again."
+                f"`files`: {str(path)!r} has no table {table!r} in the format of anndata >= 0.8. Read the "
+                "file with anndata and write it again."
             )
     return file
 

@@ -19,30 +19,30 @@ if TYPE_CHECKING:
 
 
 class MinibatchLoader:
-    """Minibatches as scvi-tools' modules take them; iterated over once per epoch.
+    """Minibatches for scvi-tools' modules; iterate once per epoch.
 
-    A cell without any count raises a ``ValueError`` when it is read.
+    Reading a cell without counts raises a ``ValueError``.
 
     Parameters
     ----------
     files
         The counts.
     annotations
-        What else a module is given of every cell, by its name in scvi-tools' registry: arrays of shape
+        Further inputs of a module for every cell, by name in scvi-tools' registry: arrays of shape
         ``(n_cells, n_columns)``.
     rows
-        Cells to load, ascending.
+        Positions of the cells to load, ascending.
     batch_size
-        Cells in a minibatch. A single cell that would be left over goes with the one before.
+        Cells in a minibatch. A single remaining cell joins the previous minibatch.
     buffer_size
-        Cells in memory at a time, rounded down to whole minibatches.
+        Number of cells in memory, rounded down to whole minibatches.
     block_size
-        Number of consecutive ``rows`` that are kept together when the order is shuffled.
+        Number of consecutive ``rows`` that stay together when the order is shuffled.
     seed
-        Seed of the order, which is another in every epoch; without one, cells come as in ``rows``.
+        Seed of the order, which differs between epochs; ``None`` keeps the order of ``rows``.
     part, n_parts
-        Which of how many equal parts of an epoch's order is loaded: each of several processes takes its own.
-        A few cells come twice where their number cannot be divided.
+        Index and number of equal parts of an epoch, one for each process. A few cells occur twice if their
+        number is not divisible.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class MinibatchLoader:
         self.block_size, self.seed = block_size, seed
         self.part, self.n_parts = part, n_parts
         self.epoch = 0
-        """Number of the epoch that comes next; a trainer knows better, when it resumes a training."""
+        """Index of the next epoch; overridden by the trainer, which may resume a training."""
         self.trainer: pl.Trainer | None = None
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ class MinibatchLoader:
                 cuts = edges[first : first + n_together + 1]
                 rows = np.sort(order[cuts[0] : cuts[-1]])
                 buffer = counts.read(rows)
-                # stored counts may all be zero, which row pointers do not tell
+                # stored counts may all be zero, which row pointers do not reveal
                 self.files.require_counts(rows, np.asarray(buffer.sum(axis=1)).ravel())
                 places = np.arange(len(rows)) if rng is None else rng.permutation(len(rows))
                 for start, stop in zip(cuts[:-1] - cuts[0], cuts[1:] - cuts[0], strict=True):
@@ -100,7 +100,7 @@ class MinibatchLoader:
                 del buffer  # before the next one is read
 
     def _edges(self) -> Rows:
-        """Where minibatches start in the order of an epoch, and the last one's end."""
+        """First cell of each minibatch in the order of an epoch, and the end of the last."""
         n_cells = -(-len(self.rows) // self.n_parts)
         edges = np.append(np.arange(0, n_cells, self.batch_size), n_cells)
         if len(edges) > 2 and edges[-1] - edges[-2] == 1:  # batch normalisation needs two cells

@@ -1,4 +1,4 @@
-"""Batches and covariates of cells on disk, registered as those of an AnnData."""
+"""Registration of batches and covariates of cells on disk, as for an AnnData."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vmmscvi.model._validation import check_batches, check_covariates
 
 
 class ObsColumns(TypedDict, total=False):
-    """Columns of ``obs``, as :meth:`vmmscvi.SCVI_VMM.setup_anndata` names them."""
+    """Columns of ``obs``, with the names of :meth:`vmmscvi.SCVI_VMM.setup_anndata`."""
 
     batch_key: str | None
     labels_key: str | None
@@ -43,29 +43,30 @@ def register(
     columns
         Columns of ``obs``.
     file_key
-        Name of a column to be made of the files' names.
+        Name of a column to create from the names of the files.
     registry
-        Registry of other cells, whose genes, batches and categories these have, and whose columns are meant
-        where ``columns`` has none.
+        Registry of other cells with the same genes, batches and categories. It also supplies columns that
+        ``columns`` does not name.
 
     Returns
     -------
-    Registry as of :meth:`vmmscvi.SCVI_VMM.setup_anndata`, and arrays of shape ``(n_cells, n_columns)`` of
-    codes and covariates, by their names in it.
+    tuple[dict, dict]
+        Registry as made by :meth:`vmmscvi.SCVI_VMM.setup_anndata`; and codes and covariates by their names in
+        the registry, arrays of shape ``(n_cells, n_columns)``.
 
     Raises
     ------
     TypeError
-        If ``columns`` has another name.
+        If ``columns`` has an unknown name.
     ValueError
-        If a column is missing, a batch or category is unknown, a batch has one cell, genes are others, or
+        If a column is missing, a batch or category is unknown, a batch has one cell, genes differ, or
         covariates are not finite.
     """
     asked: dict[str, Any] = {**columns}
     unknown = sorted(set(asked) - set(ObsColumns.__annotations__))
     if unknown:
         raise TypeError(
-            f"unexpected argument {unknown[0]!r}; columns are {list(ObsColumns.__annotations__)}."
+            f"unexpected argument {unknown[0]!r}; expected one of {list(ObsColumns.__annotations__)}."
         )
     if registry is not None:
         known = {name: registry["setup_args"].get(name) for name in ObsColumns.__annotations__}
@@ -94,7 +95,7 @@ def register(
 
 
 def _read_obs(files: CountFiles, columns: Columns, file_key: str | None) -> pd.DataFrame:
-    """Columns that are asked for, and the one that is made."""
+    """Read the requested columns, and add the column of file names."""
     obs = files.obs(sorted({name for value in columns.values() for name in _as_list(value)} - {file_key}))
     if file_key is not None:
         stems = [path.name.removesuffix(".h5ad") for path in files.paths]
@@ -119,7 +120,7 @@ def _as_list(value: str | Sequence[str] | None) -> list[str]:
 
 
 def _as_columns(values: Any) -> NDArray[Any]:
-    """Two-dimensional, of the types that scvi-tools' own loader gives."""
+    """Convert to two dimensions and to the types of scvi-tools' own loader."""
     table = np.asarray(values)
     is_code = np.issubdtype(table.dtype, np.integer)
     return table.reshape(len(table), -1).astype(np.int64 if is_code else np.float32)

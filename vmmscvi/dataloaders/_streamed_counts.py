@@ -1,4 +1,4 @@
-"""Training from counts on disk, in memory that does not grow with the number of cells."""
+"""Training from counts on disk, with memory that hardly grows with the number of cells."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from vmmscvi.dataloaders._minibatches import MinibatchLoader
 from vmmscvi.dataloaders._registration import ObsColumns, register
 
 N_CHECKED = 4096
-"""Cells whose counts are looked at before training."""
+"""Number of cells whose counts are checked before training."""
 Part = Literal["all", "train", "validation"]
 
 
 class StreamedCounts(LightningDataModule):
-    """Counts in h5ad files as a data module: minibatches are read while the model trains.
+    """Data module of counts in h5ad files, whose minibatches are read while the model trains.
 
-    Consecutive cells are read together, as blocks in random order, into a buffer that is shuffled and cut
-    into minibatches. In memory are the buffer, one minibatch, and a few numbers for every cell (row pointer,
-    batch, covariates).
+    Blocks of consecutive cells are read in random order into a buffer, which is shuffled and cut into
+    minibatches. Memory holds the buffer, one minibatch, and a few numbers for every cell (row pointer, batch,
+    covariates).
 
     Parameters
     ----------
     files
-        Path of an h5ad file, or of several with the same genes, whose cells are taken one file after the
-        other. Counts are CSR matrices.
+        Path of an h5ad file, or of several files with the same genes, whose cells are concatenated. Counts
+        must be CSR matrices.
     layer
         Layer of raw counts; ``X`` by default.
     file_key
-        Name of a column of ``obs`` to be made, which says what file a cell is from (its name without
-        suffix); so that files can be batches, ``file_key="dataset", batch_key="dataset"``.
+        Name of a new column of ``obs`` with the file of each cell (its name without suffix). To use files as
+        batches, pass ``file_key="dataset", batch_key="dataset"``.
     registry
-        Registry of a trained model, ``model.registry_``, whose genes, batches and categories these cells
-        have, and by default its columns; for inference on other cells than it was trained on.
+        Registry of a trained model (``model.registry_``), for inference on other cells with the same genes,
+        batches and categories. It also supplies the columns by default.
     train_size
-        Share of cells to train on; the others are for validation. Blocks are split, not single cells.
+        Share of cells to train on; the others are for validation. Whole blocks are split, not single cells.
     batch_size
         Cells in a minibatch.
     block_size
-        Number of consecutive cells that stay together in the split, and on the way into the buffer. Fewer
-        mix better where files are sorted, and are slower to read.
+        Number of consecutive cells that stay together in the split and in reading. Smaller blocks mix sorted
+        files better but are slower to read.
     buffer_size
-        Cells in the buffer: 8 bytes for each of their counts other than zero.
+        Number of cells in the buffer, with 8 bytes for each non-zero count.
     seed
         Seed of split and order; ``scvi.settings.seed`` by default, or 0.
     **columns
@@ -59,11 +59,15 @@ class StreamedCounts(LightningDataModule):
     Raises
     ------
     TypeError
-        If there is no such argument.
+        If an argument does not exist.
     ValueError
-        If a file, layer or column is missing, genes of files differ, counts are not CSR, not raw, or empty
-        for a cell, or a size is out of range. A cell whose stored counts are all zero may be found only when
-        it is read.
+        If a file, layer or column is missing, genes of files differ, counts are not CSR or not raw, a cell is
+        empty, or a size is out of range. A cell with only stored zeros may be detected only when it is read.
+
+    Notes
+    -----
+    Random blocks and a buffer follow scDataset (D'Ascenzo and Cultrera di Montesano, arXiv 2506.01883). Each
+    of several processes reads its own part of an epoch; all of them need the same seed.
 
     Examples
     --------
@@ -73,11 +77,6 @@ class StreamedCounts(LightningDataModule):
     >>> model.train(datamodule=cells, max_epochs=20)
     >>> z = model.get_latent_representation(dataloader=cells.inference_dataloader())
     >>> clusters = model.predict(dataloader=cells.inference_dataloader())
-
-    Notes
-    -----
-    Random blocks and a buffer are what scDataset does (D'Ascenzo and Cultrera di Montesano, arXiv
-    2506.01883). Of several processes each reads its own part of an epoch; all of them need the same seed.
     """
 
     def __init__(
@@ -126,13 +125,18 @@ class StreamedCounts(LightningDataModule):
 
     @property
     def obs_names(self) -> pd.Index:
-        """Names of the cells, read when asked for."""
+        """Names of the cells, read from the files on access."""
         return self.files.obs_names()
 
     def train_dataloader(self) -> MinibatchLoader:
-        """Shuffled minibatches of training cells, every one once; in another order each time.
+        """Return shuffled minibatches of training cells, in a different order in every epoch.
 
-        Where several processes train together, these are the minibatches of this one.
+        If several processes train together, these are the minibatches of this process.
+
+        Returns
+        -------
+        MinibatchLoader
+            Minibatches that contain every training cell once.
         """
         loader = self._loader(self.train_idx, self.batch_size, seed=self.seed)
         loader.trainer = self.trainer
@@ -141,19 +145,19 @@ class StreamedCounts(LightningDataModule):
         return loader
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the seed of the order."""
+        """Return the entry of a checkpoint: the seed of the order."""
         return {"seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the order of cells from a checkpoint."""
+        """Restore the order of cells from a checkpoint."""
         self.seed = state_dict["seed"]
 
     def val_dataloader(self) -> MinibatchLoader | list[Any]:
-        """Minibatches of validation cells, in the files' order."""
+        """Return minibatches of validation cells, in the order of the files."""
         return self._loader(self.val_idx, self.batch_size) if self.n_val else []
 
     def inference_dataloader(self, cells: Part = "all", batch_size: int | None = None) -> MinibatchLoader:
-        """Minibatches in the files' order, for the ``dataloader`` of a trained model's methods.
+        """Return minibatches in the order of the files, as ``dataloader`` of a trained model's methods.
 
         Parameters
         ----------
@@ -161,6 +165,11 @@ class StreamedCounts(LightningDataModule):
             ``"all"``, ``"train"`` or ``"validation"``.
         batch_size
             Cells in a minibatch; as in training by default.
+
+        Returns
+        -------
+        MinibatchLoader
+            The minibatches.
 
         Raises
         ------
@@ -174,19 +183,26 @@ class StreamedCounts(LightningDataModule):
         return self._loader(parts[cells], batch_size or self.batch_size)
 
     def sample_dataloader(self, n_cells: int) -> MinibatchLoader:
-        """Minibatches of training cells that are drawn uniformly, without replacement: the prior's start.
+        """Return minibatches of random training cells, from which the prior is initialised.
+
+        Cells are drawn uniformly without replacement.
 
         Parameters
         ----------
         n_cells
-            How many; all, if there are fewer.
+            Number of cells; all cells if there are fewer.
+
+        Returns
+        -------
+        MinibatchLoader
+            The minibatches.
         """
         rng = np.random.default_rng(self.seed)
         rows = rng.choice(self.train_idx, min(n_cells, len(self.train_idx)), replace=False)
         return self._loader(np.sort(rows), self.batch_size)
 
     def _loader(self, rows: Rows, batch_size: int, seed: int | None = None) -> MinibatchLoader:
-        # what is not shuffled needs no more than a minibatch
+        # without shuffling, one minibatch is enough
         buffer_size = batch_size if seed is None else self.buffer_size
         return MinibatchLoader(
             self.files, self.annotations, rows, batch_size, buffer_size, self.block_size, seed
@@ -198,8 +214,8 @@ class StreamedCounts(LightningDataModule):
         n_validation = 0 if train_size == 1 else max(round((1 - train_size) * len(starts)), 1)
         if n_validation >= len(starts):
             raise ValueError(
-                f"`block_size` is {self.block_size}: {self.n_obs} cells cannot be split into training and "
-                f"validation cells, with `train_size` {train_size}. Pass fewer cells per block."
+                f"`block_size` is {self.block_size}, which is too large to split {self.n_obs} cells into "
+                f"training and validation cells with `train_size` {train_size}. Pass a smaller block size."
             )
         is_validation = np.zeros(len(starts), dtype=bool)
         is_validation[np.random.default_rng(self.seed).permutation(len(starts))[:n_validation]] = True
@@ -207,9 +223,9 @@ class StreamedCounts(LightningDataModule):
         return np.flatnonzero(~of_cell), np.flatnonzero(of_cell)
 
     def _check_counts(self) -> None:
-        """Look for cells with nothing stored; in some blocks, spread over the files, at what is stored.
+        """Check that no cell is empty, and check the values of some blocks spread over the files.
 
-        What is in the other blocks shows when they are read.
+        Other blocks are checked when they are read.
         """
         self.files.require_counts(np.arange(self.n_obs), self.files.n_stored)
         n_blocks = max(min(N_CHECKED, self.n_obs) // self.block_size, 1)
@@ -221,7 +237,7 @@ class StreamedCounts(LightningDataModule):
         wrong = values[~(np.isfinite(values) & (values >= 0) & (values == np.round(values)))]
         if len(wrong):
             raise ValueError(
-                f"{self.files.where} has values that are no counts, {wrong[0]:g} among them. Pass the "
+                f"{self.files.where} has values that are not counts (for example {wrong[0]:g}). Pass the "
                 "`layer` of the raw counts."
             )
         self.files.require_counts(rows, np.asarray(some.sum(axis=1)).ravel())
@@ -235,6 +251,6 @@ def _check_sizes(train_size: float, batch_size: int, block_size: int, buffer_siz
             raise ValueError(f"`{name}` must be a positive integer, found {value}.")
     if buffer_size < batch_size:
         raise ValueError(
-            f"`buffer_size` must be at least `batch_size`, {batch_size}, found {buffer_size}: the buffer is "
-            "cut into minibatches."
+            f"`buffer_size` must be at least `batch_size`, {batch_size}, because the buffer is cut into "
+            f"minibatches; found {buffer_size}."
         )

@@ -1,4 +1,4 @@
-"""What a training leaves, however it ends: a model that can be used, and a history whose epochs are right."""
+"""Steps after a training, even a failed one: leave a usable model and a history with correct epochs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from vmmscvi.model._training_mixin import TrainingMixin
 
 PRIOR_METRICS = {"prior_loss", "n_utilized_clusters", "alpha"}
-"""What is logged from the start of a mixture prior on."""
+"""Quantities that are logged only once the mixture is initialised."""
 
 
 def settle(model: TrainingMixin, error: BaseException, restored: bool, before: dict[str, Any] | None) -> None:
-    """Make usable what a failed training leaves.
+    """Make the model usable after a failed training.
 
     Parameters
     ----------
     model
         The model whose training failed or was interrupted.
     error
-        What ended it.
+        The exception that ended the training.
     restored
-        Whether the weights are those of its best epoch.
+        Whether the weights of the best epoch have been restored.
     before
-        Weights of an earlier training, to go back to if losses are not finite, or the prior was waiting to be
-        initialised anew, and there is no best epoch.
+        Weights of an earlier training. Without a best epoch, they are restored if a loss was not finite or
+        the prior had not been initialised again.
     """
     module = model.module
     module.eval()
@@ -44,16 +44,17 @@ def settle(model: TrainingMixin, error: BaseException, restored: bool, before: d
 
 
 def number_epochs_of_prior(history: dict[str, pd.DataFrame], n_logged: dict[str, int]) -> None:
-    """Correct the epochs of a second training, which scvi-tools numbers by what was logged in the first.
+    """Correct the epochs of a second training in the history.
 
-    Nothing is logged of a prior in its warm-up.
+    scvi-tools numbers them by the rows logged in the first training, but nothing is logged about a prior
+    during its warm-up.
 
     Parameters
     ----------
     history
-        Tables of both trainings; changed.
+        Tables of both trainings; changed in place.
     n_logged
-        Rows of each table before the second.
+        Number of rows of each table before the second training.
     """
     n_epochs = n_logged.get("elbo_train", n_logged.get("elbo_train_epoch", 0))
     for name in PRIOR_METRICS & n_logged.keys():

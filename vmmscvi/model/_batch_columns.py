@@ -1,4 +1,4 @@
-"""Weights of batches that a query adds: those of an average batch of the reference."""
+"""Initial weights of a query's new batches: the average over the reference's batches."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 @torch.no_grad()
 def average_new_batches(module: Any, n_known: int) -> None:
-    """Let new batches be treated as the average batch of the reference, until they are trained.
+    """Initialise the weights of new batches with the average over the reference's batches.
 
-    scvi-tools gives them random weights. A reference of a single batch has no weights for it, so that there
-    the batches of the query have none either.
+    scvi-tools initialises them at random. A reference with a single batch has no weights for it, so the new
+    weights are then zero.
 
     Parameters
     ----------
     module
-        The module of a query.
+        The module of a query; changed in place.
     n_known
         Number of batches of the reference.
     """
@@ -28,7 +28,9 @@ def average_new_batches(module: Any, n_known: int) -> None:
         return
     for layers in module.modules():
         if isinstance(layers, FCLayers) and list(layers.n_cat_list[:1]) == [n_batch]:
-            if sum(layers.n_cat_list[1:]) == 0:  # others follow the batches: scvi-tools appends to the end
+            if (
+                sum(layers.n_cat_list[1:]) == 0
+            ):  # else others follow the batches; scvi-tools appends at the end
                 for linear in _with_covariates(layers):
                     _average(linear.weight[:, -n_batch:], n_known)
 

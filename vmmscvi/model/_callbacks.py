@@ -14,7 +14,7 @@ from vmmscvi.train._reports import LogProgress, is_interactive
 def callbacks_of(
     request: TrainingRequest, initialiser: InitialisePrior, kwargs: dict[str, Any]
 ) -> tuple[RestoreBestEpoch, list[Any]]:
-    """Callbacks of a training; arguments of the Trainer are completed in place."""
+    """Make the callbacks of a training; complete the arguments of the Trainer in place."""
     # scvi-tools counts validations, not epochs
     n_validations = request.n_warmup_epochs // (kwargs.get("check_val_every_n_epoch") or 1)
     n_waiting = kwargs.get("early_stopping_warmup_epochs") or 0

@@ -1,4 +1,4 @@
-"""Columns of categories: without gaps, of one type, and in new data with the values that are known."""
+"""Checks of categorical columns: no missing values, a single type, and only known values in new data."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ ARGUMENTS = {
     REGISTRY_KEYS.LABELS_KEY: "labels_key",
     REGISTRY_KEYS.CAT_COVS_KEY: "categorical_covariate_keys",
 }
-"""Arguments of ``setup_anndata`` by the name that scvi-tools registers their columns under."""
+"""Arguments of ``setup_anndata``, by the name of their columns in scvi-tools' registry."""
 
 
 class KnownColumn(NamedTuple):
-    """A registered column of categories.
+    """A registered categorical column.
 
     Attributes
     ----------
     argument
-        The argument of ``setup_anndata`` that named it.
+        The argument of ``setup_anndata`` that names the column.
     name
-        The column.
+        Name of the column.
     categories
-        Its values in the training data.
+        Values in the training data.
     """
 
     argument: str
@@ -35,7 +35,7 @@ class KnownColumn(NamedTuple):
 
 
 def registered_columns(registry: Mapping[str, Any]) -> Iterator[KnownColumn]:
-    """Yield the columns of categories of a registry; not those that scvi-tools fills in itself."""
+    """Yield the categorical columns of a registry, except those that scvi-tools fills in itself."""
     for key, field in registry["field_registries"].items():
         state = field["state_registry"]
         argument = ARGUMENTS.get(key, key)
@@ -47,7 +47,7 @@ def registered_columns(registry: Mapping[str, Any]) -> Iterator[KnownColumn]:
 
 
 def check_categories(column: pd.Series, argument: str) -> None:
-    """Check a column that is to be registered.
+    """Check a column before registration.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def check_categories(column: pd.Series, argument: str) -> None:
         )
         raise ValueError(
             f"`{argument}`: {column.name!r} has no value (NaN) for {n_missing} of {len(column)} cells. "
-            f"Remove these cells, or give them a value of their own: `adata.obs[{column.name!r}] = "
+            f"Remove these cells, or give them a separate value: `adata.obs[{column.name!r}] = "
             f"adata.obs[{column.name!r}].astype(object).fillna('unknown')`{unlabeled}."
         )
     texts = [value for value in column.unique() if isinstance(value, str)]
@@ -76,14 +76,14 @@ def check_categories(column: pd.Series, argument: str) -> None:
     if texts and others:
         raise ValueError(
             f"`{argument}`: {column.name!r} mixes text and numbers (for example {texts[0]!r} and "
-            f"{_plain(others[0])!r}). Make all of them text: `adata.obs[{column.name!r}].astype(str)`."
+            f"{_plain(others[0])!r}). Convert all values to text: `adata.obs[{column.name!r}].astype(str)`."
         )
 
 
 def check_known_categories(
     obs: pd.DataFrame, known: KnownColumn, class_name: str, may_be_new: bool = False
 ) -> None:
-    """Check a column of new data; one that is missing is left to scvi-tools.
+    """Check a column of new data; missing columns are handled by scvi-tools.
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ def check_known_categories(
     class_name
         The model's class, for messages.
     may_be_new
-        Whether values other than the known ones are allowed.
+        Whether unknown values are allowed.
 
     Raises
     ------
     ValueError
-        If values are missing, unknown, or known ones of another type.
+        If values are missing, unknown, or of another type than the known ones.
     """
     if known.name not in obs:
         return
@@ -113,7 +113,7 @@ def check_known_categories(
             expected = same_text[str(value)]
             raise ValueError(
                 f"`obs[{known.name!r}]` has values of another type than the training data: "
-                f"{_plain(value)!r} ({_type(value)}), where the model knows {_plain(expected)!r} "
+                f"found {_plain(value)!r} ({_type(value)}), expected {_plain(expected)!r} "
                 f"({_type(expected)}). Convert the column with `.astype({_type(expected)})`."
             )
     if unknown and not may_be_new:
@@ -126,7 +126,7 @@ def check_known_categories(
 
 
 def _plain(value: Any) -> Any:
-    """Return a scalar of NumPy as Python's."""
+    """Convert a NumPy scalar to a Python scalar."""
     return value.item() if hasattr(value, "item") else value
 
 

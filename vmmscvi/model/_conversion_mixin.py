@@ -1,4 +1,4 @@
-"""From a trained scVI to this model, and back to scVI for what builds on it."""
+"""Conversion from a trained scVI to this model, and back to scVI for models that build on it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MESSAGE_OF_SCANVI = "Passed in scvi model hasn't been trained yet."
 
 
 class ConversionMixin:
-    """Networks that another model has trained."""
+    """Conversion from and to :class:`scvi.model.SCVI`."""
 
     module: Any
     adata: AnnData
@@ -27,30 +27,31 @@ class ConversionMixin:
 
     @classmethod
     def from_scvi_model(cls, scvi_model: SCVI, adata: AnnData | None = None, **kwargs: Any) -> Self:
-        """Start from the networks of a trained scVI.
+        """Make a model with the networks of a trained scVI.
 
-        Its architecture, likelihood and covariates are taken over, and its embedding is this model's until
-        training. The prior is not fitted yet: :meth:`train` finds clusters in that embedding, without a
-        warm-up (``n_warmup_epochs=0`` unless given), and trains networks and prior from there.
+        Architecture, likelihood, covariates and embedding are those of ``scvi_model``. The prior is not
+        fitted yet: :meth:`train` finds clusters in the embedding without a warm-up (``n_warmup_epochs=0``
+        unless given), and then trains networks and prior jointly.
 
         Parameters
         ----------
         scvi_model
             Trained :class:`scvi.model.SCVI` with ``latent_distribution="normal"``.
         adata
-            Data of the same genes and batches; those of ``scvi_model`` by default.
+            Data with the same genes and batches; those of ``scvi_model`` by default.
         **kwargs
             Arguments of :class:`SCVI_VMM` that scVI does not have, such as ``prior`` or ``n_components``.
 
         Returns
         -------
-        An untrained model.
+        Self
+            An untrained model.
 
         Raises
         ------
         ValueError
-            If ``scvi_model`` is no stock SCVI, is untrained, has no data or minified ones, has a latent
-            distribution that is not normal, or if one of ``kwargs`` contradicts it.
+            If ``scvi_model`` is not a :class:`scvi.model.SCVI`, is untrained, has no data or minified data,
+            has a latent distribution other than normal, or is contradicted by ``kwargs``.
         """
         _check_is_usable(scvi_model, adata)
         architecture = _architecture_of(scvi_model)
@@ -71,24 +72,25 @@ class ConversionMixin:
         return model
 
     def to_scvi_model(self) -> SCVI:
-        """Hand the networks over to a stock scVI, for models that start from one.
+        """Convert to a stock scVI, for models that are initialised from one.
 
-        What this model adds, the prior and its clusters, is dropped: the result has scVI's N(0, I). The
-        embedding and the decoder are the same. :class:`scvi.model.SCANVI` takes over encoder and decoder and
-        trains a prior of its own::
+        Embedding and decoder stay the same. The prior and its clusters are dropped, and the result has scVI's
+        N(0, I) prior. For example, :class:`scvi.model.SCANVI` takes encoder and decoder and trains its own
+        prior::
 
             scanvi = SCANVI.from_scvi_model(model.to_scvi_model(), "unknown", labels_key="cell_type")
 
         Returns
         -------
-        A trained :class:`scvi.model.SCVI` of the same data.
+        SCVI
+            A trained :class:`scvi.model.SCVI` of the same data.
 
         Raises
         ------
         RuntimeError
             If this model has not been trained.
         ValueError
-            If it has no AnnData, as after training from a data module.
+            If the model holds no AnnData, for example after training with a data module.
         """
         if not self.is_trained_:
             raise RuntimeError("The model has not been trained: call `train` first.")
@@ -108,10 +110,10 @@ class ConversionMixin:
         return model
 
     def _check_if_trained(self, *args: Any, **kwargs: Any) -> None:
-        # the first thing that `SCANVI.from_scvi_model` calls; further on it fails on the prior's arguments
+        # `SCANVI.from_scvi_model` calls this first; later it would fail on the prior's arguments
         if kwargs.get("message") == MESSAGE_OF_SCANVI:
             raise ValueError(
-                "An SCVI_VMM cannot become a SCANVI with its prior, which SCANVI replaces by its own: pass "
+                "An SCVI_VMM cannot be converted to SCANVI directly, because SCANVI has its own prior: pass "
                 "`model.to_scvi_model()`, which drops the prior."
             )
         super()._check_if_trained(*args, **kwargs)  # type: ignore[misc]
@@ -127,8 +129,8 @@ def _check_is_usable(scvi_model: Any, adata: AnnData | None) -> None:
         raise ValueError("`scvi_model` has not been trained: train it first, or make an SCVI_VMM directly.")
     if scvi_model.module.latent_distribution != "normal":
         raise ValueError(
-            f"`scvi_model` has `latent_distribution={scvi_model.module.latent_distribution!r}`; 'normal' is "
-            "needed, as the prior is a density on untransformed latent positions."
+            f"`scvi_model` has `latent_distribution={scvi_model.module.latent_distribution!r}`; expected "
+            "'normal', because the prior is a density on untransformed latent positions."
         )
     if scvi_model.minified_data_type is not None and adata is None:
         raise ValueError("`scvi_model` has minified data: pass the full counts as `adata`.")
@@ -137,11 +139,11 @@ def _check_is_usable(scvi_model: Any, adata: AnnData | None) -> None:
 
 
 def _architecture_of(scvi_model: SCVI) -> dict[str, Any]:
-    """Arguments of the constructor that make the same networks."""
+    """Arguments of the constructor that give the same networks."""
     params: dict[str, Any] = dict(scvi_model.init_params_["non_kwargs"])
     for more in scvi_model.init_params_["kwargs"].values():
         params.update(more)
-    # scVI's own default, which is not that of this model
+    # scVI's default differs from that of this model
     params["encode_covariates"] = scvi_model.module.encode_covariates
     return params
 

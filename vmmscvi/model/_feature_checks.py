@@ -23,7 +23,7 @@ def check_features(adata_manager: AnnDataManager, key: str, integral: bool, allo
     integral
         Whether values must be whole numbers.
     allow_empty
-        Whether cells may have nothing but zeros, as those that a modality was not measured of.
+        Whether cells may have only zeros, for modalities that were not measured.
 
     Raises
     ------
@@ -42,13 +42,11 @@ def check_features(adata_manager: AnnDataManager, key: str, integral: bool, allo
         if not np.isfinite(values).all():
             raise ValueError(f"{where} has NaN or infinite values (first seen in cells {start} to {stop}).")
         if values.size and values.min() < 0:
-            raise ValueError(
-                f"{where} has negative values (smallest: {values.min():g}); counts are expected."
-            )
+            raise ValueError(f"{where} has negative values (smallest: {values.min():g}); expected counts.")
         if integral and values.size and not (values == np.round(values)).all():
             fractional = values[values != np.round(values)].ravel()[0]
             raise ValueError(
-                f"{where} has fractional values (for example {fractional:g}); raw counts are expected."
+                f"{where} has fractional values (for example {fractional:g}); expected raw counts."
             )
         n_empty += int((np.asarray(chunk.sum(axis=1)).ravel() == 0).sum())
     if n_empty and not allow_empty:

@@ -1,4 +1,4 @@
-"""Keyword arguments that do not exist, answered with the one that was meant."""
+"""Unknown keyword arguments, with a suggestion of the intended one."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ MEANT: dict[str, str] = {
     "epochs": "`max_epochs` of `train`",
     "likelihood": "`gene_likelihood`",
 }
-"""Names from other tools, and what they are called here."""
+"""Names used in other tools, and the corresponding arguments here."""
 
 
 def keyword_names(*functions: Callable[..., Any]) -> set[str]:
-    """Names of the keyword arguments of functions, without those that gather the rest."""
+    """Return the names of the keyword arguments of functions, without ``*args`` and ``**kwargs``."""
     gathering = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     return {
         name
@@ -45,14 +45,19 @@ def keyword_names(*functions: Callable[..., Any]) -> set[str]:
 
 
 def known_keywords(method: str, *classes: type) -> set[str]:
-    """Names of the keyword arguments of a method, those of base classes included.
+    """Return the names of the keyword arguments of a method, including base classes.
 
     Parameters
     ----------
     method
         Name of the method.
     *classes
-        Classes that pass on to their bases what they do not take themselves.
+        Classes that pass unknown arguments to their base classes.
+
+    Returns
+    -------
+    set of str
+        The names.
     """
     ways = [vars(base)[method] for cls in classes for base in cls.__mro__ if method in vars(base)]
     return keyword_names(*(getattr(way, "__func__", way) for way in ways if way is not object.__init__))
@@ -64,16 +69,16 @@ def check_keywords(kwargs: Mapping[str, Any], known: Collection[str], where: str
     Parameters
     ----------
     kwargs
-        What was given.
+        The arguments.
     known
-        Names that exist.
+        Names of existing arguments.
     where
-        What they are arguments of.
+        Name of the function, for the message.
 
     Raises
     ------
     TypeError
-        If one does not exist; names the argument that was probably meant.
+        If an argument does not exist; the message suggests the intended one.
     """
     for name in kwargs:
         if name in known:
@@ -82,5 +87,5 @@ def check_keywords(kwargs: Mapping[str, Any], known: Collection[str], where: str
         if meant is None:
             similar = get_close_matches(name, known, n=1, cutoff=0.7)
             meant = f"`{similar[0]}`" if similar else None
-        advice = f"Did you mean {meant}?" if meant else f"It takes {sorted(known)}."
+        advice = f"Did you mean {meant}?" if meant else f"Its arguments are {sorted(known)}."
         raise TypeError(f"`{where}` has no argument `{name}`. {advice}")

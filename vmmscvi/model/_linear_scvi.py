@@ -38,6 +38,10 @@ class LinearSCVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, CountC
     **model_kwargs
         Further arguments of :class:`scvi.module.LDVAE` and of :class:`vmmscvi.priors.PriorConfig`.
 
+    References
+    ----------
+    Svensson et al., Bioinformatics 36 (2020). Stirn & Knowles, arXiv 2402.04412.
+
     Examples
     --------
     >>> LinearSCVI_VMM.setup_anndata(adata, batch_key="batch")
@@ -45,10 +49,6 @@ class LinearSCVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, CountC
     >>> model.train()
     >>> adata.obs["vmm_cluster"] = model.predict()
     >>> loadings = model.get_loadings()
-
-    References
-    ----------
-    Svensson et al., Bioinformatics 36 (2020). Stirn & Knowles, arXiv 2402.04412.
     """
 
     _module_cls = LDVMMVAE

@@ -44,10 +44,12 @@ class SCVI_VMM(
         Largest number of clusters. Superfluous components lose their weight.
     inference
         Hyper-priors of the mixture: ``"MAP-DP"`` (default), ``"MAP"`` or ``"MLE"``.
-    n_hidden, n_layers
-        Width and number of the hidden layers of encoder and decoder.
+    n_hidden
+        Width of the hidden layers of encoder and decoder.
     n_latent
         Dimension of the latent space.
+    n_layers
+        Number of hidden layers of encoder and decoder.
     dropout_rate
         Dropout in the hidden layers of the encoder.
     dispersion
@@ -67,16 +69,16 @@ class SCVI_VMM(
     **kwargs
         Further arguments of :class:`scvi.module.VAE`.
 
+    References
+    ----------
+    Stirn & Knowles, The VampPrior Mixture Model, arXiv 2402.04412. Lopez et al., Nature Methods 15 (2018).
+
     Examples
     --------
     >>> SCVI_VMM.setup_anndata(adata, batch_key="batch")
     >>> model = SCVI_VMM(adata)
     >>> model.train()
     >>> model.annotate()  # obsm["X_vmm"], obs["vmm_cluster"], ...
-
-    References
-    ----------
-    Stirn & Knowles, The VampPrior Mixture Model, arXiv 2402.04412. Lopez et al., Nature Methods 15 (2018).
     """
 
     _module_cls = VMMVAE

@@ -35,16 +35,16 @@ n_layers_decoder, dropout_rate, gene_likelihood, use_batch_norm, use_layer_norm,
         Further arguments of :class:`scvi.model.MULTIVI`, of its module and of
         :class:`vmmscvi.priors.PriorConfig`.
 
+    References
+    ----------
+    Ashuach et al., Nature Methods 20 (2023). Stirn & Knowles, arXiv 2402.04412.
+
     Examples
     --------
     >>> MULTIVI_VMM.setup_mudata(mdata, modalities={"rna_layer": "rna", "atac_layer": "atac"})
     >>> model = MULTIVI_VMM(mdata)
     >>> model.train()
     >>> mdata.obs["vmm_cluster"] = model.predict()
-
-    References
-    ----------
-    Ashuach et al., Nature Methods 20 (2023). Stirn & Knowles, arXiv 2402.04412.
     """
 
     _module_cls = MULTIVMMVAE

@@ -1,6 +1,6 @@
-"""New data for a trained model: genes in its order, categories that it knows.
+"""Checks of new data for a trained model: genes in order, known categories.
 
-A mixin for any model of scvi-tools on AnnData; nothing here knows of counts or of priors.
+A mixin for any model of scvi-tools on AnnData; nothing here depends on counts or priors.
 """
 
 from __future__ import annotations
@@ -22,31 +22,44 @@ from vmmscvi.model._setup_checks import use_sparse_matrices
 
 
 class NewDataMixin:
-    """Checks of data that a model was not trained with; to be put before scvi-tools' class.
+    """Checks of data that a model was not trained on; list it before scvi-tools' class.
 
-    Data that are registered with the model are not checked again: their batches are kept in
-    ``obs["_scvi_batch"]``, whatever becomes of the column that they were read from.
+    Data registered with the model are not checked again, because their batches are stored in
+    ``obs["_scvi_batch"]``, independent of later changes of the batch column.
 
-    Data whose genes are in another order are used as a copy with the genes in the model's order. MuData are
-    left to scvi-tools.
+    If the genes are in another order, a reordered copy of the data is used. MuData are handled by scvi-tools.
     """
 
     id: str
     registry_: dict[str, Any]
     _per_instance_manager_store: ClassVar[dict[str, dict[str, AnnDataManager]]]
     _reordered_uuid: str | None = None
-    """The copy that was registered last: it is let go when the next one is made."""
+    """Identifier of the last registered copy, which is released when the next one is made."""
 
     if TYPE_CHECKING:
 
         @property
         def adata(self) -> Any: ...
 
-    # -- where data come in ----------------------------------------------------------------------------------
+    # -- entry points of data --------------------------------------------------------------------------------
 
     @classmethod
     def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None:
-        """Register data; with the registry of other data, check that their categories are known."""
+        """Register an AnnData for the model.
+
+        Parameters
+        ----------
+        adata
+            The data.
+        *args, **kwargs
+            As in ``setup_anndata`` of the model in scvi-tools.
+
+        Raises
+        ------
+        ValueError
+            If a layer or column is missing or invalid, or if categories are unknown to the registry of other
+            data, ``source_registry``.
+        """
         registry = kwargs.get("source_registry")
         if registry is not None and isinstance(adata, AnnData):
             may_be_new = bool(kwargs.get("extend_categories"))
@@ -60,15 +73,14 @@ class NewDataMixin:
 
     @classmethod
     def load(cls, dir_path: str, adata: Any = None, *args: Any, **kwargs: Any) -> Self:
-        """Load a model; arguments as in :meth:`scvi.model.base.BaseModelClass.load`.
+        """Load a saved model; arguments as in :meth:`scvi.model.base.BaseModelClass.load`.
 
-        If the genes of ``adata`` are in another order than the model's, its data are a copy of ``adata`` with
-        the genes in order.
+        If the genes of ``adata`` are in another order than the model's, the model holds a reordered copy.
 
         Raises
         ------
         ValueError
-            If genes or categories of ``adata`` are others than the model's.
+            If genes or categories of ``adata`` differ from those of the model.
         """
         if isinstance(adata, AnnData):
             prefix, url = kwargs.get("prefix"), kwargs.get("backup_url")
@@ -108,7 +120,7 @@ class NewDataMixin:
         return validated
 
     def _check_dataloader(self, dataloader: Iterable[Any]) -> None:
-        """Check the genes of minibatches that tell them."""
+        """Check the genes of minibatches that have gene names."""
         names = getattr(dataloader, "var_names", None)
         if names is not None:
             require_same_genes(names, self._known_genes(), "dataloader")
@@ -116,18 +128,18 @@ class NewDataMixin:
     # -- helpers ---------------------------------------------------------------------------------------------
 
     def _is_registered(self, adata: AnnData) -> bool:
-        """Whether the columns of this very object that scvi-tools reads are the model's own."""
+        """Whether this object is currently registered with this model."""
         manager = self._managers().get(adata.uns.get(SCVI_UUID_KEY, ""))
         if manager is None or manager.adata is not adata:
             return False
-        # else another model has registered the data since, and they are about to be registered anew
+        # else another model has registered the data since, and they will be registered again
         return bool(adata.uns.get(MANAGER_UUID_KEY) == manager.id)
 
     def _changed_columns(self, adata: AnnData) -> pd.DataFrame:
-        """Columns of ``obs`` without those whose categories have been renamed since they were registered.
+        """Columns of ``obs`` without those whose categories have been renamed since registration.
 
-        Data that another model has registered since are about to be registered anew, by the columns' present
-        names; only data that this model was made with may be, as their registry is not another's.
+        Data that another model has registered since will be registered again with the current names. This is
+        possible only for the data that this model was made with.
         """
         manager = self._managers().get(adata.uns.get(SCVI_UUID_KEY, ""))
         obs: pd.DataFrame = adata.obs
@@ -148,13 +160,13 @@ class NewDataMixin:
         return type(self)._per_instance_manager_store.get(self.id, {})
 
     def _let_go_of_last_copy(self) -> None:
-        """Forget a copy that was made for an earlier call: scvi-tools would hold it as long as the model."""
+        """Release the copy made for an earlier call, which scvi-tools would keep as long as the model."""
         own = None if self.adata is None else self.adata.uns.get(SCVI_UUID_KEY)
         if self._reordered_uuid is not None and self._reordered_uuid != own:
             self._managers().pop(self._reordered_uuid, None)
 
     def _known_genes(self) -> list[np.ndarray]:
-        """Names of the model's genes, when it was registered and by now, if its data have been renamed."""
+        """Names of the model's genes, at registration and now (the data may have been renamed)."""
         known = registered_genes(self.registry_)
         if isinstance(self.adata, AnnData):
             known.append(self.adata.var_names.to_numpy())
@@ -170,7 +182,7 @@ def _saved_genes(dir_path: str, prefix: str | None = None, backup_url: str | Non
 
 
 def _are_codes_of(column: pd.Series, codes: Any) -> bool:
-    """Whether registering a column again would give the codes that are there: its categories were renamed."""
+    """Whether registering a column again would give the stored codes, so only categories were renamed."""
     if codes is None or column.isna().any():
         return False
     return bool(np.array_equal(column.astype("category").cat.codes, np.asarray(codes).ravel()))

@@ -46,16 +46,16 @@ use_batch_norm, use_layer_norm, encode_covariates
         Further arguments of :class:`vmmscvi.module.PEAKVMMVAE`, such as ``condition_on_depth``, and of
         :class:`vmmscvi.priors.PriorConfig`.
 
+    References
+    ----------
+    Ashuach et al., Cell Reports Methods 2 (2022). Stirn & Knowles, arXiv 2402.04412.
+
     Examples
     --------
     >>> PEAKVI_VMM.setup_anndata(adata, batch_key="batch")
     >>> model = PEAKVI_VMM(adata)
     >>> model.train()
     >>> adata.obs["vmm_cluster"] = model.predict()
-
-    References
-    ----------
-    Ashuach et al., Cell Reports Methods 2 (2022). Stirn & Knowles, arXiv 2402.04412.
     """
 
     _module_cls = PEAKVMMVAE

@@ -42,16 +42,16 @@ class POISSONVI_VMM(VMMModelMixin, MarkersMixin, ImportanceWeightsMixin, POISSON
     **model_kwargs
         Further arguments of :class:`vmmscvi.module.POISSONVMMVAE`.
 
+    References
+    ----------
+    Martens et al., Nature Methods 21 (2024). Stirn & Knowles, arXiv 2402.04412.
+
     Examples
     --------
     >>> POISSONVI_VMM.setup_anndata(adata, layer="fragments", batch_key="batch")
     >>> model = POISSONVI_VMM(adata)
     >>> model.train()
     >>> adata.obs["vmm_cluster"] = model.predict()
-
-    References
-    ----------
-    Martens et al., Nature Methods 21 (2024). Stirn & Knowles, arXiv 2402.04412.
     """
 
     _module_cls = POISSONVMMVAE

@@ -1,4 +1,4 @@
-"""A reference for other people: one folder with the model and a card that says what it is and how to map."""
+"""A reference for other users: a folder with the model and a card with contents and instructions."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from vmmscvi.model._quality_mixin import QualityMixin
 
 CARD = "README.md"
 N_LISTED = 20
-"""Names of genes and batches that a card lists."""
+"""Largest number of names of genes or batches on a card."""
 
 
 class ReferenceMixin(QualityMixin):
-    """A trained model as a reference that others map their cells into."""
+    """Export of a trained model as a reference for query mapping."""
 
     registry_: dict[str, Any]
 
     def save_reference(self, dir_path: str | Path, overwrite: bool = False) -> None:
-        """Save what others need to map their cells: the model, without its data, and a card.
+        """Save a reference for query mapping by others: the model without its data, and a card.
 
-        The model has the clusters, their names, the positions of at most 10,000 reference cells, and with
-        them the calibration of novelty. Counts are not saved.
+        The model includes the clusters, their names, and the positions of at most 10,000 reference cells,
+        which calibrate novelty. Counts are not saved.
 
         Parameters
         ----------
         dir_path
-            The folder; made if it does not exist.
+            The folder; created if it does not exist.
         overwrite
-            Whether a folder that exists is written to.
+            Whether to write to an existing folder.
 
         Raises
         ------
@@ -46,7 +46,13 @@ class ReferenceMixin(QualityMixin):
         (Path(dir_path) / CARD).write_text(card, encoding="utf-8")
 
     def reference_card(self) -> str:
-        """Describe the reference in Markdown: how to map, genes, batches, clusters, versions."""
+        """Describe the reference in Markdown: mapping instructions, genes, batches, clusters, versions.
+
+        Returns
+        -------
+        str
+            The text of the card.
+        """
         self._mixture_prior()
         name = type(self).__name__
         setup = self.registry_.get("setup_args", {})
@@ -77,7 +83,7 @@ class ReferenceMixin(QualityMixin):
         return "\n".join(parts) + "\n"
 
     def _table_of_clusters(self) -> pd.DataFrame:
-        """Weights, names and quality of the clusters, by the reference cells that the model remembers."""
+        """Weights, names and quality of the clusters, from the stored reference cells."""
         weights = self.get_cluster_weights()
         table = pd.DataFrame({"weight": weights})
         if self.reference_cells_ is not None:

@@ -1,4 +1,4 @@
-"""What one call of ``train`` asks for, after defaults, configurations and checks."""
+"""A request for training: the arguments of ``train`` after defaults, configurations and checks."""
 
 from __future__ import annotations
 
@@ -39,12 +39,17 @@ PLAN_ARGUMENTS = (
 
 
 def keywords_of_training(model_class: type) -> set[str]:
-    """Names of all arguments of ``train``, those of the Trainer included.
+    """Return the names of all arguments of ``train``, including those of the Trainer.
 
     Parameters
     ----------
     model_class
         The model's class.
+
+    Returns
+    -------
+    set of str
+        The names.
     """
     of_trainer = known_keywords("__init__", Trainer)
     of_training = known_keywords("train", model_class, UnsupervisedTrainingMixin)
@@ -52,18 +57,19 @@ def keywords_of_training(model_class: type) -> set[str]:
 
 
 def sort_arguments(plan_kwargs: Mapping[str, Any] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Move arguments of plan and splitter that were passed to ``train`` itself to where they belong.
+    """Move arguments of ``train`` that belong to the plan or the splitter.
 
     Parameters
     ----------
     plan_kwargs
-        Arguments of the plan; what was passed to ``train`` itself wins, as in scvi-tools.
+        Arguments of the plan. Arguments passed to ``train`` itself take precedence, as in scvi-tools.
     kwargs
-        Further arguments of ``train``; changed.
+        Further arguments of ``train``; changed in place.
 
     Returns
     -------
-    Arguments of the plan.
+    dict
+        Arguments of the plan.
     """
     moved = {name: kwargs.pop(name) for name in PLAN_ARGUMENTS if name in kwargs}
     if "external_indexing" in kwargs:
@@ -77,22 +83,22 @@ def sort_arguments(plan_kwargs: Mapping[str, Any] | None, kwargs: dict[str, Any]
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """A training, ready to be run.
+    """A complete and checked request for training.
 
     Attributes
     ----------
     max_epochs, n_warmup_epochs, batch_size, patience
-        Numbers of epochs, and of cells.
+        Numbers of epochs, and of cells in a minibatch.
     start
-        How the prior is initialised; ``None`` if it continues, or has nothing to initialise.
+        Initialisation of the prior; ``None`` if a fitted prior is trained further, or none is needed.
     n_effective, start_cells, unlabeled_category, label_noise
-        Arguments of the start.
+        Arguments of the initialisation.
     early_stopping
-        Whether to stop early, and to restore the best epoch.
+        Whether to stop early and restore the best epoch.
     plan_kwargs, trainer_kwargs
-        Arguments of the training plan, and further ones of :class:`scvi.train.Trainer`.
+        Arguments of the training plan, and further arguments of :class:`scvi.train.Trainer`.
     notes
-        What the user should know before training.
+        Warnings to log before training.
     """
 
     max_epochs: int
@@ -131,7 +137,7 @@ class TrainingRequest:
         plan_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> TrainingRequest:
-        """Fill in defaults and check everything that can be checked before training.
+        """Fill in defaults, and check all arguments before training.
 
         Parameters
         ----------
@@ -142,10 +148,15 @@ n_warmup_epochs, start_cells, unlabeled_category, label_noise, early_stopping, e
 plan_kwargs, kwargs
             As in :meth:`vmmscvi.SCVI_VMM.train`.
 
+        Returns
+        -------
+        TrainingRequest
+            The request.
+
         Raises
         ------
         ValueError
-            If an argument is out of range, cannot have an effect, or cannot be had with two optimizers.
+            If an argument is out of range, would have no effect, or does not work with two optimizers.
         """
         trainer_config = kwargs.pop("trainer_config", None)
         stops, patience = early_stopping_asked(early_stopping, early_stopping_patience, trainer_config)
@@ -225,9 +236,9 @@ plan_kwargs, kwargs
 def _choose_start(
     facts: TrainingFacts, start: StartName | None, arguments: Mapping[str, Any]
 ) -> StartName | None:
-    """Choose how the prior is initialised; refuse what would have no effect.
+    """Choose the initialisation of the prior; reject arguments without effect.
 
-    A fitted prior continues unless a start is asked for; then it is initialised anew.
+    A fitted prior is trained further unless ``start`` is given, which initialises it again.
     """
     prior = facts.prior
     name = type(prior).__name__
@@ -238,11 +249,11 @@ def _choose_start(
     useful: set[str] = set()
     chosen: StartName | None
     if prior.is_frozen:
-        where, chosen = "the prior is frozen, as it is that of a reference", None
+        where, chosen = "the prior is frozen, because it is that of a reference", None
         if start is not None:
             given["start"] = start
     elif prior.is_fitted and start is None and "start_cells" not in given:
-        where, chosen = "the prior has been fitted and continues; pass `start` to initialise it anew", None
+        where, chosen = "the prior is already fitted; pass `start` to initialise it again", None
         useful = {"n_effective"} if is_mixture else set()
     elif not is_mixture:
         where, chosen = f"the prior is a {name}", "cells" if prior.uses_pseudo_inputs else None

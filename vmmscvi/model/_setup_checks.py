@@ -1,4 +1,4 @@
-"""What is checked when data are registered and a model is made, beyond what scvi-tools checks."""
+"""Checks at registration and construction, beyond those of scvi-tools."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from vmmscvi.model._keywords import check_keywords, known_keywords
 
 ROWS_CHECKED = 256
 TRANSFER_KEYWORDS = {"source_registry", "extend_categories", "allow_missing_labels"}
-"""What scvi-tools passes on to fields when data are registered by the registry of others."""
+"""Arguments that scvi-tools passes to fields when data are registered with another registry."""
 NOT_OURS = r".*does not contain unnormalized count data"
-"""scvi-tools' warning, which does not say what it has found."""
+"""scvi-tools' warning, which does not report the values found."""
 
 
 class ArgumentChecksMixin:
-    """Names of arguments and of groups; to be put before scvi-tools' class, of any model."""
+    """Checks of names of arguments and groups, for any model; list it before scvi-tools' class."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         module_class: type | None = getattr(self, "_module_cls", None)
-        if module_class is not None:  # else nobody knows what the module takes
+        if module_class is not None:  # else the arguments of the module are unknown
             known = known_keywords("__init__", type(self), module_class)
             check_keywords(kwargs, known, type(self).__name__)
         super().__init__(*args, **kwargs)
 
     @classmethod
     def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None:
-        """Register data; see the model's class."""
+        """Register an AnnData; see the model's class."""
         check_keywords(kwargs, known_keywords("setup_anndata", cls) | TRANSFER_KEYWORDS, "setup_anndata")
         if kwargs.get("source_registry") is None and adata.n_obs < 2:
-            raise ValueError(f"`adata` must have two cells or more to train on, found {adata.n_obs}.")
+            raise ValueError(f"`adata` must have at least two cells to train on, found {adata.n_obs}.")
         if isinstance(adata, AnnData):
             use_sparse_matrices(adata, kwargs.get("layer"))
         super().setup_anndata(adata, *args, **kwargs)  # type: ignore[misc]
 
     @wraps(RNASeqMixin.differential_expression)
     def differential_expression(self, *args: Any, **kwargs: Any) -> Any:
-        """Compare groups; see :meth:`scvi.model.SCVI.differential_expression`."""
+        """Compare the expression of groups; see :meth:`scvi.model.SCVI.differential_expression`."""
         inherited = super().differential_expression  # type: ignore[misc]
         given = inspect.signature(inherited).bind(*args, **kwargs).arguments
         adata = given.get("adata") if given.get("adata") is not None else self.adata  # type: ignore[attr-defined]
@@ -55,11 +55,11 @@ class ArgumentChecksMixin:
 
 
 class CountChecksMixin:
-    """Counts of genes are looked at when they are registered; to be put before scvi-tools' class."""
+    """Check of gene counts at registration; list it before scvi-tools' class."""
 
     @classmethod
     def setup_anndata(cls, adata: AnnData, *args: Any, **kwargs: Any) -> None:
-        """Register data; see the model's class."""
+        """Register an AnnData; see the model's class."""
         if isinstance(adata, AnnData):
             _warn_unless_counts(adata, kwargs.get("layer"), cls.__name__)
         with warnings.catch_warnings():
@@ -68,12 +68,12 @@ class CountChecksMixin:
 
 
 def use_sparse_matrices(adata: AnnData, layer: str | None) -> None:
-    """Turn a sparse array into a sparse matrix of the same memory: scvi-tools reads no others.
+    """Convert a sparse array to a sparse matrix that shares its memory, because scvi-tools reads only these.
 
     Parameters
     ----------
     adata
-        Data; changed in place.
+        The data; changed in place.
     layer
         Layer of the counts; ``adata.X`` by default.
     """
@@ -88,7 +88,7 @@ def use_sparse_matrices(adata: AnnData, layer: str | None) -> None:
 
 
 def _matrix(adata: AnnData, layer: str | None) -> Any:
-    """Return the matrix of the counts; ``None`` for a layer that does not exist, or that is read lazily."""
+    """Return the matrix of the counts; ``None`` for a layer that does not exist or is read lazily."""
     if layer is None:
         return adata.X
     matrix = adata.layers[layer] if layer in layer_names(adata) else None
@@ -96,7 +96,7 @@ def _matrix(adata: AnnData, layer: str | None) -> Any:
 
 
 def _warn_unless_counts(adata: AnnData, layer: str | None, class_name: str) -> None:
-    """Say early, by the first cells, what training will refuse."""
+    """Warn early, from the first cells, about values that training will reject."""
     matrix = _matrix(adata, layer)
     if matrix is None:
         return
@@ -110,8 +110,8 @@ def _warn_unless_counts(adata: AnnData, layer: str | None, class_name: str) -> N
     where = "`adata.X`" if layer is None else f"`adata.layers[{layer!r}]`"
     kind = "negative" if (wrong < 0).any() else "fractional"
     warnings.warn(
-        f"{where} has {kind} values (for example {wrong.min() if kind == 'negative' else wrong[0]:g}), as "
-        "normalised, log-transformed or scaled data have. Raw counts are expected, and "
+        f"{where} has {kind} values (for example {wrong.min() if kind == 'negative' else wrong[0]:g}), like "
+        "normalised, log-transformed or scaled data. Raw counts are expected, and "
         f"`{class_name}.train` will refuse anything else unless `gene_likelihood='normal'`. Register the raw "
         "counts with `setup_anndata(adata, layer=...)`.",
         UserWarning,

@@ -1,4 +1,4 @@
-"""What a model says of itself."""
+"""The printed summary of a model."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class SummaryMixin:
-    """The text of a model that is printed tells its prior, with the number of components that there are."""
+    """Add the prior and its current number of components to the printed summary of a model."""
 
     module: Any
     _networks_summary: str

@@ -39,16 +39,16 @@ override_missing_proteins
     **model_kwargs
         Further arguments of :class:`scvi.module.TOTALVAE` and of :class:`vmmscvi.priors.PriorConfig`.
 
+    References
+    ----------
+    Gayoso et al., Nature Methods 18 (2021). Stirn & Knowles, arXiv 2402.04412.
+
     Examples
     --------
     >>> TOTALVI_VMM.setup_anndata(adata, protein_expression_obsm_key="protein", batch_key="batch")
     >>> model = TOTALVI_VMM(adata)
     >>> model.train()
     >>> adata.obs["vmm_cluster"] = model.predict()
-
-    References
-    ----------
-    Gayoso et al., Nature Methods 18 (2021). Stirn & Knowles, arXiv 2402.04412.
     """
 
     _module_cls = TOTALVMMVAE

@@ -1,4 +1,4 @@
-"""What a training depends on: defaults of the model, its prior, and how its cells are divided."""
+"""The facts on which a training depends: defaults of the model, its prior, and the split of its cells."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from vmmscvi.priors import Prior
 
 @dataclass(frozen=True)
 class TrainingDefaults:
-    """What a kind of model trains with unless told otherwise.
+    """Training defaults of a class of models.
 
     Attributes
     ----------
     lr, prior_lr_ratio
-        Learning rate of the networks, and that of the prior as a multiple of it.
+        Learning rate of the networks, and the ratio of the prior's learning rate to it.
     batch_size
         Cells in a minibatch.
     kl_warmup
-        Share of the warm-up in which the weight of the Kullback-Leibler term rises from 0 to 1.
+        Share of the warm-up during which the weight of the Kullback-Leibler term rises from 0 to 1.
     plan
         Further arguments of the training plan.
     """
@@ -37,22 +37,22 @@ class TrainingDefaults:
 
 @dataclass(frozen=True)
 class TrainingFacts:
-    """What a request depends on, of the model and its data.
+    """Facts about a model and its data on which a training request depends.
 
     Attributes
     ----------
     prior
-        The prior as it is before training.
+        The prior before training.
     n_obs
-        Number of cells, ``None`` if a data module does not tell.
+        Number of cells, ``None`` if a data module does not provide it.
     n_train, n_validation
-        Numbers of cells to train on and to validate on; ``None`` if unknown.
+        Numbers of training and validation cells; ``None`` if unknown.
     has_trained_networks
-        Whether the networks come from another model, so that they need no warm-up.
+        Whether the networks come from another trained model and need no warm-up.
     has_batch_norm
-        Whether the networks cannot be trained on a single cell.
+        Whether the networks have batch normalisation, which needs at least two cells.
     defaults
-        What this kind of model trains with.
+        Training defaults of the model.
     """
 
     prior: Prior
@@ -67,7 +67,7 @@ class TrainingFacts:
 def check_last_minibatch(
     facts: TrainingFacts, batch_size: int, kwargs: Mapping[str, Any], n_processes: int = 1
 ) -> None:
-    """Refuse trainings without a minibatch, and minibatches that batch normalisation cannot take.
+    """Check that there is a minibatch, and that none has a single cell if there is batch normalisation.
 
     Parameters
     ----------
@@ -78,41 +78,42 @@ def check_last_minibatch(
     kwargs
         Further arguments of the training.
     n_processes
-        Number of processes; each has as many training cells as the others.
+        Number of processes; the training cells are divided equally.
 
     Raises
     ------
     ValueError
-        Says what to pass instead.
+        If a check fails; the message suggests an argument.
     """
     drops_last = bool((kwargs.get("datasplitter_kwargs") or {}).get("drop_last"))
     n_train = facts.n_train and math.ceil(facts.n_train / n_processes)
     if kwargs.get("limit_train_batches") == 0 or (drops_last and n_train and n_train < batch_size):
         raise ValueError(
-            f"There is no minibatch to train on: {n_train} training cells, `batch_size={batch_size}`, "
-            f"`drop_last={drops_last}`, `limit_train_batches={kwargs.get('limit_train_batches')}`."
+            f"There is no minibatch to train on: found {n_train} training cells, `batch_size={batch_size}`, "
+            f"`drop_last={drops_last}`, `limit_train_batches={kwargs.get('limit_train_batches')}`. Change "
+            "one of them."
         )
     if batch_size == 1 and facts.has_batch_norm:
         raise ValueError(
-            "Every minibatch has a single cell (`batch_size=1`), which batch normalisation cannot take. Pass "
+            "Every minibatch has a single cell (`batch_size=1`), but batch normalisation needs two. Pass "
             f"`batch_size={_other_batch_size(n_train or 0, DEFAULT_BATCH_SIZE + 1)}`."
         )
     if n_train and n_train % batch_size == 1 and facts.has_batch_norm and not drops_last:
         other = _other_batch_size(n_train, batch_size)
         raise ValueError(
             f"The last minibatch has a single cell ({n_train} training cells, `batch_size={batch_size}`), "
-            f"which batch normalisation cannot take. Pass `batch_size={other}` or "
+            f"but batch normalisation needs two. Pass `batch_size={other}` or "
             "`datasplitter_kwargs={'drop_last': True}`."
         )
 
 
 def _other_batch_size(n_train: int, batch_size: int) -> int:
-    """Return a near batch size whose last minibatch has more than one cell."""
+    """Return a similar batch size whose last minibatch has more than one cell."""
     return next((b for b in range(batch_size - 1, 1, -1) if n_train % b != 1), max(n_train, 2))
 
 
 def count_split(splitter_cls: Any, adata_manager: Any, arguments: Mapping[str, Any]) -> tuple[int, int]:
-    """Count training and validation cells, as the splitter of scvi-tools will.
+    """Count training and validation cells in the split of scvi-tools.
 
     Parameters
     ----------
@@ -122,9 +123,14 @@ def count_split(splitter_cls: Any, adata_manager: Any, arguments: Mapping[str, A
         Manager of the data.
     arguments
         Arguments of the splitter.
+
+    Returns
+    -------
+    tuple[int, int]
+        Numbers of training and validation cells.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says the same when it splits
+        warnings.simplefilter("ignore")  # the same warnings follow at the actual split
         splitter = splitter_cls(adata_manager, **arguments)
     return int(splitter.n_train), int(splitter.n_val)
 
@@ -132,10 +138,10 @@ def count_split(splitter_cls: Any, adata_manager: Any, arguments: Mapping[str, A
 def divide_cells_of(
     datamodule: Any, split: Mapping[str, float | None], batch_size: int | None, shuffles: bool
 ) -> tuple[int, int | None]:
-    """Divide the cells of a data module as training will, and count both parts; ``None`` if it does not tell.
+    """Split the cells of a data module as training will, and count both parts.
 
-    scvi-tools 1.5 calls ``set_split`` of a data module when training begins. That is too late to know whether
-    there are validation cells, so that it is called here with the same arguments.
+    scvi-tools 1.5 calls ``set_split`` of a data module when training begins. This is too late to know whether
+    there are validation cells, so it is called here with the same arguments.
 
     Parameters
     ----------
@@ -147,6 +153,11 @@ def divide_cells_of(
         Cells in a minibatch, or that of the module.
     shuffles
         Whether training cells are shuffled.
+
+    Returns
+    -------
+    tuple[int, int | None]
+        Numbers of training and validation cells; the latter is ``None`` if unknown.
     """
     if hasattr(datamodule, "set_split"):
         sizes = split if any(size is not None for size in split.values()) else {"train_size": 0.9}

@@ -1,4 +1,4 @@
-"""Training as a method of a model: a request is resolved, a start chosen, and scvi-tools trains."""
+"""Training as a method of a model: resolve the request, choose the initialisation, train with scvi-tools."""
 
 from __future__ import annotations
 

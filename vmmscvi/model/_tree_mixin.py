@@ -41,13 +41,15 @@ class ClusterTreeMixin(ClusteringMixin):
 
         Parameters
         ----------
-        adata, indices, batch_size
+        adata, indices
             Cells of the tree, as in :meth:`get_cluster_probabilities`.
         n_effective
             Granularity of the leaves: the effective sample size of the search for subclusters, at most the
             number of cells. The default is 10,000, or four times the value of :meth:`train` (500 by default)
             if that is larger. Values below that of :meth:`train` divide hardly any cluster. See
             :func:`vmmscvi.priors.fit_coarsened_mixture`.
+        batch_size
+            Minibatch size of the encoder, as in :meth:`get_cluster_probabilities`.
         seed
             Seed of the search; ``scvi.settings.seed`` by default.
 

@@ -1,4 +1,4 @@
-"""Checks of the user's data before it is used: what would become NaN, or a silently wrong model."""
+"""Checks of the user's data, to prevent NaN and silently wrong models."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ CATEGORICAL = ("batch_key", "labels_key", "categorical_covariate_keys")
 
 
 def check_keys(adata: AnnData, layer: str | None, columns: Mapping[str, str | Sequence[str] | None]) -> None:
-    """Check that what is to be registered exists.
+    """Check that the layer and columns to register exist.
 
     Parameters
     ----------
     adata
         The data.
     layer
-        Name of the layer of counts, if it is not ``adata.X``.
+        Name of the layer of counts; ``None`` for ``adata.X``.
     columns
-        For every argument that names columns of ``adata.obs``, its value.
+        Value of every argument that names columns of ``adata.obs``.
 
     Raises
     ------
     ValueError
-        If the layer or a column is missing, or a value of a category is; names the argument and
-        what there is.
+        If the layer or a column is missing, or a categorical column has missing values. The message names
+        the argument and the available names.
     """
     layers = layer_names(adata)
     if layer is not None and layer not in layers:
@@ -66,8 +66,7 @@ def check_counts(adata_manager: AnnDataManager, require_counts: bool = True) -> 
     adata_manager
         Manager of the registered AnnData.
     require_counts
-        Whether values must be non-negative integers (all likelihoods but ``"normal"``) and no cell may be
-        empty.
+        Whether values must be non-negative integers without empty cells (all likelihoods but ``"normal"``).
 
     Raises
     ------
@@ -116,7 +115,7 @@ def check_batches(adata_manager: AnnDataManager) -> None:
     Raises
     ------
     ValueError
-        If a batch has a single cell: its effect cannot be told from the cell's own state.
+        If a batch has a single cell, because its effect could not be separated from the cell's state.
     """
     if REGISTRY_KEYS.BATCH_KEY not in adata_manager.data_registry:
         return
@@ -127,17 +126,17 @@ def check_batches(adata_manager: AnnDataManager) -> None:
     if lonely:
         raise ValueError(
             f"`batch_key` {state.original_key!r} has batches of a single cell: {lonely[:5]}. A batch needs "
-            "at least two cells, and better dozens: merge such batches or remove their cells."
+            "at least two cells, preferably dozens: merge such batches or remove their cells."
         )
 
 
 def check_covariates(adata_manager: AnnDataManager) -> None:
-    """Check continuous covariates and size factors, of which scvi-tools takes any value.
+    """Check continuous covariates and size factors, for which scvi-tools accepts any value.
 
     Raises
     ------
     ValueError
-        If a continuous covariate is not finite, or a size factor not a positive number.
+        If a continuous covariate is not finite, or a size factor is not a positive number.
     """
     registered = adata_manager.data_registry
     if REGISTRY_KEYS.CONT_COVS_KEY in registered:
@@ -158,7 +157,7 @@ def check_covariates(adata_manager: AnnDataManager) -> None:
 
 
 def check_n_components(n_components: int, n_train: int) -> None:
-    """Check that there are enough training cells to start every component from a cell of its own.
+    """Check that there are enough training cells to initialise every component from a different cell.
 
     Raises
     ------
@@ -167,13 +166,13 @@ def check_n_components(n_components: int, n_train: int) -> None:
     """
     if n_components > n_train:
         raise ValueError(
-            f"`n_components` is {n_components}, but there are only {n_train} training cells: every component "
-            f"starts from a cell of its own. Pass at most {n_train}, better a tenth of that."
+            f"`n_components` is {n_components}, but there are only {n_train} training cells, and every "
+            f"component is initialised from a different cell. Pass at most {n_train}, preferably a tenth."
         )
 
 
 def check_start_cells(start_cells: np.ndarray | None, n_components: int, n_obs: int | None) -> None:
-    """Check the cells that pseudo-inputs are to start from.
+    """Check the cells that initialise the pseudo-inputs.
 
     Parameters
     ----------
@@ -187,19 +186,22 @@ def check_start_cells(start_cells: np.ndarray | None, n_components: int, n_obs: 
     Raises
     ------
     ValueError
-        If they are not one position for each component, all different.
+        If they are not one different position for each component.
     """
     if start_cells is None:
         return
     if start_cells.shape != (n_components,) or not np.issubdtype(start_cells.dtype, np.integer):
         raise ValueError(
             f"`start_cells` must have {n_components} positions of cells, one for each component, found shape "
-            f"{start_cells.shape} of {start_cells.dtype}: set `n_components` accordingly."
+            f"{start_cells.shape} of {start_cells.dtype}: change it or `n_components`."
         )
     if n_obs is not None and not ((start_cells >= 0) & (start_cells < n_obs)).all():
         raise ValueError(f"`start_cells` must be positions from 0 to {n_obs - 1}, found {start_cells[:5]}.")
     if len(np.unique(start_cells)) < len(start_cells):
-        raise ValueError("`start_cells` must be different cells: components that start alike stay alike.")
+        raise ValueError(
+            "`start_cells` has duplicates; expected different cells, because components with the same "
+            "initial values stay the same."
+        )
 
 
 def _describe_matrix(adata_manager: AnnDataManager) -> str:
@@ -208,7 +210,7 @@ def _describe_matrix(adata_manager: AnnDataManager) -> str:
 
 
 def row_chunks(matrix: Any, n_obs: int) -> Iterator[tuple[int, Any]]:
-    """Rows of a dense, sparse or on-disk matrix, a few thousand at a time."""
+    """Yield blocks of rows of a dense, sparse or on-disk matrix."""
     if isinstance(matrix, sparse.csc_matrix | sparse.csc_array):
         matrix = matrix.tocsr()
     for start in range(0, n_obs, ROWS_PER_CHUNK):

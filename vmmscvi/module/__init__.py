@@ -1,4 +1,4 @@
-"""Modules with an interchangeable prior, and the pseudo-inputs that its centres are encoded from."""
+"""Modules with an interchangeable prior, and the pseudo-inputs from which its centres are encoded."""
 
 from vmmscvi.module._encoder_inputs import EncoderInputs, EncoderLayout, InputValues
 from vmmscvi.module._ldvae import LDVMMVAE

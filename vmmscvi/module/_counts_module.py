@@ -1,4 +1,4 @@
-"""What depends on p(z) in scvi-tools' modules of counts, beside the loss."""
+"""Terms that depend on p(z) in scvi-tools' modules of counts, beside the loss."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from vmmscvi.module._prior_loss import log_prior_ratio
 if TYPE_CHECKING:
     from scvi.module import VAE as Base
 else:
-    Base = object  # a mixin: the module that it comes before is a VAE
+    Base = object  # a mixin for VAEs
 
 
 class CountsModuleMixin(Base):
-    """For :class:`scvi.module.VAE` and its kind: density of the prior, marginal likelihood, new cells."""
+    """Prior density, marginal likelihood and generation, for :class:`scvi.module.VAE` and similar modules."""
 
     def generative(
         self,
@@ -42,7 +42,7 @@ class CountsModuleMixin(Base):
         z, library, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
             As in :meth:`scvi.module.VAE.generative`.
         """
-        # spelt out, not **kwargs: scvi-tools looks for `transform_batch` in this signature
+        # spelt out, not **kwargs, because scvi-tools looks for `transform_batch` in this signature
         outputs: dict[str, Distribution | None] = super().generative(
             z, library, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
         )
@@ -59,7 +59,9 @@ class CountsModuleMixin(Base):
         return_mean: bool = False,
         n_mc_samples_per_pass: int = 1,
     ) -> Tensor | float:
-        r"""Importance-sampled :math:`\log p(x)` under the model's own prior; the proposal is the posterior.
+        r"""Estimate :math:`\log p(x)` under the model's own prior by importance sampling.
+
+        The posterior is the proposal distribution.
 
         Parameters
         ----------
@@ -70,11 +72,12 @@ class CountsModuleMixin(Base):
         return_mean
             Whether to return the mean over cells, a number.
         n_mc_samples_per_pass
-            Number of samples that are decoded at a time; bounds the memory.
+            Number of samples that are decoded at a time; it limits the memory.
 
         Returns
         -------
-        Log-likelihoods of shape ``(n,)`` on the CPU, or their mean.
+        Tensor | float
+            Log-likelihoods of shape ``(n,)`` on the CPU, or their mean, in nats.
         """
         log_weights = []
         remaining = n_mc_samples
@@ -123,7 +126,7 @@ class CountsModuleMixin(Base):
     ) -> dict[str, Tensor]:
         """Decode latent positions into counts; see :meth:`PriorModuleMixin.generate`.
 
-        Cells are not encoded: minified data have no counts, but their totals.
+        Cells are not encoded, because minified data have totals but no counts.
         """
         library = tensors.get(REGISTRY_KEYS.OBSERVED_LIB_SIZE)
         library = tensors[REGISTRY_KEYS.X_KEY].sum(1, keepdim=True) if library is None else library

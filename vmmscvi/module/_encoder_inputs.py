@@ -1,7 +1,7 @@
 """Pseudo-inputs: learned inputs of an encoder, one for each component of the prior.
 
-They are what an encoder is given after logarithm, normalisation and concatenation, so that nothing here knows
-of counts, peaks or proteins.
+Pseudo-inputs are inputs of an encoder after logarithm, normalisation and concatenation, so nothing here
+depends on counts, peaks or proteins.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from torch.nn.functional import one_hot, softplus
 from vmmscvi.priors._parameters import inverse_softplus
 
 Scale = Literal["linear", "log1p", "expm1"]
-"""How values that are not negative are read: the softplus of the parameter, or a function of it."""
+"""Parametrisation of non-negative values: the softplus of the parameter, or a function of it."""
 
 SMALLEST_VALUE = 1e-2
-"""Stands for zero: small enough to be no expression, large enough to keep a gradient."""
+"""Value that replaces zero: small enough to mean no expression, large enough to keep a gradient."""
 SMALLEST_TOTAL = 1e-6
-"""Share of a component's cells below which it has none of a modality."""
+"""A component with a smaller share of cells has no cells of a modality."""
 SMALLEST_PROBABILITY = 1e-3
-"""Probability that stands for a batch or category that a cell does not belong to."""
+"""Probability of a batch or category to which a cell does not belong."""
 
 
 class EncoderLayout(NamedTuple):
-    """What an encoder is called with.
+    """Layout of an encoder's arguments.
 
     Attributes
     ----------
     n_values
-        Width of its first argument.
+        Width of the first argument.
     n_categories
-        Numbers of categories of the arguments that follow; at most one where the encoder ignores it.
+        Number of categories of each further argument; at most one if the encoder ignores it.
     """
 
     n_values: int
@@ -46,14 +46,26 @@ class EncoderLayout(NamedTuple):
     def of(cls, encoder: nn.Module) -> EncoderLayout:
         """Read the layout from the first :class:`scvi.nn.FCLayers` of an encoder.
 
+        Parameters
+        ----------
+        encoder
+            The encoder.
+
+        Returns
+        -------
+        EncoderLayout
+            The layout.
+
         Raises
         ------
         ValueError
-            If the encoder has none.
+            If the encoder has no such layers.
         """
         blocks = next((layer for layer in encoder.modules() if isinstance(layer, FCLayers)), None)
         if blocks is None:
-            raise ValueError(f"{type(encoder).__name__} is not made of scvi-tools' FCLayers.")
+            raise ValueError(
+                f"{type(encoder).__name__} has no FCLayers of scvi-tools; expected an encoder made of them."
+            )
         linear = next(layer for layer in blocks.modules() if isinstance(layer, nn.Linear))
         categories = tuple(int(n) for n in blocks.n_cat_list)
         return cls(linear.in_features - sum(categories), categories)
@@ -65,12 +77,12 @@ class InputValues(NamedTuple):
     Attributes
     ----------
     values
-        Shape ``(n, n_values)``.
+        Values of the first argument, shape ``(n, n_values)``.
     categories
         Probabilities of the categories of each further argument, shapes ``(n, n_categories)``; empty for
-        uniform ones.
+        uniform probabilities.
     present
-        Which of the ``n`` have these inputs at all, shape ``(n,)``; ``None`` for all.
+        Whether each of the ``n`` has these inputs, shape ``(n,)``; ``None`` if all have.
     """
 
     values: Tensor
@@ -79,7 +91,7 @@ class InputValues(NamedTuple):
 
     @classmethod
     def of_call(cls, arguments: Sequence[Tensor], layout: EncoderLayout) -> InputValues:
-        """Read the arguments that an encoder was called with; codes of categories become one-hot vectors."""
+        """Convert the arguments of a call of an encoder; codes of categories become one-hot vectors."""
         values, *codes = arguments
         categories = (
             one_hot(code.long().ravel(), n).float() if n > 1 else code.new_ones(len(code), 1).float()
@@ -91,18 +103,18 @@ class InputValues(NamedTuple):
 class EncoderInputs(nn.Module):
     """``K`` learned inputs of an encoder.
 
-    Values that are never negative in the data are kept positive by a softplus, categories on the simplex by a
-    softmax.
+    A softplus keeps values positive that are never negative in the data; a softmax keeps categories on the
+    simplex.
 
     Parameters
     ----------
     n_components
         Number ``K`` of inputs.
     layout
-        What the encoder is called with.
+        Layout of the encoder's arguments.
     scale
-        How positive values are read, see :data:`Scale`: it decides whether an optimizer's step means the same
-        difference or the same fold change.
+        Parametrisation of positive values, see :data:`Scale`. It determines whether a step of the optimizer
+        is a constant difference or a constant fold change.
     """
 
     def __init__(self, n_components: int, layout: EncoderLayout, scale: Scale = "linear") -> None:
@@ -119,14 +131,19 @@ class EncoderInputs(nn.Module):
 
     @torch.no_grad()
     def initialised_from(self, inputs: InputValues, n_nonnegative: int) -> EncoderInputs:
-        """Make inputs of the same kind that start from observed or averaged ones.
+        """Make inputs of the same layout, initialised with observed or averaged inputs.
 
         Parameters
         ----------
         inputs
-            Values of shape ``(K, n_values)``, and probabilities of categories; ``K`` may be any number.
+            Values of shape ``(K, n_values)``, and probabilities of categories, for any ``K``.
         n_nonnegative
             Number of leading values that are never negative.
+
+        Returns
+        -------
+        EncoderInputs
+            The new inputs.
 
         Raises
         ------
@@ -146,7 +163,7 @@ class EncoderInputs(nn.Module):
         fresh.n_nonnegative = n_nonnegative
         fresh.values.copy_(inputs.values)
         positive = inputs.values[:, :n_nonnegative]
-        # data of many zeros have small means, which the floor must not exceed
+        # data with many zeros have small means, which the floor must not exceed
         floor = min(SMALLEST_VALUE, 0.1 * float(positive.mean())) if positive.numel() else SMALLEST_VALUE
         positive = self._to_softplus(positive.clamp_min(max(floor, 1e-6)))
         fresh.values[:, :n_nonnegative] = inverse_softplus(positive)
@@ -155,7 +172,7 @@ class EncoderInputs(nn.Module):
         return fresh
 
     def forward(self) -> tuple[Tensor, ...]:
-        """Return the arguments that the encoder is called with, each with ``K`` rows."""
+        """Return the arguments of the encoder, each with ``K`` rows."""
         n = self.n_nonnegative
         values = self._from_softplus(softplus(self.values[:, :n]))
         if n < self.layout.n_values:
@@ -174,10 +191,10 @@ class EncoderInputs(nn.Module):
 
     @torch.no_grad()
     def doubt_new_categories(self) -> None:
-        """Let inputs hardly belong to batches and categories that scvi-tools has appended for a query.
+        """Give little weight to batches and categories that scvi-tools has appended for a query.
 
-        Appended are columns of zeros, which would give each as much weight as a batch of the reference, and
-        the encoder has learned nothing about them yet.
+        scvi-tools appends columns of zeros. They would have as much weight as a batch of the reference,
+        although the encoder has learned nothing about them.
         """
         for logits in self.category_logits:
             is_new = (logits == 0).all(0)
@@ -186,25 +203,25 @@ class EncoderInputs(nn.Module):
                 logits[:, is_new] = total + math.log(SMALLEST_PROBABILITY)
 
     def get_extra_state(self) -> Tensor:
-        """Return what is saved beside the parameters: how many values are kept positive."""
+        """Return the number of values kept positive, which is saved beside the parameters."""
         return torch.tensor([self.n_nonnegative])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Restore what :meth:`get_extra_state` saved."""
+        """Restore the state returned by :meth:`get_extra_state`."""
         self.n_nonnegative = int(state[0])
 
 
 def count_nonnegative(minimum: Tensor) -> int:
-    """Count the leading values that are never negative; ``minimum`` is their smallest, shape ``(n_values,)``.
+    """Count the leading values that are never negative, given their minima, shape ``(n_values,)``.
 
-    Expression comes first, continuous covariates and learned representations after it.
+    Expression comes first, followed by continuous covariates and learned representations.
     """
     negative = (minimum < 0).nonzero()
     return int(negative[0]) if len(negative) else len(minimum)
 
 
 class MeanInputs:
-    """Weighted means of encoder inputs, summed minibatch by minibatch."""
+    """Weighted means of encoder inputs, accumulated over minibatches."""
 
     def __init__(self) -> None:
         self._sums: list[Tensor] = []
@@ -225,7 +242,7 @@ class MeanInputs:
     def result(self) -> tuple[InputValues, int]:
         """Return the means, and the number of leading values that are never negative."""
         if self._minimum is None:
-            raise ValueError("There is no minibatch to average.")
+            raise ValueError("No minibatch was added; expected at least one to average.")
         means = self._sums
         if self._total is not None:
             means = [_over(total, self._total) for total in means]
@@ -233,7 +250,7 @@ class MeanInputs:
 
 
 def _over(sums: Tensor, totals: Tensor) -> Tensor:
-    """Divide sums ``(K, n_values)`` by totals ``(K,)``; components without a cell get the overall mean."""
+    """Divide sums ``(K, n_values)`` by totals ``(K,)``; components without cells receive the overall mean."""
     overall = sums.sum(0) / totals.sum().clamp_min(SMALLEST_TOTAL)
     has_cells = (totals > SMALLEST_TOTAL).unsqueeze(1)
     return torch.where(has_cells, sums / totals.clamp_min(SMALLEST_TOTAL).unsqueeze(1), overall)

@@ -1,4 +1,4 @@
-"""Encoders for a while in evaluation mode, or watched."""
+"""Context managers that set encoders to evaluation mode, or capture their arguments."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import nn
 
 @contextmanager
 def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode for a while, and give every layer its own mode back afterwards.
+    """Set a network to evaluation mode within the context, and restore the mode of every layer afterwards.
 
     Parameters
     ----------
     network
-        The network, any of whose layers may be in either mode.
+        The network; its layers may be in different modes.
     """
     in_training = [layer for layer in network.modules() if layer.training]
-    # a module's own assignment looks for parameters and buffers first, every time
+    # faster than torch's assignment, which first looks for parameters and buffers
     for layer in in_training:
         object.__setattr__(layer, "training", False)
     try:
@@ -31,7 +31,7 @@ def evaluation_mode(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def captured_arguments(encoders: Mapping[str, nn.Module]) -> Iterator[dict[str, tuple[Any, ...]]]:
-    """Catch the positional arguments that encoders are called with, by name."""
+    """Capture the positional arguments of calls of encoders, by name."""
     calls: dict[str, tuple[Any, ...]] = {}
 
     def catch(name: str) -> Any:

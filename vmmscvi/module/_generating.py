@@ -1,4 +1,4 @@
-"""New observations from latent positions."""
+"""Generate observations from latent positions."""
 
 from __future__ import annotations
 
@@ -12,50 +12,61 @@ from vmmscvi._upstream import MODULE_KEYS
 if TYPE_CHECKING:
     from torch.nn import Module
 else:
-    Module = object  # a mixin: the module that it comes before is one
+    Module = object  # a mixin for modules
 
 
 class GeneratingMixin(Module):
-    """For a module of scvi-tools with the method ``encode_for_prior``: decode and sample."""
+    """Decoding and sampling, for a module of scvi-tools with the method ``encode_for_prior``."""
 
     def sample_observations(
         self, inference_outputs: dict[str, Any], generative_outputs: dict[str, Any]
     ) -> dict[str, Tensor]:
-        """Draw observations from what has been decoded, by name.
+        """Draw observations from the decoder's outputs.
+
+        Parameters
+        ----------
+        inference_outputs, generative_outputs
+            Outputs of the module.
+
+        Returns
+        -------
+        dict
+            Observations by name, shape ``(n, n_features)``.
 
         Raises
         ------
         ValueError
-            If the module's likelihood is not known here.
+            If the module does not implement sampling.
         """
-        raise ValueError(f"{type(self).__name__} cannot sample observations from its prior.")
+        raise ValueError(f"{type(self).__name__} does not support sampling of observations.")
 
     @torch.inference_mode()
     def generate(
         self, tensors: dict[str, Tensor], z: Tensor, library_size: float | None = None
     ) -> dict[str, Tensor]:
-        """Decode latent positions into observations; what else the decoder needs is that of given cells.
+        """Decode latent positions into observations, with the covariates of given cells.
 
         Parameters
         ----------
         tensors
-            A minibatch of ``n`` cells.
+            A minibatch of ``n`` cells that supplies all other inputs of the decoder.
         z
             Latent positions, shape ``(n, p)``.
         library_size
-            Total count that a cell is expected to have, if the module can be told.
+            Expected total count of a cell, if the module supports it.
 
         Returns
         -------
-        Observations by name, see :meth:`sample_observations`.
+        dict
+            Observations by name, see :meth:`sample_observations`.
 
         Raises
         ------
         ValueError
-            If the module cannot be told a library size.
+            If the module does not support a library size.
         """
         if library_size is not None:
-            raise ValueError(f"`library_size` cannot be chosen for {type(self).__name__}: leave it out.")
+            raise ValueError(f"`library_size` is not supported by {type(self).__name__}: leave it out.")
         module: Any = self
         outputs = {**module.encode_for_prior(tensors), MODULE_KEYS.Z_KEY: z}
         decoded = module.generative(**module._get_generative_input(tensors, outputs))

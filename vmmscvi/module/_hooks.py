@@ -1,4 +1,4 @@
-"""What a prior asks of a module, as most modules of scvi-tools answer; others override it."""
+"""Access of the prior to a module, for most modules of scvi-tools; others override these methods."""
 
 from __future__ import annotations
 
@@ -14,55 +14,62 @@ from vmmscvi.module._posteriors import as_posterior
 
 
 class ModuleHooks:
-    """Where a module has its encoders, posteriors and samples, and how its loss weighs the divergence."""
+    """Encoders, posteriors and samples of a module, and the weight of the divergence in its loss."""
 
     input_scale: Scale = "linear"
-    """How pseudo-inputs that are positive are moved; see :class:`EncoderInputs`."""
+    """Scale of positive pseudo-inputs; see :class:`EncoderInputs`."""
     keeps_inputs_positive: bool = True
-    """Whether values that are never negative in the data are kept positive in pseudo-inputs."""
+    """Whether pseudo-inputs are kept positive where the data are never negative."""
     remedy: str = (
         "Try a smaller learning rate (`lr`), `plan_kwargs={'gradient_clip_val': 10.0}`, or a check of the "
         "data for extreme values."
     )
-    """What to try when training stops at a value that is not finite; part of the error message."""
+    """Advice in the error message if a loss is not finite."""
 
     def latent_encoders(self) -> dict[str, nn.Module]:
-        """Return the encoders that lead to ``z``, by name."""
+        """Return the encoders of ``z``, by name."""
         for name in ("z_encoder", "encoder"):
             if hasattr(self, name):
                 return {name: getattr(self, name)}
-        raise ValueError(f"{type(self).__name__} has neither `z_encoder` nor `encoder`.")
+        raise ValueError(
+            f"{type(self).__name__} has neither `z_encoder` nor `encoder`: override `latent_encoders`."
+        )
 
     def posterior(self, outputs: Any) -> Distribution:
-        """Posterior of ``z`` in what ``inference`` returns."""
+        """Return the posterior of ``z`` in the outputs of ``inference``."""
         return as_posterior(outputs)
 
     def posterior_of_encoders(self, outputs: dict[str, Any]) -> Distribution:
-        """Posterior of ``z`` in what the encoders return, by name; the rows are those of the inputs."""
+        """Return the posterior of ``z`` from the outputs of the encoders, by name; one row per input."""
         (only,) = outputs.values()
         return as_posterior(only)
 
     def latent_sample(self, outputs: Mapping[str, Any]) -> Tensor:
-        """Sample of ``z`` in what ``inference`` returns, shape ``([n_samples,] n, p)``."""
+        """Return the sample of ``z`` in the outputs of ``inference``, shape ``([n_samples,] n, p)``."""
         z: Tensor = outputs[MODULE_KEYS.Z_KEY]
         return z
 
     def kl_weights(
         self, tensors: dict[str, Tensor], kl_weight: Tensor | float, loss_kwargs: Mapping[str, Any]
     ) -> Tensor | float:
-        """Weight of each cell's Kullback-Leibler term in the module's loss, a mean over cells.
+        """Return the weight of each cell's Kullback-Leibler term in the module's loss, a mean over cells.
 
         Parameters
         ----------
         tensors
             The minibatch.
         kl_weight
-            The argument of the loss.
+            Argument ``kl_weight`` of the loss.
         loss_kwargs
-            Its other arguments.
+            Other arguments of the loss.
+
+        Returns
+        -------
+        Tensor | float
+            The weight, or weights of shape ``(n,)``.
         """
         return kl_weight
 
     def log_depth(self, tensors: dict[str, Tensor]) -> Tensor | None:
-        """Logarithm of the depth of cells, if cells of little depth lie closer to the embedding's centre."""
+        """Return the logarithm of the cells' depth, if shallow cells lie closer to the embedding's centre."""
         return None

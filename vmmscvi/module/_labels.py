@@ -1,4 +1,4 @@
-"""Labels of a minibatch's cells, as the prior takes them into account."""
+"""Labels of a minibatch's cells, for the prior."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vmmscvi.priors import LabelledMixturePrior, Prior
 
 
 class LabelsMixin:
-    """The one place where a module reads labels for its prior."""
+    """Access to the labels of a minibatch; the only place where a module reads them for its prior."""
 
     latent_prior: Prior
 
@@ -25,7 +25,8 @@ class LabelsMixin:
 
         Returns
         -------
-        Tensor of shape ``(n, K)``.
+        Tensor | None
+            Log-likelihoods of shape ``(n, K)``.
         """
         prior = self.latent_prior
         if not isinstance(prior, LabelledMixturePrior):

@@ -1,4 +1,4 @@
-"""Batches of a query: a map of the latent space for each, and normalisation that stays the reference's."""
+"""Query batches: a map of the latent space for each, and the reference's batch normalisation."""
 
 from __future__ import annotations
 
@@ -16,17 +16,26 @@ from vmmscvi.priors import LatentMap, Prior
 
 
 class LatentMapsMixin:
-    """For a module whose inference is wrapped by :func:`with_latent_maps`."""
+    """Latent maps for a module whose inference is wrapped by :func:`with_latent_maps`."""
 
     latent_prior: Prior
     latent_maps: Mapping[int, LatentMap] = {}
-    """By the code of a batch: how its cells are moved to where the reference has the like of them."""
+    """Map that moves the cells of a batch to similar cells of the reference, by batch code."""
 
     def train(self, mode: bool = True) -> Any:
-        """Set the mode; batch normalisation keeps the reference's statistics while a query is trained.
+        """Set the mode; a query keeps the reference's batch-norm statistics during training.
 
-        All cells of a query's batch would otherwise be centred, which undoes the difference of the batch in
-        training and not in use.
+        Otherwise, batch normalisation would centre the cells of a query batch in training but not in use.
+
+        Parameters
+        ----------
+        mode
+            Whether to set training mode.
+
+        Returns
+        -------
+        Self
+            The module.
         """
         module: Any = super().train(mode)  # type: ignore[misc]
         prior = getattr(self, "latent_prior", None)
@@ -42,9 +51,14 @@ class LatentMapsMixin:
         Parameters
         ----------
         outputs
-            What ``inference`` returns.
+            Outputs of ``inference``.
         batch_index
-            Codes of batches, shape ``(n, 1)``.
+            Batch codes, shape ``(n, 1)``.
+
+        Returns
+        -------
+        dict
+            Outputs with moved posteriors and samples.
         """
         qz = outputs[MODULE_KEYS.QZ_KEY]
         codes = batch_index.reshape(-1).long()
@@ -66,14 +80,19 @@ class LatentMapsMixin:
 def with_latent_maps(
     inference: Callable[..., dict[str, Any]], stock: Callable[..., Any] | None = None
 ) -> Callable[..., dict[str, Any]]:
-    """Let a module's inference move the cells of batches that have a map.
+    """Make a module's inference move the cells of batches that have a map.
 
     Parameters
     ----------
     inference
         A method with an argument ``batch_index`` that returns a posterior ``"qz"`` and samples ``"z"``.
     stock
-        The method whose signature names the arguments, where ``inference`` itself does not.
+        Method whose signature names the arguments, if that of ``inference`` does not.
+
+    Returns
+    -------
+    Callable
+        The wrapped method.
     """
     parameters = inspect.signature(stock or inference)
 

@@ -11,14 +11,16 @@ from vmmscvi.module._prior_loss import with_prior
 
 
 class LDVMMVAE(CountsModuleMixin, LatentMapsMixin, PriorArgumentsMixin, LDVAE):
-    """:class:`scvi.module.LDVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
+    """:class:`scvi.module.LDVAE` with a prior of :mod:`vmmscvi.priors` on the latent space.
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
         Arguments of :class:`scvi.module.LDVAE`.
     prior, n_components, inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.PriorConfig`.
+    **kwargs
+        Further arguments of :class:`scvi.module.LDVAE`.
     """
 
     loss = with_prior(LDVAE.loss)

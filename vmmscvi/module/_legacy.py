@@ -1,4 +1,4 @@
-"""Weights that version 0.1.0 saved, under the names of today."""
+"""Conversion of weights saved by version 0.1.0 to current names."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 def convert_state_dict(module: PriorModuleMixin, state_dict: dict[str, Any], prefix: str) -> None:
-    """Rename, in place, what version 0.1.0 saved of a prior and its pseudo-inputs.
+    """Rename, in place, the weights of prior and pseudo-inputs saved by version 0.1.0.
 
     Parameters
     ----------
     module
-        The module that the weights are for.
+        The module that will load the weights.
     state_dict
-        The weights; changed if they are of that version.
+        The weights; changed if they were saved by that version.
     prefix
-        What the names of this module's weights begin with.
+        Prefix of the names of this module's weights.
 
     Raises
     ------
     ValueError
-        If there are pseudo-inputs that this module's encoder cannot take.
+        If pseudo-inputs do not fit this module's encoder.
     """
     if f"{prefix}prior._extra_state" not in state_dict:
         return
@@ -45,7 +45,7 @@ def convert_state_dict(module: PriorModuleMixin, state_dict: dict[str, Any], pre
 
 
 def _extra_state(old: Tensor) -> Tensor:
-    """Read one state from the flags "frozen", "in use" and "found" and the number of effective cells."""
+    """Convert the flags "frozen", "in use" and "found" and the effective sample size to the new state."""
     frozen, in_use = bool(old[0]), bool(old[1])
     fitted = PriorState.FITTED if in_use else PriorState.WARMING_UP
     state = [float(PriorState.FROZEN if frozen else fitted)]
@@ -57,7 +57,7 @@ def _extra_state(old: Tensor) -> Tensor:
 def _pseudo_inputs(
     module: PriorModuleMixin, old: dict[str, Tensor], embedding: Tensor | None
 ) -> dict[str, Tensor]:
-    """Turn pseudo-cells of counts into inputs of the encoder, which sees them on the same scale."""
+    """Convert pseudo-cells of counts to inputs of the encoder, on the same scale."""
     (name, layout), *_ = module.encoder_layouts().items()
     expression, batch = old["pseudo_inputs.expression"], old["pseudo_inputs.batch_logits"]
     parts, logits = [expression], [batch]
@@ -74,7 +74,7 @@ def _pseudo_inputs(
     if values.shape[1] != layout.n_values:
         raise ValueError(
             f"The pseudo-inputs of this checkpoint of version 0.1.0 have {values.shape[1]} values, but the "
-            f"encoder takes {layout.n_values}. Train the model again."
+            f"encoder expects {layout.n_values}. Train the model again."
         )
     target = f"pseudo_inputs.{name}"
     new = {f"{target}.values": values, f"{target}._extra_state": torch.tensor([expression.shape[1]])}
@@ -84,5 +84,5 @@ def _pseudo_inputs(
 
 
 def _embedding_table(state_dict: dict[str, Any], prefix: str) -> Tensor | None:
-    """Representations of the batches that are learned, shape ``(n_batch, dim)``, if there are any."""
+    """Learned representations of the batches, shape ``(n_batch, dim)``; ``None`` if there are none."""
     return state_dict.get(f"{prefix}_embeddings_dict.batch.weight")

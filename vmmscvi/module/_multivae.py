@@ -20,21 +20,23 @@ ENCODERS = {
     "z_encoder_accessibility": "n_input_regions",
     "z_encoder_protein": "n_input_proteins",
 }
-"""Encoders in the order in which their posteriors are mixed, and what each one reads."""
+"""Encoders in the order in which their posteriors are mixed, and the size of each one's input."""
 
 
 class MULTIVMMVAE(PriorArgumentsMixin, MULTIVAE):
-    """:class:`scvi.module.MULTIVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
+    """:class:`scvi.module.MULTIVAE` with a prior of :mod:`vmmscvi.priors` on the latent space.
 
-    A centre has a pseudo-input of each modality, averaged over the cells that have it. Their posteriors are
-    mixed as those of cells are.
+    A centre has a pseudo-input for each modality, averaged over the cells that have the modality. Their
+    posteriors are mixed like those of cells.
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
         Arguments of :class:`scvi.module.MULTIVAE`.
     prior, n_components, inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.PriorConfig`.
+    **kwargs
+        Further arguments of :class:`scvi.module.MULTIVAE`.
     """
 
     region_factors: Any
@@ -43,11 +45,11 @@ class MULTIVMMVAE(PriorArgumentsMixin, MULTIVAE):
     loss = with_prior(MULTIVAE.loss)
 
     def latent_encoders(self) -> dict[str, nn.Module]:
-        """Return the encoders of the modalities that the data have."""
+        """Return the encoders of the modalities in the data, by name."""
         return {name: getattr(self, name) for name, size in ENCODERS.items() if getattr(self, size) > 0}
 
     def posterior_of_encoders(self, outputs: dict[str, Any]) -> Distribution:
-        """Mix the posteriors of the modalities, all of which every pseudo-input has."""
+        """Mix the posteriors of the modalities; every pseudo-input has all of them."""
         some = next(iter(outputs.values()))[0]
         nothing = torch.zeros_like(some)
         means, variances, masks = [], [], []
@@ -57,7 +59,7 @@ class MULTIVMMVAE(PriorArgumentsMixin, MULTIVAE):
             variances.append(variance)
             masks.append(torch.full((len(some),), name in outputs, device=some.device))
         weights = self.mod_weights
-        if weights.dim() > 1:  # each cell has its own; pseudo-inputs have their mean
+        if weights.dim() > 1:  # weights differ by cell; pseudo-inputs use their mean
             weights = weights.mean(0)
         weights = weights.unsqueeze(0).expand(len(some), -1)
         mean = mix_modalities(tuple(means), tuple(masks), weights)
@@ -65,7 +67,7 @@ class MULTIVMMVAE(PriorArgumentsMixin, MULTIVAE):
         return Normal(mean, variance.sqrt())
 
     def capture_inputs(self, tensors: dict[str, Tensor]) -> tuple[Distribution, dict[str, InputValues]]:
-        """Encode a minibatch, and tell which cells have which modality; see :class:`PriorModuleMixin`."""
+        """Encode a minibatch, and mark the modalities of each cell; see :class:`PriorModuleMixin`."""
         posterior, inputs = super().capture_inputs(tensors)
         marked = {}
         for name, values in inputs.items():
@@ -76,7 +78,7 @@ class MULTIVMMVAE(PriorArgumentsMixin, MULTIVAE):
     def sample_observations(
         self, inference_outputs: dict[str, Any], generative_outputs: dict[str, Any]
     ) -> dict[str, Tensor]:
-        """Draw counts of genes, accessible peaks and counts of proteins, as far as the data have them."""
+        """Draw counts of genes, accessible peaks and counts of proteins, if the data have them."""
         samples = {}
         if self.n_input_genes:
             samples["genes"] = self._gene_distribution(generative_outputs).sample()

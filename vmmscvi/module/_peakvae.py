@@ -1,4 +1,4 @@
-"""PeakVI's module with an interchangeable prior; its networks are told how many peaks of a cell are open."""
+"""PeakVI's module with an interchangeable prior and networks that see the number of open peaks."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from vmmscvi.module._prior_loss import corrected
 
 
 class PEAKVMMVAE(LatentMapsMixin, PriorArgumentsMixin, PEAKVAE):
-    """:class:`scvi.module.PEAKVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
+    """:class:`scvi.module.PEAKVAE` with a prior of :mod:`vmmscvi.priors` on the latent space.
 
     Parameters
     ----------
-    *args, n_continuous_cov, **kwargs
-        Arguments of :class:`scvi.module.PEAKVAE` and of the prior.
+    *args, n_continuous_cov
+        Arguments of :class:`scvi.module.PEAKVAE`.
     stock_loss
-        Whether the loss is weighed as in scvi-tools, which adds the sum of reconstruction errors to every
-        cell's Kullback-Leibler term: of a minibatch of ``n`` cells the term counts ``1/n``. ``False``
-        (default): the negative ELBO.
+        Whether to weight the loss as in scvi-tools, which adds the sum of reconstruction errors to every
+        cell's Kullback-Leibler term; in a minibatch of ``n`` cells the term then has the weight ``1/n``. By
+        default (``False``) the loss is the negative ELBO.
     condition_on_depth
-        Whether the decoder, and with ``encode_covariates`` the encoder, is told how many peaks of a cell are
-        open, as a continuous covariate. scvi-tools has one factor for a cell, by which the probability of
-        every peak is multiplied: peaks that are nearly always open do not follow it, so that depth becomes
-        the strongest direction of the embedding, and clusters are cells of one depth. ``False`` for the
-        module of scvi-tools. A ``forward`` pass without a loss, which estimates of accessibility come from,
-        decodes every cell at the mean depth of the data.
+        Whether the decoder (and, with ``encode_covariates``, the encoder) receives the number of open peaks
+        of a cell as a continuous covariate. scvi-tools multiplies the probability of every peak by one factor
+        per cell. Peaks that are nearly always open do not follow this factor, so depth becomes the strongest
+        direction of the embedding and clusters group cells by depth. ``False`` selects the module of
+        scvi-tools. A ``forward`` pass without a loss, used for estimates of accessibility, decodes every cell
+        at the mean depth of the data.
+    **kwargs
+        Further arguments of :class:`scvi.module.PEAKVAE`, and those of :class:`vmmscvi.priors.PriorConfig`.
     """
 
     region_factors: Any
@@ -50,11 +52,11 @@ class PEAKVMMVAE(LatentMapsMixin, PriorArgumentsMixin, PEAKVAE):
         self.stock_loss = stock_loss
         self.condition_on_depth = condition_on_depth
         super().__init__(*args, n_continuous_cov=n_continuous_cov + condition_on_depth, **kwargs)
-        # statistics of all minibatches count alike; depth is 0 on average, with variance 1
+        # all minibatches have equal weight in the statistics; depth has mean 0 and variance 1
         self.standardized = nn.BatchNorm1d(1, affine=False, momentum=None) if condition_on_depth else None
 
     def forward(self, tensors: dict[str, Tensor], **options: Any) -> Any:
-        """Encode, decode, and compute the loss if asked for; without a loss, at the mean depth of the data.
+        """Encode, decode, and compute the loss if requested; without a loss, decode at the mean depth.
 
         Parameters
         ----------
@@ -111,7 +113,7 @@ class PEAKVMMVAE(LatentMapsMixin, PriorArgumentsMixin, PEAKVAE):
         generative_outputs: dict[str, Any],
         kl_weight: Tensor | float = 1.0,
     ) -> LossOutput:
-        """Negative ELBO of a minibatch under the module's prior; see ``stock_loss``.
+        """Compute the negative ELBO of a minibatch under the module's prior; see ``stock_loss``.
 
         Parameters
         ----------
@@ -127,19 +129,19 @@ class PEAKVMMVAE(LatentMapsMixin, PriorArgumentsMixin, PEAKVAE):
         return corrected(self, stock, tensors, inference_outputs, {"kl_weight": kl_weight})
 
     def log_depth(self, tensors: dict[str, Tensor]) -> Tensor:
-        """Logarithm of the number of open peaks; cells with few lie closer to the centre of the embedding."""
+        """Return the logarithm of the number of open peaks; cells with few lie closer to the centre."""
         return _log_depth(tensors[REGISTRY_KEYS.X_KEY])
 
     def kl_weights(
         self, tensors: dict[str, Tensor], kl_weight: Tensor | float, loss_kwargs: Mapping[str, Any]
     ) -> Tensor | float:
-        """Weight of each cell's term in the mean over cells; the stock loss is a sum."""
+        """Return the weight of each cell's term in the mean over cells; the stock loss is a sum."""
         return kl_weight * len(tensors["X"]) if self.stock_loss else kl_weight
 
     def sample_observations(
         self, inference_outputs: dict[str, Any], generative_outputs: dict[str, Any]
     ) -> dict[str, Tensor]:
-        """Draw which peaks are accessible."""
+        """Draw accessible peaks, as zeros and ones."""
         factors = 1.0 if self.region_factors is None else torch.sigmoid(self.region_factors)
         probability = generative_outputs["px"] * inference_outputs["d"] * factors
         return {"X": torch.bernoulli(probability)}

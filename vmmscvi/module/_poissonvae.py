@@ -11,27 +11,27 @@ from torch import Tensor, nn
 from vmmscvi.module._vmmvae import VMMVAE
 
 MEAN_INPUT = 0.05
-"""Mean over peaks of what the encoder is given, about that of log-counts of scATAC."""
+"""Mean over peaks of the encoder's inputs, about that of scATAC log-counts."""
 SMALLEST_MEAN = 1e-8
-"""Stands for the mean of a cell without fragments."""
+"""Lower bound of a cell's mean, for cells without fragments."""
 
 
 class POISSONVMMVAE(VMMVAE):
-    """:class:`vmmscvi.module.VMMVAE` of fragment counts: the encoder does not see how many a cell has.
+    """:class:`vmmscvi.module.VMMVAE` for fragment counts, with an encoder that does not see the depth.
 
-    Log-counts of scATAC are nearly zeros and ones, so that a cell with many fragments has larger inputs in
-    every direction, and depth becomes the strongest direction of the embedding. The decoder has no use for
-    it: it is given the cell's total.
+    Log-counts of scATAC are nearly binary, so a cell with many fragments has larger inputs in every
+    direction, and depth would become the strongest direction of the embedding. The decoder does not need it,
+    because it receives the cell's total.
 
     Parameters
     ----------
     n_input
         Number of peaks.
     encode_shares
-        Whether the encoder's inputs are divided by their mean over peaks. ``False`` for those of
+        Whether to divide the encoder's inputs by their mean over peaks. ``False`` keeps the inputs of
         :class:`scvi.module.VAE`.
     **kwargs
-        Further arguments of :class:`vmmscvi.module.VMMVAE`, but ``gene_likelihood``.
+        Further arguments of :class:`vmmscvi.module.VMMVAE`, except ``gene_likelihood``.
     """
 
     def __init__(self, n_input: int, *, encode_shares: bool = True, **kwargs: Any) -> None:
@@ -41,7 +41,7 @@ class POISSONVMMVAE(VMMVAE):
 
 
 def _shares_of(n_features: int) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
-    """Make a hook that scales the first columns of an encoder's input; covariates follow them."""
+    """Make a hook that scales the first columns of an encoder's input, but not the covariates."""
 
     def scale(encoder: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         values: Tensor = arguments[0]

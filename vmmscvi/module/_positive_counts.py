@@ -1,8 +1,8 @@
-r"""What a negative binomial needs of the counts that are not zero alone.
+r"""Terms of the negative binomial that only non-zero counts need.
 
 The log-probability of a count is :math:`\log B + x \log\frac{\mu}{\mu + \theta} + \theta
 \log\frac{\theta}{\mu + \theta}` with :math:`B = \Gamma(x + \theta) / (\Gamma(\theta) x!)`. The first two
-terms vanish where ``x`` is zero; they and their derivatives are computed here.
+terms vanish if ``x`` is zero. This module computes them and their derivatives.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from torch import Tensor
 from vmmscvi.module._sparse_counts import SparseCounts, nonzero
 
 EPS = 1e-8
-"""Added to means and inverse dispersions in logarithms, as scvi-tools does."""
+"""Constant added to means and inverse dispersions in logarithms, as in scvi-tools."""
 LARGEST_TABULATED_COUNT = 16
-"""Counts up to this one need no gamma function: nineteen in twenty of those that are not zero."""
+"""Largest count that needs no gamma function; nineteen in twenty non-zero counts are not larger."""
 
 
 class CoefficientTable(NamedTuple):
-    r"""What depends on small counts and on genes alone, for inverse dispersions that all cells share.
+    r"""Table of terms by small count and gene, for inverse dispersions that all cells share.
 
-    :math:`\Gamma(x + \theta) / \Gamma(\theta) = \prod_{k<x} (\theta + k)`, a row for every count from 1 to
-    :data:`LARGEST_TABULATED_COUNT` and a column for every gene.
+    Uses :math:`\Gamma(x + \theta) / \Gamma(\theta) = \prod_{k<x} (\theta + k)`. Rows are the counts from 1 to
+    :data:`LARGEST_TABULATED_COUNT`, columns are genes.
 
     Attributes
     ----------
@@ -40,19 +40,20 @@ class CoefficientTable(NamedTuple):
 
     @classmethod
     def of(cls, theta: Tensor) -> CoefficientTable:
-        """Tabulate for inverse dispersions of shape ``(n_genes,)``."""
+        """Make the table for inverse dispersions of shape ``(n_genes,)``."""
         steps = torch.arange(LARGEST_TABULATED_COUNT, dtype=theta.dtype, device=theta.device).unsqueeze(1)
-        factors = theta + steps  # one row for every count from 1 on
+        factors = theta + steps  # one row for each count, from 1
         log_coefficient = factors.log().cumsum(0).sub_(torch.lgamma(steps + 2.0))
         return cls(log_coefficient, factors.reciprocal_().cumsum(0))
 
     def look_up(self, count: Tensor, gene: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Look up counts of genes, each of shape ``(m,)``.
+        """Look up counts and their genes, each of shape ``(m,)``.
 
         Returns
         -------
-        The two, shape ``(m,)``, and the positions of the counts that are not tabulated, where the two are
-        meaningless.
+        tuple of Tensor
+            Both terms, shape ``(m,)``, and the positions of counts that are not tabulated, whose terms are
+            meaningless.
         """
         n_counts, n_genes = self.log_coefficient.shape
         row = count.to(torch.int64).sub_(1).clamp_(0, n_counts - 1)
@@ -67,7 +68,7 @@ class CoefficientTable(NamedTuple):
 
 @dataclass(frozen=True)
 class PositiveCounts:
-    r"""The ``m`` counts of a minibatch that are not zero, and the parameters at their places.
+    r"""The ``m`` non-zero counts of a minibatch, and the parameters at their positions.
 
     Attributes
     ----------
@@ -81,8 +82,8 @@ class PositiveCounts:
         :math:`\log B(x, \theta)` and its derivative :math:`\psi(x + \theta) - \psi(\theta)`, shape ``(m,)``;
         meaningless at ``untabulated``.
     untabulated
-        Which of the ``m`` are large (or fractional), shape ``(l,)``. Terms as large as the count nearly
-        cancel there, so that they are computed in float64.
+        Indices of large (or fractional) counts among the ``m``, shape ``(l,)``. Their terms nearly cancel and
+        are computed in float64.
     """
 
     index: Tensor
@@ -107,7 +108,12 @@ class PositiveCounts:
         theta
             Inverse dispersions, shape ``(n, n_genes)`` or ``(n_genes,)``.
         table
-            What is tabulated for the latter; ``None`` for the former.
+            Table for inverse dispersions of shape ``(n_genes,)``; else ``None``.
+
+        Returns
+        -------
+        PositiveCounts
+            Counts and parameters.
         """
         index, count = x.index, x.value.to(mu.dtype)
         mu_there = mu.view(-1).index_select(0, index)
@@ -122,7 +128,7 @@ class PositiveCounts:
         return cls(index, count, mu_there, theta_there, total, *looked_up)
 
     def pick(self, matrix: Tensor) -> Tensor:
-        """Entries of a contiguous matrix at these positions, shape ``(m,)``."""
+        """Return the entries of a contiguous matrix at these positions, shape ``(m,)``."""
         return matrix.view(-1).index_select(0, self.index)
 
     def log_prob(self, log1p_ratio: Tensor) -> Tensor:
@@ -132,6 +138,11 @@ class PositiveCounts:
         ----------
         log1p_ratio
             :math:`\log(1 + \mu / \theta)`, shape ``(m,)``.
+
+        Returns
+        -------
+        Tensor
+            Log-probabilities of shape ``(m,)``.
         """
         result = ((self.mu + EPS) / self.total).log_().mul_(self.count)
         result.add_(self.log_coefficient).addcmul_(self.theta, log1p_ratio, value=-1.0)

@@ -1,4 +1,4 @@
-"""Posteriors as scvi-tools' modules and encoders return them: in five forms."""
+"""Posteriors in the five forms in which scvi-tools' modules and encoders return them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ MEAN_AND_VARIANCE = (("qz_m", "qz_v"), ("qzm", "qzv"))
 
 
 def as_posterior(outputs: Any) -> Distribution:
-    """Read the posterior of ``z`` from what an encoder or a module's ``inference`` returns.
+    """Read the posterior of ``z`` from the outputs of an encoder or of a module's ``inference``.
 
     Parameters
     ----------
@@ -19,10 +19,15 @@ def as_posterior(outputs: Any) -> Distribution:
         A distribution, a mapping with ``"qz"`` or a mean and a variance, or a tuple that begins with a
         distribution or with a mean and a variance.
 
+    Returns
+    -------
+    Distribution
+        The posterior.
+
     Raises
     ------
     ValueError
-        If it is none of these.
+        If ``outputs`` has none of these forms.
     """
     if isinstance(outputs, Distribution):
         return outputs
@@ -38,4 +43,6 @@ def as_posterior(outputs: Any) -> Distribution:
             return outputs[0]
         if len(outputs) > 1:
             return Normal(outputs[0], outputs[1].sqrt())
-    raise ValueError(f"There is no posterior of `z` in {type(outputs).__name__} {outputs!r:.100}.")
+    raise ValueError(
+        f"No posterior of `z` found in {type(outputs).__name__} {outputs!r:.100}: override `posterior`."
+    )

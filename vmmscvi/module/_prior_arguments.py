@@ -1,4 +1,4 @@
-"""The arguments that give a module of scvi-tools its prior."""
+"""Arguments of the prior for modules of scvi-tools."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from vmmscvi.priors import Inference, PriorConfig, PriorName, WishartScale
 
 
 class PriorArgumentsMixin(PriorModuleMixin):
-    """Takes the arguments of the prior beside those of the module that it comes before.
+    """Add the arguments of the prior to the constructor of a module; list it before the module's class.
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
         Arguments of the module.
     prior, n_components, inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.PriorConfig`.
+    **kwargs
+        Further arguments of the module.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The prior in the clothes of a ``torch.distributions.Distribution``, as scvi-tools expects of ``pz``."""
+"""The prior as a ``torch.distributions.Distribution``, as scvi-tools expects for ``pz``."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from vmmscvi.priors import Centers, MixturePrior, Prior
 
 
 class PriorDistribution(Distribution):
-    """Density of the latent space, with the centres that the module encodes.
+    """Density of the latent space, with centres encoded by the module.
 
-    Centres are encoded when they are first needed, once: ``generative`` is also called where no prior is
-    needed.
+    Centres are encoded once, when first needed, because ``generative`` is also called without use of the
+    prior.
 
     Parameters
     ----------
     prior
         The prior.
     encode_centers
-        Returns the distribution of the centres, or ``None`` where the prior knows them itself.
+        Function that returns the distribution of the centres, or ``None`` if the prior stores them.
     """
 
     arg_constraints = {}  # noqa: RUF012

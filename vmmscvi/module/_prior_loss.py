@@ -1,9 +1,9 @@
 r"""The prior as a correction of a module's own loss.
 
-scvi-tools' modules subtract :math:`KL(q(z|x) \| N(0, I))` somewhere in their loss. With another prior the
-loss is theirs plus the mean over cells of :math:`w (KL(q \| p) - KL(q \| N(0, I)))`, where :math:`w` is the
-weight that the module gives the term. Where the loss asks torch for the divergence from its ``pz``, as that
-of :class:`scvi.module.VAE` does, it is given the prior's and needs no correction.
+The loss of scvi-tools' modules contains :math:`KL(q(z|x) \| N(0, I))`. For another prior, the mean over cells
+of :math:`w (KL(q \| p) - KL(q \| N(0, I)))` is added, where :math:`w` is the module's weight of the term. If
+the loss asks torch for the divergence from its ``pz``, as in :class:`scvi.module.VAE`, it receives that of
+the prior and needs no correction.
 """
 
 from __future__ import annotations
@@ -28,16 +28,21 @@ from vmmscvi.priors import Centers, Prior, PriorState, StandardNormalPrior
 Loss = Callable[..., LossOutput]
 
 KL_KEYS = (MODULE_KEYS.KL_Z_KEY, "kl_div_z")
-"""Names under which modules report the term of ``z``; others report one sum of all terms."""
+"""Names of the divergence of ``z`` in module outputs; other modules report only the sum of all terms."""
 
 
 def with_prior(stock_loss: Loss) -> Loss:
-    """Make a module's loss one under the module's own prior; arguments and signature stay as they are.
+    """Replace N(0, I) in a module's loss by the module's own prior; keep its signature.
 
     Parameters
     ----------
     stock_loss
         The loss of a scvi-tools module, under N(0, I).
+
+    Returns
+    -------
+    Callable
+        The loss under ``latent_prior``.
 
     Examples
     --------
@@ -72,7 +77,7 @@ def with_prior(stock_loss: Loss) -> Loss:
 
 
 class _PriorTerm(PriorDistribution):
-    """The prior as ``pz`` of a loss that asks torch for the divergence, which then needs no correction.
+    """The prior as ``pz`` of a loss that asks torch for the divergence and then needs no correction.
 
     Parameters
     ----------
@@ -81,7 +86,7 @@ class _PriorTerm(PriorDistribution):
     z
         Samples of the posterior, shape ``([n_samples,] n, p)``.
     labels
-        What :meth:`Prior.kl_divergence` takes beyond centres: the log-likelihood of labels, or nothing.
+        Further arguments of :meth:`Prior.kl_divergence`: the log-likelihood of labels, or none.
     """
 
     def __init__(
@@ -98,7 +103,7 @@ class _PriorTerm(PriorDistribution):
         """Whether the divergence is part of the loss."""
 
     def divergence_from(self, qz: Distribution) -> Tensor:
-        """Divergence of a posterior from the prior, shape ``(n, 1)``: losses sum over the last dimension."""
+        """Divergence of a posterior from the prior, shape ``(n, 1)``; losses sum over the last dimension."""
         self.was_asked = True
         kl = self._prior.kl_divergence(qz, self._z, self.centers, *self._labels)
         return (kl.mean(dim=0) if kl.dim() > 1 else kl).unsqueeze(-1)
@@ -110,12 +115,12 @@ def _divergence(qz: Distribution, term: _PriorTerm) -> Tensor:
 
 
 def _is_stock(prior: Prior) -> bool:
-    """Whether the loss of scvi-tools is right as it is."""
+    """Whether the loss of scvi-tools needs no correction."""
     return prior.state is PriorState.WARMING_UP or isinstance(prior, StandardNormalPrior)
 
 
 def _seen_labels(module: PriorModuleMixin, tensors: dict[str, Tensor]) -> tuple[Tensor, ...]:
-    """Log-likelihood of the labels as the last argument of the divergence; none where labels are held out."""
+    """Log-likelihood of the labels, as last argument of the divergence; empty for held-out labels."""
     labels = module.label_log_likelihood(tensors) if module.training else None
     return () if labels is None else (labels,)
 
@@ -140,7 +145,12 @@ def corrected(
     stock
         Its loss under N(0, I).
     tensors, inference_outputs, loss_kwargs
-        What the loss was computed from.
+        Arguments from which the loss was computed.
+
+    Returns
+    -------
+    LossOutput
+        The loss under the module's prior.
     """
     prior = module.latent_prior
     if _is_stock(prior):
@@ -165,7 +175,7 @@ def marginal_log_likelihood(
     n_mc_samples: int,
     log_weight: Callable[[dict[str, Tensor], dict[str, Any], dict[str, Any], LossOutput], Tensor],
 ) -> Tensor:
-    r"""Importance-sampled :math:`\log p(x)`; the proposal is the posterior.
+    r"""Estimate :math:`\log p(x)` by importance sampling with the posterior as proposal.
 
     Parameters
     ----------
@@ -174,14 +184,15 @@ def marginal_log_likelihood(
     tensors
         The minibatch.
     n_mc_samples
-        Number of samples for each cell; they are decoded one after the other.
+        Number of samples for each cell, decoded one at a time.
     log_weight
-        Log-ratio of joint density and proposal at the samples, from minibatch, inference outputs, generative
-        outputs and loss, shape ``(n,)``.
+        Function of minibatch, inference outputs, generative outputs and loss that returns the log-ratio of
+        joint density and proposal at the samples, shape ``(n,)``.
 
     Returns
     -------
-    Log-likelihoods of shape ``(n,)`` on the CPU.
+    Tensor
+        Log-likelihoods of shape ``(n,)`` on the CPU.
     """
     log_weights = []
     for _ in range(n_mc_samples):

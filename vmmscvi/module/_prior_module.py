@@ -1,4 +1,4 @@
-"""A module with a continuous latent space and a prior of its own."""
+"""A module with a continuous latent space and an interchangeable prior."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from vmmscvi.priors import (
 
 
 class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
-    """For any module with a continuous ``z``; comes before the module's own class.
+    """Add a prior to any module with a continuous ``z``; list it before the module's own class.
 
-    The module keeps its networks, likelihood and loss. The prior replaces N(0, I) as a correction of the loss
-    (:func:`vmmscvi.module.with_prior`), and its centres are what the module's own encoder makes of
-    pseudo-inputs. :class:`ModuleHooks` has what another module may have to override.
+    The module keeps its networks, likelihood and loss. The prior replaces N(0, I) by a correction of the loss
+    (:func:`vmmscvi.module.with_prior`), and its centres are pseudo-inputs encoded by the module's own
+    encoder. :class:`ModuleHooks` has the methods that other modules may have to override.
     """
 
     latent_prior: Prior
@@ -41,9 +41,14 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
     # -- the prior -------------------------------------------------------------------------------------------
 
     def init_prior(self, config: PriorConfig) -> None:
-        """Give the module its prior; the last step of a constructor.
+        """Build the prior; the last step of a constructor.
 
-        Networks come first: they start from the same weights whatever the prior, given the same seed.
+        Networks are built before, so the same seed gives the same initial weights for every prior.
+
+        Parameters
+        ----------
+        config
+            Configuration of the prior.
 
         Raises
         ------
@@ -59,12 +64,12 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
         self.own_prior(config.build(self.n_latent))
 
     def own_prior(self, prior: Prior) -> None:
-        """Own an unfitted prior from now on, and make room for its pseudo-inputs."""
+        """Install an unfitted prior with empty pseudo-inputs, and enable loading of checkpoints."""
         self.install_prior(prior, self.empty_pseudo_inputs(prior))
         self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
 
     def empty_pseudo_inputs(self, prior: Prior) -> nn.ModuleDict | None:
-        """Make room for a prior's pseudo-inputs, ``None`` if it has none."""
+        """Return pseudo-inputs of the right shape for a prior; ``None`` if it has none."""
         if not (prior.uses_pseudo_inputs and isinstance(prior, MixturePrior)):
             return None
         return nn.ModuleDict(
@@ -75,29 +80,29 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
         )
 
     def encoder_layouts(self) -> dict[str, EncoderLayout]:
-        """Tell what each encoder is called with."""
+        """Return the layout of each encoder's arguments, by name."""
         return {name: EncoderLayout.of(encoder) for name, encoder in self.latent_encoders().items()}
 
     def install_prior(self, prior: Prior, pseudo_inputs: nn.ModuleDict | None) -> None:
-        """Replace prior and pseudo-inputs by new ones. Whoever optimises the old ones must be told."""
+        """Replace prior and pseudo-inputs; optimizers of the old ones must be replaced as well."""
         device = next(self.parameters()).device
         self.latent_prior = prior.to(device)
         self.pseudo_inputs = None if pseudo_inputs is None else pseudo_inputs.to(device)
 
     def install_empty_prior(self, n_components: int) -> None:
-        """Make room for a prior with another number of components, whose values are about to be loaded."""
+        """Install an empty prior with another number of components, whose values will be loaded."""
         if isinstance(self.latent_prior, MixturePrior) and self.latent_prior.n_components != n_components:
             prior = self.latent_prior.with_components(n_components)
             self.install_prior(prior, self.empty_pseudo_inputs(prior))
 
     def prior_owners(self) -> list[nn.Module]:
-        """Modules that hold what belongs to the prior."""
+        """Return the modules that hold the prior and its pseudo-inputs."""
         return [owner for owner in (self.latent_prior, self.pseudo_inputs) if owner is not None]
 
     def prior_parameters(self) -> list[nn.Parameter]:
-        """Trainable parameters that empirical-Bayes steps fit.
+        """Return the trainable parameters that empirical-Bayes steps fit.
 
-        Empty where the prior is fitted with the ELBO, has no parameters, or is frozen.
+        Empty if the prior is fitted with the ELBO, has no parameters, or is frozen.
         """
         if not self.latent_prior.fitted_by_empirical_bayes or self.latent_prior.is_frozen:
             return []
@@ -105,28 +110,28 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
 
     @property
     def prior_in_use(self) -> Prior:
-        """The prior, or N(0, I) while the networks warm up for it."""
+        """The prior, or N(0, I) during the warm-up."""
         if self.latent_prior.state is PriorState.WARMING_UP:
             return StandardNormalPrior(self.latent_prior.n_latent)
         return self.latent_prior
 
     def freeze_prior(self) -> None:
-        """Keep prior and centres as they were last stored, whatever is trained.
+        """Freeze the prior and its stored centres.
 
-        They are not encoded anew: an encoder that was extended for new batches has other ones.
+        Centres are not encoded again, because an encoder that was extended for new batches would change them.
         """
         self.latent_prior.freeze()
         if self.pseudo_inputs is not None:
             self.pseudo_inputs.requires_grad_(False)
 
     def unfreeze_prior(self) -> None:
-        """Let prior and pseudo-inputs be trained again."""
+        """Make prior and pseudo-inputs trainable again."""
         self.latent_prior.unfreeze()
         if self.pseudo_inputs is not None:
             self.pseudo_inputs.requires_grad_(True)
 
     def doubt_new_categories(self) -> None:
-        """See :meth:`EncoderInputs.doubt_new_categories`."""
+        """Give new categories little weight; see :meth:`EncoderInputs.doubt_new_categories`."""
         if self.pseudo_inputs is not None:
             inputs: Any
             for inputs in self.pseudo_inputs.values():
@@ -135,7 +140,7 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
     # -- encoding --------------------------------------------------------------------------------------------
 
     def encode_for_prior(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
-        """Run ``inference`` on a minibatch in evaluation mode."""
+        """Return the outputs of ``inference`` for a minibatch, in evaluation mode."""
         network: Any = self
         with evaluation_mode(self):
             outputs: dict[str, Any] = network.inference(**network._get_inference_input(tensors))
@@ -143,16 +148,17 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
 
     @torch.no_grad()
     def capture_inputs(self, tensors: dict[str, Tensor]) -> tuple[Distribution, dict[str, InputValues]]:
-        """Encode a minibatch in evaluation mode, and catch what the encoders are called with.
+        """Encode a minibatch in evaluation mode, and capture the inputs of the encoders.
 
         Parameters
         ----------
         tensors
-            The minibatch, as the data loader gives it.
+            The minibatch from the data loader.
 
         Returns
         -------
-        The posteriors, and the inputs of each encoder, by name.
+        tuple[Distribution, dict[str, InputValues]]
+            The posteriors, and the inputs of each encoder by name.
         """
         with captured_arguments(self.latent_encoders()) as calls:
             posterior = self.posterior(self.encode_for_prior(tensors))
@@ -160,10 +166,15 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
         return posterior, {name: InputValues.of_call(calls[name], layouts[name]) for name in layouts}
 
     def encode_pseudo_inputs(self) -> Distribution:
-        """Encode the pseudo-inputs: the posteriors that are the distribution of the centres.
+        """Encode the pseudo-inputs; the posteriors are the distribution of the centres.
 
-        The encoders are in evaluation mode meanwhile: no dropout, and batch-norm statistics neither computed
-        from the pseudo-inputs nor updated by them.
+        The encoders are in evaluation mode: without dropout, and with batch-norm statistics that are neither
+        computed from the pseudo-inputs nor updated by them.
+
+        Returns
+        -------
+        Distribution
+            ``K`` posteriors.
 
         Raises
         ------
@@ -171,7 +182,7 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
             If the prior has no pseudo-inputs.
         """
         if self.pseudo_inputs is None:
-            raise ValueError(f"A {type(self.latent_prior).__name__} has no pseudo-inputs.")
+            raise ValueError(f"A {type(self.latent_prior).__name__} has no pseudo-inputs to encode.")
         outputs = {}
         for name, encoder in self.latent_encoders().items():
             with evaluation_mode(encoder):
@@ -180,10 +191,10 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
         return self.posterior_of_encoders(outputs)
 
     def centers(self) -> Centers | None:
-        """Distribution of the centres under the current weights, ``None`` where the prior knows them.
+        """Return the centres under the current weights; ``None`` if the prior stores them.
 
-        A frozen prior keeps the centres of its training, however the encoder changes: reference clusters stay
-        where they are when a query is mapped.
+        A frozen prior keeps the centres of its training when the encoder changes, so query mapping does not
+        move the reference clusters.
         """
         state = self.latent_prior.state
         if self.pseudo_inputs is None or state in (PriorState.FROZEN, PriorState.WARMING_UP):
@@ -192,7 +203,7 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
 
     @torch.no_grad()
     def cache_centers(self) -> None:
-        """Store the encoded pseudo-inputs in the prior, which can then be evaluated without the encoder."""
+        """Store the encoded pseudo-inputs in the prior, so that it can be evaluated without the encoder."""
         centers = self.centers()
         if centers is not None:
             self.latent_prior.cache_centers(centers)
@@ -205,23 +216,24 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
         hyperprior_n_obs: float | None = None,
         inference_outputs: dict[str, Any] | None = None,
     ) -> tuple[EmpiricalBayesLoss, Tensor]:
-        """Objective of the empirical-Bayes step on a minibatch, and the component of every cell.
+        """Evaluate the objective of the empirical-Bayes step on a minibatch, and assign its cells.
 
-        Cells are encoded in evaluation mode without a gradient; the gradient reaches the prior's own
-        parameters and, through the encoder, the pseudo-inputs.
+        Cells are encoded in evaluation mode without a gradient. The gradient reaches the prior's parameters
+        and, through the encoder, the pseudo-inputs.
 
         Parameters
         ----------
         tensors
-            The minibatch, as the data loader gives it.
+            The minibatch from the data loader.
         hyperprior_n_obs
             See :meth:`vmmscvi.priors.BayesianMixturePrior.empirical_bayes_loss`.
         inference_outputs
-            What encoding the minibatch gave, if it need not be encoded again.
+            Outputs of ``inference`` for the minibatch; by default it is encoded again.
 
         Returns
         -------
-        The loss, and the most probable component at each posterior mean, shape ``(n,)``.
+        tuple[EmpiricalBayesLoss, Tensor]
+            The loss, and the most probable component at each posterior mean, shape ``(n,)``.
 
         Raises
         ------
@@ -242,7 +254,19 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
         return loss, loss.assigned
 
     def assign(self, z: Tensor, centers: Centers | None = None) -> Tensor:
-        """Most probable component at ``z`` of shape ``(n, p)``; shape ``(n,)``.
+        """Return the most probable component at each position.
+
+        Parameters
+        ----------
+        z
+            Latent positions, shape ``(n, p)``.
+        centers
+            Distribution of the centres; the cached one by default.
+
+        Returns
+        -------
+        Tensor
+            Indices of components, shape ``(n,)``.
 
         Raises
         ------
@@ -251,13 +275,13 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
         """
         prior = self.latent_prior
         if not isinstance(prior, MixturePrior):
-            raise ValueError(f"A {type(prior).__name__} has no components.")
+            raise ValueError(f"A {type(prior).__name__} has no components to assign.")
         log_joint = prior.component_log_prob(z, centers, density="expected") + prior.pi_logits
         return log_joint.argmax(dim=-1)
 
 
 def _make_room(module: PriorModuleMixin, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Read older checkpoints, and make the prior as large as the one that is loaded."""
+    """Convert older checkpoints, and resize the prior to that of the checkpoint."""
     convert_state_dict(module, state_dict, prefix)
     saved = state_dict.get(f"{prefix}latent_prior.pi_logits")
     if saved is not None:

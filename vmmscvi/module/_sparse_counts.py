@@ -1,4 +1,4 @@
-"""The counts of a minibatch that are not zero: found once, used by encoder and likelihood."""
+"""The non-zero counts of a minibatch, found once and used by encoder and likelihood."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 ATTRIBUTE = "_sparse_counts"
-"""Where a tensor keeps what was found in it."""
+"""Attribute of a tensor that stores its non-zero counts."""
 
 
 @dataclass(frozen=True, eq=False)
 class SparseCounts:
-    """A matrix of counts as the ``m`` of its entries that are not zero, cell by cell.
+    """A matrix of counts as its ``m`` non-zero entries, sorted by cell.
 
     Attributes
     ----------
@@ -37,12 +37,17 @@ class SparseCounts:
 
     @classmethod
     def of(cls, x: Tensor) -> SparseCounts:
-        """Find the entries that are not zero, NaN included.
+        """Find the non-zero entries, including NaN.
 
         Parameters
         ----------
         x
             Counts, shape ``(n, n_genes)``, contiguous.
+
+        Returns
+        -------
+        SparseCounts
+            The entries.
         """
         n_obs, n_genes = x.shape
         index = nonzero(x.view(-1))
@@ -50,7 +55,7 @@ class SparseCounts:
 
     @cached_property
     def cell_start(self) -> Tensor:
-        """Where each cell's entries start, and the last one's end, shape ``(n + 1,)``."""
+        """First entry of each cell, and the end of the last, shape ``(n + 1,)``."""
         n_obs, n_genes = self.shape
         return torch.searchsorted(self.index, torch.arange(n_obs + 1, device=self.index.device) * n_genes)
 
@@ -69,12 +74,12 @@ class SparseCounts:
 
     @property
     def density(self) -> float:
-        """Share of the entries that are not zero."""
+        """Share of non-zero entries."""
         return len(self.index) / max(self.shape[0] * self.shape[1], 1)
 
 
 class _Found(NamedTuple):
-    """What was found in a tensor, and how to tell whether the tensor has changed since."""
+    """The non-zero counts of a tensor, with version and totals to detect changes of the tensor."""
 
     counts: SparseCounts
     version: int | None
@@ -82,18 +87,23 @@ class _Found(NamedTuple):
 
 
 def counts_of(x: Tensor, totals: Tensor | None = None) -> SparseCounts:
-    """Find the entries that are not zero, NaN included, once for all uses of a minibatch.
+    """Find the non-zero entries, including NaN, once for all uses of a minibatch.
 
-    They are kept with the tensor that they were found in, and go where it goes: from the encoder to the
-    likelihood, and from the networks' step to the prior's.
+    The result is stored in the tensor, so the likelihood and the prior's step can reuse the result of the
+    encoder.
 
     Parameters
     ----------
     x
         Counts, shape ``(n, n_genes)``, contiguous.
     totals
-        Their sums over genes, shape ``(n,)``, if these are known. They tell a matrix that has changed without
-        a new version, in memory that it shares with NumPy.
+        Sums over genes, shape ``(n,)``, if known. They detect changes in memory shared with NumPy, which do
+        not change the version of the tensor.
+
+    Returns
+    -------
+    SparseCounts
+        The entries.
     """
     # tensors made in inference mode have no version
     version = None if x.is_inference() else x._version
@@ -107,17 +117,18 @@ def counts_of(x: Tensor, totals: Tensor | None = None) -> SparseCounts:
 
 
 def nonzero(values: Tensor) -> Tensor:
-    """Positions of the entries that are not zero, NaN included, ascending.
+    """Return the positions of non-zero entries, including NaN, in ascending order.
 
     Parameters
     ----------
     values
-        Shape ``(n,)``.
+        Entries, shape ``(n,)``.
 
     Returns
     -------
-    Integer tensor of shape ``(m,)``.
+    Tensor
+        Integers of shape ``(m,)``.
     """
-    if values.device.type == "cpu" and torch.get_num_threads() <= 2:  # NumPy's one thread is as good as two
+    if values.device.type == "cpu" and torch.get_num_threads() <= 2:  # NumPy's single thread is as fast
         return torch.from_numpy(np.flatnonzero(values.detach().numpy() != 0))
     return values.nonzero().squeeze(1)

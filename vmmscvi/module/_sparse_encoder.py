@@ -1,4 +1,4 @@
-"""An encoder that reads only the counts that are not zero, where that is faster."""
+"""An encoder that reads only non-zero counts if that is faster."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vmmscvi.module._sparse_input import SparseInput
 from vmmscvi.module._sparse_linear import SparseLinear
 
 HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-"""Attributes of a module with functions that are given its inputs, or gradients by them."""
+"""Attributes of a module with hooks that receive its inputs or their gradients."""
 
 
 class SparseEncoderMixin:
-    """For a :class:`scvi.module.VAE`: its inference, with the encoder's first product taken sparsely.
+    """Inference of a :class:`scvi.module.VAE` with a sparse product in the encoder's first layer.
 
-    That product is most of what encoding costs, and nine in ten of its factors are zero.
+    This product dominates the cost of encoding, and nine in ten of its factors are zero.
     """
 
     z_encoder: Any
@@ -28,7 +28,7 @@ class SparseEncoderMixin:
     use_observed_lib_size: bool
 
     def _read_sparsely(self, sparse_encoder: bool) -> None:
-        """Let the encoder's first layer read sparse counts; to be called once, after the constructor."""
+        """Make the encoder's first layer read sparse counts; call this once, after the constructor."""
         self.sparse_encoder = sparse_encoder
         first_block = self.z_encoder.encoder.fc_layers[0]
         first_block[0] = SparseLinear.sharing(first_block[0])
@@ -48,8 +48,8 @@ class SparseEncoderMixin:
     def _may_read_sparsely(self, x: Tensor) -> bool:
         return (
             self.sparse_encoder
-            and self.use_observed_lib_size  # else there is another encoder, which reads the counts too
-            and not x.requires_grad  # the sparse product has derivatives by the weights only
+            and self.use_observed_lib_size  # else a second encoder reads the counts as well
+            and not x.requires_grad  # the sparse product is differentiable by the weights only
             and x.device.type == "cpu"
             and x.dim() == 2
             and x.is_contiguous()
@@ -59,10 +59,10 @@ class SparseEncoderMixin:
         )
 
     def _is_watched(self) -> bool:
-        """Whether somebody sees the encoder's input, who is to see it dense."""
+        """Whether hooks see the encoder's input, which must then be dense."""
         layers = self.z_encoder.encoder.fc_layers
         first_layer = layers[0][0]
-        if not isinstance(first_layer, SparseLinear):  # a layer of the user
+        if not isinstance(first_layer, SparseLinear):  # replaced by the user
             return True
         watched = (self.z_encoder, self.z_encoder.encoder, first_layer)
         return any(hooks for module in watched for hooks in map(module.__dict__.get, HOOKS)) or any(

@@ -1,4 +1,4 @@
-"""Inputs of an encoder that stay sparse until somebody needs them dense."""
+"""Inputs of an encoder that stay sparse until they are needed dense."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from vmmscvi.module._sparse_counts import SparseCounts
 
 
 class SparseInput:
-    """A matrix of counts and, beside it, covariates: what scvi-tools makes of them before the first layer.
+    """A matrix of counts and covariates that passes through scvi-tools' code before the first layer.
 
-    :class:`vmmscvi.module._sparse_linear.SparseLinear` reads the counts that are not zero. Logarithm and
-    concatenation keep the matrix sparse; whatever else is done with it is done with the dense matrix.
+    :class:`vmmscvi.module._sparse_linear.SparseLinear` reads the non-zero counts. Logarithm and concatenation
+    keep the matrix sparse; all other operations use the dense matrix.
 
     Parameters
     ----------
     x
         Counts, shape ``(n, n_genes)``.
     counts
-        The same, sparse.
+        The same counts, sparse.
     totals
-        Their sums over genes, shape ``(n,)``, so that they need not be computed again.
+        Sums over genes, shape ``(n,)``, if already computed.
     is_log1p
-        Whether the logarithm of one plus the counts is meant.
+        Whether the matrix is the logarithm of one plus the counts.
     others
         Columns beside the counts, shapes ``(n, n_columns)``.
     """
@@ -49,7 +49,7 @@ class SparseInput:
         return torch.Size((len(self.x), self.x.shape[1] + sum(other.shape[1] for other in self.others)))
 
     def dim(self) -> int:
-        """Return the number of dimensions; scvi-tools asks before every layer."""
+        """Return the number of dimensions, which scvi-tools checks before every layer."""
         return 2
 
     def sum(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -64,7 +64,7 @@ class SparseInput:
         return torch.cat((first, *self.others), dim=-1) if self.others else first
 
     def values(self) -> SparseCounts:
-        """Return the counts on the scale on which a layer sees them."""
+        """Return the counts on the scale of the layer's input."""
         return replace(self.counts, value=self.counts.value.log1p()) if self.is_log1p else self.counts
 
     def covariates(self, dtype: torch.dtype) -> Tensor:
@@ -74,7 +74,7 @@ class SparseInput:
         return torch.cat(self.others, dim=-1).to(dtype)
 
     def __getattr__(self, name: str) -> Any:
-        # only what is not defined here comes this way: methods of tensors
+        # reached only for names that are not defined here: methods of tensors
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.dense(), name)
@@ -104,7 +104,7 @@ def _of_dense(name: str) -> Callable[..., Any]:
     return apply
 
 
-# Python looks operators up in the class, not in `__getattr__`
+# Python looks up operators in the class, not by `__getattr__`
 for _name in ("add", "sub", "mul", "truediv", "pow"):
     for _operator in (f"__{_name}__", f"__r{_name}__"):
         setattr(SparseInput, _operator, _of_dense(_operator))

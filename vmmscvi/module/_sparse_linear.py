@@ -1,4 +1,4 @@
-"""A linear layer that reads sparse counts: an encoder's first, which takes most of its time."""
+"""A linear layer that reads sparse counts, for the first layer of an encoder."""
 
 from __future__ import annotations
 
@@ -13,24 +13,29 @@ from vmmscvi.module._sparse_counts import SparseCounts
 from vmmscvi.module._sparse_input import SparseInput
 
 LARGEST_DENSITY = 0.4
-"""Share of entries that are not zero above which the dense product is faster."""
+"""Share of non-zero entries above which the dense product is faster."""
 
 
 class SparseLinear(nn.Linear):
-    """:class:`torch.nn.Linear` that reads a :class:`SparseInput` as well.
+    """:class:`torch.nn.Linear` that also reads a :class:`SparseInput`.
 
-    Parameters, names and results are those of the dense layer. Only the order of the weight in memory is
-    another, gene by gene: what belongs to a gene is read and written in one piece, and never transposed.
+    Parameters, names and results are those of the dense layer. Only the order of the weight in memory
+    differs: the weights of a gene are contiguous, so they are read and written in one piece.
     """
 
     @classmethod
     def sharing(cls, linear: nn.Linear) -> SparseLinear:
-        """Make a layer with the parameters of another; draws no random numbers.
+        """Make a layer that shares the parameters of another, without drawing random numbers.
 
         Parameters
         ----------
         linear
             The layer whose parameters are shared.
+
+        Returns
+        -------
+        SparseLinear
+            The new layer.
         """
         layer = cls(linear.in_features, linear.out_features, device="meta")
         layer.weight, layer.bias = linear.weight, linear.bias
@@ -38,12 +43,17 @@ class SparseLinear(nn.Linear):
         return layer
 
     def can_read(self, counts: SparseCounts) -> bool:
-        """Whether reading these counts gives the same result, and sooner.
+        """Return whether the sparse product gives the same result and is faster.
 
         Parameters
         ----------
         counts
             The layer's first inputs.
+
+        Returns
+        -------
+        bool
+            Whether to read the counts sparsely.
         """
         return counts.value.dtype == self.weight.dtype and counts.density <= LARGEST_DENSITY
 
@@ -53,7 +63,12 @@ class SparseLinear(nn.Linear):
         Parameters
         ----------
         input
-            Shape ``(n, n_inputs)``, dense or sparse.
+            Inputs of shape ``(n, n_inputs)``, dense or sparse.
+
+        Returns
+        -------
+        Tensor
+            Outputs of shape ``(n, n_outputs)``.
         """
         if not isinstance(input, SparseInput):
             return super().forward(input)
@@ -94,19 +109,20 @@ class _SparseProduct(torch.autograd.Function):
 
 
 def _weighted_sums(index: Tensor, start: Tensor, value: Tensor, rows: Tensor) -> Tensor:
-    """For each of several groups the sum of rows of a matrix, weighted.
+    """Compute the weighted sum of rows of a matrix for each of several groups.
 
     Parameters
     ----------
     index, value
-        The rows to be added and their weights, group by group, shape ``(m,)``.
+        Rows to add and their weights, sorted by group, shape ``(m,)``.
     start
-        Where each group starts, and the last one ends, shape ``(n_groups + 1,)``.
+        First entry of each group, and the end of the last, shape ``(n_groups + 1,)``.
     rows
-        Shape ``(n_rows, n_columns)``.
+        The matrix, shape ``(n_rows, n_columns)``.
 
     Returns
     -------
-    Tensor of shape ``(n_groups, n_columns)``.
+    Tensor
+        Sums of shape ``(n_groups, n_columns)``.
     """
     return embedding_bag(index, rows, start[:-1], mode="sum", per_sample_weights=value)

@@ -18,14 +18,16 @@ from vmmscvi.module._prior_loss import log_prior_ratio, marginal_log_likelihood,
 
 
 class TOTALVMMVAE(LatentMapsMixin, PriorArgumentsMixin, TOTALVAE):
-    """:class:`scvi.module.TOTALVAE` whose prior on the latent space is one of :mod:`vmmscvi.priors`.
+    """:class:`scvi.module.TOTALVAE` with a prior of :mod:`vmmscvi.priors` on the latent space.
 
     Parameters
     ----------
-    *args, **kwargs
+    *args
         Arguments of :class:`scvi.module.TOTALVAE`.
     prior, n_components, inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.PriorConfig`.
+    **kwargs
+        Further arguments of :class:`scvi.module.TOTALVAE`.
     """
 
     library_log_means: Any
@@ -38,7 +40,7 @@ class TOTALVMMVAE(LatentMapsMixin, PriorArgumentsMixin, TOTALVAE):
     def marginal_ll(
         self, tensors: dict[str, Tensor], n_mc_samples: int, return_mean: bool = True
     ) -> Tensor | float:
-        r"""Importance-sampled :math:`\log p(x, y)` under the model's own prior.
+        r"""Estimate :math:`\log p(x, y)` under the model's own prior by importance sampling.
 
         Parameters
         ----------
@@ -48,6 +50,11 @@ class TOTALVMMVAE(LatentMapsMixin, PriorArgumentsMixin, TOTALVAE):
             Number of samples for each cell.
         return_mean
             Whether to return the mean over cells, a number.
+
+        Returns
+        -------
+        Tensor | float
+            Log-likelihoods of shape ``(n,)``, or their mean, in nats.
         """
         log_likelihood = marginal_log_likelihood(self, tensors, n_mc_samples, self._log_weight)
         return log_likelihood.mean().item() if return_mean else log_likelihood
@@ -59,7 +66,7 @@ class TOTALVMMVAE(LatentMapsMixin, PriorArgumentsMixin, TOTALVAE):
         generative_outputs: dict[str, Any],
         losses: LossOutput,
     ) -> Tensor:
-        """Log-ratio of joint density and proposal, of ``z``, background and, where latent, library size."""
+        """Log-ratio of joint density and proposal for ``z``, background and, if latent, library size."""
         py, background = generative_outputs["py_"], generative_outputs["log_pro_back_mean"]
         log_weight: Tensor = -LossOutput.dict_sum(losses.reconstruction_loss)
         log_weight = log_weight + log_prior_ratio(self, inference_outputs)

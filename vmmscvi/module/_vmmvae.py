@@ -25,10 +25,10 @@ PseudoInputSpace = Literal["log1p", "counts"]
 
 
 class VMMVAE(CountsModuleMixin, LatentMapsMixin, PriorModuleMixin, SparseEncoderMixin, VAE):
-    """scVI's VAE whose prior on the latent space is one of :mod:`vmmscvi.priors`.
+    """scVI's VAE with a prior of :mod:`vmmscvi.priors` on the latent space.
 
-    Everything but the prior is inherited. What depends on :math:`p(z)` is overridden: the ``pz`` of the
-    generative outputs, the Kullback-Leibler term of the loss, and the marginal likelihood.
+    The class overrides only the terms that depend on :math:`p(z)`: ``pz`` in the generative outputs, the
+    Kullback-Leibler term of the loss, and the marginal likelihood.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ extra_payload_autotune, library_log_means, library_log_vars, var_activation, ext
 extra_decoder_kwargs, batch_embedding_kwargs
         As in :class:`scvi.module.VAE`; ``latent_distribution`` must be ``"normal"``.
     encode_covariates
-        As in :class:`scvi.module.VAE`, but ``True`` by default as in the paper: the encoder sees the batch.
+        Whether the encoder sees the batch; ``True`` by default, as in the paper (scVI: ``False``).
     prior
         ``"vmm"``, ``"gmm"``, ``"vampprior"`` or ``"standard_normal"``.
     n_components
@@ -49,15 +49,15 @@ extra_decoder_kwargs, batch_embedding_kwargs
     inference, responsibilities_in_gradient, wishart_scale
         See :class:`vmmscvi.priors.BayesianMixturePrior`.
     pseudo_input_space
-        Scale on which the optimizer moves the expression of pseudo-inputs: ``"log1p"`` (default), where a
-        step means the same fold change for rare and abundant transcripts, or ``"counts"``, as in the paper.
+        Scale on which the optimizer moves the expression of pseudo-inputs. On ``"log1p"`` (default), a step
+        is the same fold change for rare and abundant transcripts; ``"counts"`` is the paper's choice.
     fast_likelihood
-        Whether negative-binomial likelihoods on the CPU are computed by
-        :mod:`vmmscvi.module._zero_aware`: the same values and gradients, without gamma functions where counts
-        are zero. ``False`` for scvi-tools' own, which can be differentiated twice.
+        Whether to compute negative-binomial likelihoods on the CPU by :mod:`vmmscvi.module._zero_aware`, with
+        the same values and gradients but without gamma functions for zero counts. ``False`` selects
+        scvi-tools' own likelihood, which can be differentiated twice.
     sparse_encoder
-        Whether the encoder's first layer on the CPU reads only the counts that are not zero, where that is
-        faster: the same result. ``False`` for the dense product.
+        Whether the encoder's first layer on the CPU reads only non-zero counts if that is faster, with the
+        same result. ``False`` selects the dense product.
     """
 
     px_r: Any
@@ -163,12 +163,12 @@ extra_decoder_kwargs, batch_embedding_kwargs
         z, library, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
             As in :meth:`scvi.module.VAE.generative`.
         """
-        # spelt out, not **kwargs: scvi-tools looks for `transform_batch` in this signature
+        # spelt out, not **kwargs, because scvi-tools looks for `transform_batch` in this signature
         outputs: dict[str, Distribution | None] = super().generative(
             z, library, batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
         )
         if self.fast_likelihood and z.device.type == "cpu":
-            # theta as it is before it is expanded to one value for each cell
+            # theta before its expansion to one value for each cell
             theta = torch.exp(self.px_r) if self.dispersion == "gene" else None
             px = outputs[MODULE_KEYS.PX_KEY]
             outputs[MODULE_KEYS.PX_KEY] = zero_aware(px, theta)
@@ -176,7 +176,7 @@ extra_decoder_kwargs, batch_embedding_kwargs
 
 
 def _input_scale(space: PseudoInputSpace, log_variational: bool) -> Scale:
-    """How pseudo-inputs are read, so that the optimizer moves them on the scale that was asked for."""
+    """Return the parametrisation with which the optimizer moves pseudo-inputs on the requested scale."""
     if space not in get_args(PseudoInputSpace):
         raise ValueError(
             f"`pseudo_input_space` must be one of {get_args(PseudoInputSpace)}, found {space!r}."
@@ -193,7 +193,7 @@ def _remedy(log_variational: bool, use_observed_lib_size: bool) -> str:
     )
     if not log_variational and not use_observed_lib_size:
         remedy += (
-            " With `log_variational=False` and `use_observed_lib_size=False` a cell's size is the "
-            "exponential of what a network makes of raw counts, which overflows easily."
+            " With `log_variational=False` and `use_observed_lib_size=False`, a cell's size is the "
+            "exponential of a network's output for raw counts, which overflows easily."
         )
     return remedy

@@ -1,12 +1,12 @@
-r"""Negative-binomial likelihoods that make use of most counts being zero.
+r"""Negative-binomial likelihoods that are fast for matrices with mostly zero counts.
 
-The densities of :mod:`scvi.distributions` in a fraction of the time on a CPU. A count of zero needs no gamma
-function, and for a small count :math:`\Gamma(x + \theta) / \Gamma(\theta)` is a short product, so that gamma
-functions are left to the few large counts. The derivatives are analytic and computed along with the value, in
-few passes over the matrix.
+They compute the densities of :mod:`scvi.distributions` in a fraction of the time on a CPU. A zero count needs
+no gamma function, and for a small count :math:`\Gamma(x + \theta) / \Gamma(\theta)` is a short product, so
+only the few large counts need gamma functions. The derivatives are analytic and computed together with the
+value, in few passes over the matrix.
 
-Nothing is approximate. In float32 the values are closer to the exact ones than those of the textbook
-expressions, which subtract large logarithms from each other.
+There is no approximation. In float32 the values are more accurate than those of the textbook expressions,
+which subtract large logarithms from each other.
 """
 
 from __future__ import annotations
@@ -35,23 +35,25 @@ class ZeroAwareNegativeBinomial(NegativeBinomial):
 
     def __init__(self, mu: Tensor, theta: Tensor, **kwargs: Any) -> None:
         super().__init__(mu=mu, theta=theta, **kwargs)
-        # super() expands it to the shape of the mean, and its gradient with it
+        # super() expands theta, and its gradient, to the shape of the mean
         self._unexpanded_theta = theta
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-probability of counts.
 
-        It can be differentiated in the parameters once; ``create_graph=True`` raises a ``RuntimeError``.
-        Counts that require a gradient are left to scvi-tools' own expressions.
+        The result can be differentiated once with respect to the parameters; ``create_graph=True`` raises a
+        ``RuntimeError``. Counts that require a gradient are handled by scvi-tools' own expressions.
 
         Parameters
         ----------
         value
-            Counts, broadcastable to ``mu``. They are not validated, which would take longer than the rest.
+            Counts, broadcastable to ``mu``. They are not validated, because that would take longer than the
+            computation.
 
         Returns
         -------
-        Tensor of the broadcast shape.
+        Tensor
+            Log-probabilities of the broadcast shape.
         """
         if _needs_plain_path(value, self.mu):
             plain: Tensor = super().log_prob(value)
@@ -98,10 +100,14 @@ def zero_aware(distribution: Any, theta: Tensor | None = None) -> Any:
     Parameters
     ----------
     distribution
-        Any distribution; what is no negative binomial is returned as it is.
+        Any distribution; other distributions are returned unchanged.
     theta
-        Its inverse dispersion as it was before it was expanded to the shape of the mean, which makes the
-        gradient cheaper.
+        Inverse dispersion before its expansion to the shape of the mean, which makes the gradient cheaper.
+
+    Returns
+    -------
+    Distribution
+        The zero-aware version, or ``distribution`` itself.
     """
     if type(distribution) not in (NegativeBinomial, ZeroInflatedNegativeBinomial):
         return distribution
@@ -116,5 +122,5 @@ def zero_aware(distribution: Any, theta: Tensor | None = None) -> Any:
 
 
 def _needs_plain_path(value: Tensor, mu: Tensor) -> bool:
-    """Whether float64 or the derivative by the counts is missing, or a compiler fuses the textbook itself."""
+    """Whether counts need a gradient, the device lacks float64, or a compiler fuses the plain expressions."""
     return value.requires_grad or mu.device.type == "mps" or torch.compiler.is_compiling()

@@ -1,6 +1,6 @@
 r"""Log-probabilities of mostly zero counts and their derivatives, computed together in few passes.
 
-The calculus behind :mod:`vmmscvi.module._zero_aware`.
+This is the mathematics of :mod:`vmmscvi.module._zero_aware`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from vmmscvi.module._positive_counts import EPS, CoefficientTable, PositiveCount
 from vmmscvi.module._sparse_counts import SparseCounts, counts_of
 
 LARGEST_TEMPORARY = 2**19
-"""Numbers in a temporary matrix: few enough to stay in a cache, and to be allocated without page faults."""
+"""Number of entries of a temporary matrix, small enough for the cache and to avoid page faults."""
 
 
 def log_prob(value: Tensor, mu: Tensor, theta: Tensor, zi_logits: Tensor | None) -> Tensor:
@@ -33,9 +33,10 @@ def log_prob(value: Tensor, mu: Tensor, theta: Tensor, zi_logits: Tensor | None)
 
     Returns
     -------
-    Tensor of the shape to which all arguments are broadcast.
+    Tensor
+        Log-probabilities of the broadcast shape.
     """
-    # what follows knows matrices, and a row for all cells
+    # the code below handles matrices, and a single row for all cells
     given = [mu, theta] if zi_logits is None else [mu, theta, zi_logits]
     shape = torch.broadcast_shapes(value.shape, *(p.shape for p in given))  # type: ignore[no-untyped-call]
     dtype = torch.float64 if any(p.dtype == torch.float64 for p in given) else torch.float32
@@ -61,7 +62,7 @@ def log_prob(value: Tensor, mu: Tensor, theta: Tensor, zi_logits: Tensor | None)
 
 
 class _LogProb(torch.autograd.Function):
-    """Log-probabilities of a matrix of counts, which remember their derivatives."""
+    """Log-probabilities of a matrix of counts, with stored derivatives."""
 
     @staticmethod
     def forward(ctx: Any, x: SparseCounts, mu: Tensor, theta: Tensor, zi_logits: Tensor | None) -> Tensor:
@@ -72,11 +73,11 @@ class _LogProb(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # `once_differentiable` would stay silent, and the result be wrong, where `grad` is a constant
+        # with a constant `grad`, `once_differentiable` would silently give a wrong result
         if torch.is_grad_enabled():
             raise RuntimeError(
-                "Zero-aware likelihoods can be differentiated once; a graph of the derivative was asked for "
-                "(`create_graph=True`). Use a model with `fast_likelihood=False`."
+                "Zero-aware likelihoods can be differentiated only once, but a second derivative was "
+                "requested (`create_graph=True`): use a model with `fast_likelihood=False`."
             )
         by_mu, by_theta, by_zi_logits = ctx.saved_tensors
         _, needs_mu, needs_theta, needs_zi_logits = ctx.needs_input_grad
@@ -91,7 +92,7 @@ class _LogProb(torch.autograd.Function):
 def _theta_gradient(grad: Tensor, by_theta: Tensor, is_shared: bool) -> Tensor:
     if not is_shared:
         return grad * by_theta
-    if grad.stride(-1) == 0 and grad.numel():  # that of a sum over genes: one number for each cell
+    if grad.stride(-1) == 0 and grad.numel():  # gradient of a sum over genes: one number per cell
         return grad[:, 0] @ by_theta
     return (grad * by_theta).sum(0)
 
@@ -100,23 +101,24 @@ def _theta_gradient(grad: Tensor, by_theta: Tensor, is_shared: bool) -> Tensor:
 def _evaluate(
     x: SparseCounts, mu: Tensor, theta: Tensor, zi_logits: Tensor | None, with_derivatives: bool
 ) -> tuple[Tensor, tuple[Tensor | None, ...]]:
-    """Log-probabilities of counts and, if wanted, their derivatives; a few cells at a time.
+    """Evaluate log-probabilities of counts and, if requested, their derivatives, in blocks of cells.
 
     Parameters
     ----------
     x
         Counts.
     mu, zi_logits
-        Shape ``(n, n_genes)``.
+        Parameters of shape ``(n, n_genes)``.
     theta
-        Shape ``(n, n_genes)`` or ``(n_genes,)``.
+        Inverse dispersions of shape ``(n, n_genes)`` or ``(n_genes,)``.
     with_derivatives
-        Whether the second result is wanted.
+        Whether to compute derivatives.
 
     Returns
     -------
-    The log-probabilities, and their derivatives by ``mu``, ``theta`` and ``zi_logits`` at the same place; all
-    of shape ``(n, n_genes)``.
+    tuple
+        The log-probabilities, and their derivatives by ``mu``, ``theta`` and ``zi_logits``, all of shape
+        ``(n, n_genes)``.
     """
     result = torch.empty_like(mu)
     derivatives: tuple[Tensor | None, ...] = ()
@@ -149,11 +151,11 @@ def _evaluate_cells(
     result: Tensor,
     derivatives: tuple[Tensor | None, ...],
 ) -> None:
-    r"""Write log-probabilities and, if there is room for them, their derivatives.
+    r"""Write log-probabilities and, if buffers are given, their derivatives.
 
-    As if every count were zero, whose log-probability under the negative binomial is
-    :math:`-\theta \log(1 + \mu / \theta)`; then the others are put right. Arguments as in :func:`_evaluate`,
-    and its results, which are written to; ``table`` as in :meth:`PositiveCounts.of`.
+    All counts are first treated as zero, with the log-probability :math:`-\theta \log(1 + \mu / \theta)`
+    under the negative binomial; non-zero counts are then corrected. Arguments are those of :func:`_evaluate`
+    and its results, which are written in place; ``table`` is as in :meth:`PositiveCounts.of`.
     """
     theta_eps = theta + EPS
     log1p_ratio = (mu * theta_eps.reciprocal()).log1p_()
@@ -174,7 +176,7 @@ def _evaluate_cells(
     by_mu = torch.div(-theta, total, out=by_mu)
     by_theta = torch.div(mu, total, out=total).mul_(theta / theta_eps).sub_(log1p_ratio)
     if zeros is not None:
-        # only a zero that was counted, not dropped, tells of mean and dispersion
+        # only zeros that were not dropped carry information on mean and dispersion
         dropped = zeros.dropped
         dropped.view(-1).index_fill_(0, positive.index, 0.0)
         torch.sub(dropped, zeros.inflation, out=by_zi_logits)
@@ -203,24 +205,24 @@ class _InflatedZeros(NamedTuple):
 def _inflated_zeros(
     log1p_ratio: Tensor, theta: Tensor, zi_logits: Tensor, log_prob: Tensor
 ) -> _InflatedZeros:
-    r"""Write the log-probability of zeros, and return what else there is to know of them.
+    r"""Write the log-probability of zeros, and return prior and posterior probabilities of a dropped count.
 
-    The probability :math:`s + (1 - s) (1 + \mu/\theta)^{-\theta}` is a sum of positive terms, so that no
-    digit is lost as long as it does not underflow, which is looked after.
+    The probability :math:`s + (1 - s) (1 + \mu/\theta)^{-\theta}` is a sum of positive terms, so precision is
+    kept; underflow is handled below.
 
     Parameters
     ----------
     log1p_ratio
         :math:`\log(1 + \mu/\theta)`, shape ``(n, n_genes)``.
     theta
-        Shape ``(n, n_genes)`` or ``(n_genes,)``.
+        Inverse dispersions, shape ``(n, n_genes)`` or ``(n_genes,)``.
     zi_logits
         Logits of :math:`s`, shape ``(n, n_genes)``.
     log_prob
-        Written to, shape ``(n, n_genes)``.
+        Result, shape ``(n, n_genes)``; written in place.
     """
     inflation = torch.sigmoid(zi_logits)
-    # powers of two because they take a third of the time of `exp`
+    # powers of two, because they take a third of the time of `exp`
     probability = torch.mul(log1p_ratio, theta * (-1.0 / math.log(2.0)), out=log_prob).exp2_()
     probability = torch.lerp(probability, probability.new_ones(()), inflation, out=probability)
     dropped = inflation / probability

@@ -55,7 +55,7 @@ def category_colors(
     Parameters
     ----------
     categories
-        Names, in the order in which they take colours.
+        Names of the categories, in the order of the colours.
     palette
         Name of a colormap of Matplotlib (a list of colours is taken in order, a continuous one at even
         steps), a sequence of colours, a mapping from category to colour, or a cycler with the key
@@ -66,7 +66,8 @@ def category_colors(
 
     Returns
     -------
-    Mapping from category to a hexadecimal colour.
+    dict[str, str]
+        Mapping from category to a hexadecimal colour.
 
     Raises
     ------

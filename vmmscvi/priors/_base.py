@@ -156,7 +156,8 @@ class Prior(nn.Module, ABC):
 
         Returns
         -------
-        Tensor of shape ``(n,)`` or ``(n_samples, n)``.
+        Tensor
+            Divergences of shape ``(n,)`` or ``(n_samples, n)``.
         """
         return -entropy(qz) - self.log_prob(z, centers)
 

@@ -21,7 +21,7 @@ FREE = -1
 
 
 def right_and_wrong(noise: float, n_labels: int, impossible: float = -math.inf) -> tuple[float, float]:
-    """Log-probabilities that a cell's label is the component's, and that it is one given other label."""
+    """Log-probabilities of the component's own label, and of each other label, for a cell."""
     wrong = noise / max(n_labels - 1, 1)
     return math.log1p(-noise), math.log(wrong) if wrong > 0 else impossible
 
@@ -91,7 +91,8 @@ class ComponentLabels(nn.Module):
 
         Returns
         -------
-        Tensor of shape ``(n, K)``.
+        Tensor
+            Log-probabilities of shape ``(n, K)``.
         """
         return self.table[codes.view(-1).long().clamp_max(len(self.table) - 1)]
 

@@ -44,7 +44,8 @@ def generative_model(
 
     Returns
     -------
-    Tensor of shape ``(n_obs, p)``.
+    Tensor
+        Latent positions of shape ``(n_obs, p)``.
     """
     identity = torch.eye(n_latent) if z is None else torch.eye(n_latent, dtype=z.dtype, device=z.device)
     one = identity.new_ones(())

@@ -36,7 +36,8 @@ class LabelledMixturePrior(MixturePrior):
 
         Returns
         -------
-        Tensor of shape ``(n, K)``.
+        Tensor | None
+            Log-likelihoods of shape ``(n, K)``.
         """
         return None if self.labels is None or codes is None else self.labels(codes)
 
@@ -59,7 +60,8 @@ class LabelledMixturePrior(MixturePrior):
 
         Returns
         -------
-        Tensor of shape ``(..., n)``.
+        Tensor
+            Log-densities of shape ``(..., n)``.
         """
         if label_log_likelihood is None:
             return super().log_prob(z, centers)

@@ -70,7 +70,8 @@ class MixturePrior(Prior):
 
         Returns
         -------
-        Tensor of shape ``(..., K)``.
+        Tensor
+            Log-densities of shape ``(..., K)``.
         """
 
     @in_full_precision
@@ -104,7 +105,8 @@ class MixturePrior(Prior):
 
         Returns
         -------
-        Tensor of shape ``(..., K)`` whose rows sum to one.
+        Tensor
+            Responsibilities of shape ``(..., K)``, with rows that sum to one.
         """
         return F.responsibilities(self.component_log_prob(z, centers, density="expected"), self.pi_logits)
 
@@ -143,7 +145,8 @@ class MixturePrior(Prior):
 
         Returns
         -------
-        Tensor of shape ``(n_samples, p)``.
+        Tensor
+            Latent positions of shape ``(n_samples, p)``.
         """
         if component is not None and not 0 <= component < self.n_components:
             raise ValueError(f"`component` must be between 0 and {self.n_components - 1}, found {component}.")

@@ -45,7 +45,8 @@ def predictive_log_prob(
 
     Returns
     -------
-    Tensor of shape ``(...)``.
+    Tensor
+        Log-densities of shape ``(...)``.
     """
     labels = label_log_likelihood
     if labels is not None:

@@ -48,7 +48,8 @@ def expected_component_log_prob(
 
     Returns
     -------
-    Tensor of shape ``(..., K)``.
+    Tensor
+        Log-densities of shape ``(..., K)``.
     """
     log_prob = _whitened_gaussian_log_prob(
         z, loc, precision_cholesky.mT, log_diagonal_sum(precision_cholesky)
@@ -76,7 +77,8 @@ def predictive_component_log_prob(
 
     Returns
     -------
-    Tensor of shape ``(..., K)``.
+    Tensor
+        Log-densities of shape ``(..., K)``.
     """
     if scale is None:
         return expected_component_log_prob(z, loc, None, precision_cholesky)
@@ -100,7 +102,8 @@ def center_component_log_prob(z: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor of shape ``(..., K)``.
+    Tensor
+        Log-densities of shape ``(..., K)``.
     """
     if scale.dim() == loc.dim():
         return _whitened_gaussian_log_prob(z, loc, torch.diag_embed(scale.reciprocal()), -scale.log().sum(-1))
@@ -121,7 +124,8 @@ def mixture_log_prob(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor of shape ``(...)``.
+    Tensor
+        Log-densities of shape ``(...)``.
     """
     return torch.logsumexp(component_log_joint(component_log_prob, pi_logits), dim=-1)
 
@@ -140,7 +144,8 @@ def responsibilities(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor of shape ``(..., K)`` whose rows sum to one.
+    Tensor
+        Responsibilities of shape ``(..., K)``, with rows that sum to one.
     """
     return torch.softmax(component_log_joint(component_log_prob, pi_logits), dim=-1)
 
@@ -157,7 +162,8 @@ def component_log_joint(component_log_prob: Tensor, pi_logits: Tensor) -> Tensor
 
     Returns
     -------
-    Tensor of shape ``(..., K)``.
+    Tensor
+        Log-densities of shape ``(..., K)``.
     """
     return without_negligible(component_log_prob + torch.log_softmax(pi_logits, dim=-1))
 
@@ -175,7 +181,8 @@ def without_negligible(log_joint: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor of shape ``(..., K)``.
+    Tensor
+        Log-densities of shape ``(..., K)``.
     """
     with torch.no_grad():
         negligible = log_joint.amax(-1, keepdim=True) + 0.5 * math.log(torch.finfo(log_joint.dtype).tiny)
@@ -192,7 +199,8 @@ def log_diagonal_sum(triangular: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor of shape ``(...)``.
+    Tensor
+        Log-determinants of shape ``(...)``.
     """
     return triangular.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 

@@ -39,7 +39,8 @@ def log_hyperprior(
 
     Returns
     -------
-    Scalar tensor.
+    Tensor
+        A scalar.
     """
     log_prob = (
         log_prior_mixing(pi_logits, inverse_alpha)
@@ -62,7 +63,8 @@ def log_prior_inverse_alpha(inverse_alpha: Tensor) -> Tensor:
 
     Returns
     -------
-    Tensor of the shape of ``inverse_alpha``.
+    Tensor
+        Log-densities of the shape of ``inverse_alpha``.
     """
     return -inverse_alpha
 
@@ -82,7 +84,8 @@ def log_prior_mixing(pi_logits: Tensor, inverse_alpha: Tensor) -> Tensor:
 
     Returns
     -------
-    Scalar tensor.
+    Tensor
+        A scalar.
     """
     n_components = pi_logits.shape[-1]
     alpha = inverse_alpha.reciprocal()
@@ -103,7 +106,8 @@ def log_prior_centers(loc: Tensor, scale: Tensor | None) -> Tensor:
 
     Returns
     -------
-    Tensor of shape ``(K,)``.
+    Tensor
+        Log-densities of shape ``(K,)``.
     """
     log_prob = -0.5 * (loc.square().sum(-1) + loc.shape[-1] * LOG_TWO_PI)
     if scale is None:
@@ -127,7 +131,8 @@ def log_prior_precision(precision_cholesky: Tensor, scatter_root: Tensor) -> Ten
 
     Returns
     -------
-    Tensor of shape ``(K,)``.
+    Tensor
+        Log-densities of shape ``(K,)``.
     """
     p = precision_cholesky.shape[-1]
     df = p + 2.0

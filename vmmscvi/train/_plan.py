@@ -28,7 +28,7 @@ PRIOR_INTERVAL = 8
 
 
 class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
-    """Alternate the two steps of the VampPrior Mixture Model (a mixin for plans).
+    """Alternate the two steps of the VampPrior Mixture Model.
 
     1. *Variational step*: networks and dispersion follow the gradient of the negative ELBO; the prior is
        held fixed.

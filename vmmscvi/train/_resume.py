@@ -160,7 +160,7 @@ def _table(name: str, index: list[int], index_name: str, values: list[float]) ->
 
 
 class ResumableMixin:
-    """Resume a training from a checkpoint exactly where it was interrupted (a mixin for plans)."""
+    """Resume a training from a checkpoint exactly where it was interrupted."""
 
     module: Any
     trainer: Any

@@ -70,7 +70,8 @@ class JointGaussianMixture(MixturePrior):
 
         Returns
         -------
-        Tensor of shape ``(n,)``.
+        Tensor
+            Divergences of shape ``(n,)``.
         """
         log_gamma = torch.log_softmax(
             F.component_log_joint(self.component_log_prob(z), self.pi_logits), dim=-1

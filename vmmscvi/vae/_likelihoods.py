@@ -35,7 +35,8 @@ class Likelihood(nn.Module, ABC):
 
         Returns
         -------
-        Tensor of shape ``(..., n)``.
+        Tensor
+            Log-densities of shape ``(..., n)``.
         """
 
     @abstractmethod

@@ -169,7 +169,8 @@ def aggregate_log_prob(z: Tensor, qz: Distribution) -> Tensor:
 
     Returns
     -------
-    Tensor of shape ``(m,)``.
+    Tensor
+        Log-densities of shape ``(m,)``.
     """
     loc = qz.mean
     scale = qz.scale_tril if isinstance(qz, MultivariateNormal) else qz.stddev

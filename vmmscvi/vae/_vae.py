@@ -115,16 +115,16 @@ class VAE(ArrayEstimator):
     train_indices_, validation_indices_
         Positions of the training rows and of the held-out rows.
 
+    References
+    ----------
+    Stirn & Knowles, The VampPrior Mixture Model, arXiv 2402.04412.
+
     Examples
     --------
     >>> from sklearn.datasets import load_digits
     >>> X = load_digits().data / 8 - 1
     >>> model = VAE(n_components=30, max_epochs=100, random_state=0)
     >>> clusters = model.fit_predict(X)
-
-    References
-    ----------
-    Stirn & Knowles, The VampPrior Mixture Model, arXiv 2402.04412.
     """
 
     def __init__(
