@@ -96,6 +96,7 @@ def train_module(
             module,
             lr=options.lr,
             prior_lr_ratio=options.prior_lr_ratio,
+            prior_every_n_steps=1,  # fewer steps have been measured with cells only
             reuse_encoding=options.reuse_encoding,
             gradient_clip_val=options.gradient_clip_val,
         )
