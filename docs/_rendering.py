@@ -93,6 +93,8 @@ def break_names(app: Any, page: str, template: str, context: dict[str, Any], doc
     """Let long names break after dots and underscores, and nowhere else; what is copied stays the same."""
 
     def breakable(match: re.Match[str]) -> str:
+        if match[2].startswith("--"):  # browsers break after hyphens
+            return match[0].replace('"pre"', '"pre option"')
         if len(unescape(match[2])) < LONGEST_WHOLE:
             return match[0]
         return match[1] + BREAK_AFTER.sub(r"\1<wbr>", match[2]) + match[3]

@@ -28,7 +28,7 @@ PATTERNS = {
     "'go on': continue": r"\b(go|goes|going|went) on\b",
     "'weighed against': relative to": r"\bweighed\b",
     "'anew': again": r"\banew\b",
-    "'what is left', 'is left': remaining": r"\b(is|are) left\b(?! out)",
+    "'what is left', 'is left': remaining": r"\b(is|are) left\b(?! out| over)",
     "'how fine': granularity": r"\b[Hh]ow (fine|finely|coarse)\b",
     "'start' of a prior: initialise": r"\b([Pp]rior|mixture) starts\b|\b(default|fresh) start\b",
     "a sentence without a verb that begins with 'Of'": r"(?:^|(?<=[.:] ))Of (?!\w+ing\b)",
