@@ -41,7 +41,7 @@ def test_without_a_mixture_there_are_no_clusters(layered: AnnData) -> None:
     assert "X_emb" in found.obsm and "vmm_cluster" not in found.obs
 
 
-def test_what_is_missing_is_named(layered: AnnData) -> None:
+def test_errors_name_missing_entries(layered: AnnData) -> None:
     with pytest.raises(ValueError, match=r"`hvg` has \['nope'\]"):
         scvi_vmm(layered, "batch", ["nope"])
     with pytest.raises(ValueError, match="'site' is not a column"):

@@ -78,7 +78,7 @@ ARGUMENTS: dict[str, tuple[Any, set[str]]] = {
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_what_is_called_takes_the_same_arguments(name: str) -> None:
+def test_called_functions_take_the_same_arguments(name: str) -> None:
     function, expected = ARGUMENTS[name]
     assert expected <= inspect.signature(function).parameters.keys()
 

@@ -43,7 +43,7 @@ def results(steps: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_result_has_the_elbo_taken_apart_and_scores_of_clusters(results: Path) -> None:
+def test_a_result_has_the_parts_of_the_elbo_and_scores_of_clusters(results: Path) -> None:
     result = json.loads((results / "vmm" / "batch64" / "seed0" / "result.json").read_text())
     assert result["reconstruction"] - result["rate"] == pytest.approx(
         result["reconstruction"] - result["marginal_kl"] - result["mutual_information"]

@@ -22,7 +22,7 @@ def test_clusters_are_merged_by_the_label_of_most_of_their_cells(steps: Any) -> 
     assert list(steps.score.merge_by_label(labels, clusters)) == list("aaaabb")
 
 
-def test_variance_that_composition_explains_is_told_from_that_within_types(steps: Any) -> None:
+def test_variance_explained_by_composition_is_separated_from_variance_within_types(steps: Any) -> None:
     labels, batch = np.repeat(["B", "T"], 8), np.tile(["one", "two"], 8)
     batch[:4] = "one"  # three in four B cells, half of the T cells
     z = np.where(labels == "B", -3.0, 3.0)[:, None]
@@ -103,5 +103,5 @@ def test_tuning_stops_at_the_first_ratio_with_fewer_clusters_than_types(steps: A
     assert chosen[["batch_size", "prior_lr_ratio"]].to_numpy().tolist() == [[256, 1.0]]
 
 
-def test_nothing_is_chosen_where_clusters_are_too_few(steps: Any) -> None:
+def test_no_choice_is_made_with_too_few_clusters(steps: Any) -> None:
     assert not steps.tuning.tuning_table(runs([(128, 1.0, 2, 0.6)]))["chosen_with_labels"].any()

@@ -105,7 +105,9 @@ def test_ours_is_scored_by_its_own_clusters(scripts: SimpleNamespace, tmp_path: 
     assert result["own"]["n_clusters"] == len(np.unique(own))
 
 
-def test_a_missing_file_is_told_with_its_folder(scripts: SimpleNamespace, tmp_path: Path, caplog) -> None:
+def test_the_error_for_a_missing_file_names_its_folder(
+    scripts: SimpleNamespace, tmp_path: Path, caplog
+) -> None:
     runs = scripts.runs.runs_of(scripts.data.chosen(["schep_scatac"]), ["PEAKVI"], ["stock"], [0])
     assert scripts.runs.run_all(runs, tmp_path, tmp_path, 2) == 1
     assert "schep_scatac.h5ad does not exist; --data is the folder" in caplog.text
@@ -208,7 +210,7 @@ def test_means_and_ranges_are_over_seeds_and_the_best_resolution_is_that_of_each
     assert "ours" not in table.index
 
 
-def test_what_holds_is_told_from_seeds_that_both_methods_have(scripts: SimpleNamespace) -> None:
+def test_conclusions_use_only_seeds_of_both_methods(scripts: SimpleNamespace) -> None:
     results = [
         a_result("stock", 0, 8, 0.5),
         a_result("stock", 1, 8, 0.9),

@@ -90,7 +90,7 @@ def test_a_mistake_is_named_before_anything_runs(steps: Any, changes: dict[str, 
         steps.settings.read_experiment(configured(**changes), "mine")
 
 
-def test_a_choice_that_names_nothing_is_refused(steps: Any) -> None:
+def test_an_unknown_choice_is_refused(steps: Any) -> None:
     with pytest.raises(ValueError, match="datasets: found \\['C'\\]"):
         steps.settings.read_experiment({**configured(), "datasets": ["C"]}, "mine")
 

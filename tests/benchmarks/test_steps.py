@@ -22,7 +22,7 @@ def scores(steps: Any, tiny: Path) -> pd.DataFrame:
     return steps.results.read_scores(tiny, *ORDER)
 
 
-def test_an_embedding_has_clusters_their_probability_and_what_it_was_made_with(tiny: Path) -> None:
+def test_an_embedding_has_clusters_probabilities_and_settings(tiny: Path) -> None:
     found = read_h5ad(tiny / "two-batches" / "vmm" / "seed1" / "embedding.h5ad")
     assert found.obsm["X_emb"].shape == (150, 3)
     assert {"batch", "cell_type", "cluster", "cluster_probability"} <= set(found.obs)
@@ -57,7 +57,7 @@ def test_scores_are_those_of_the_stored_clusters(scores: pd.DataFrame, steps: An
     )
 
 
-def test_what_labels_have_chosen_is_marked(scores: pd.DataFrame) -> None:
+def test_choices_made_with_labels_are_marked(scores: pd.DataFrame) -> None:
     marked = scores[scores["uses_labels"]]["clustering"].unique()
     assert set(marked) == {"own_merged", "leiden_best", "kmeans"}
 

@@ -38,7 +38,7 @@ def no_neighbors(monkeypatch):
     monkeypatch.setattr(_demo, "leiden", leiden)
 
 
-def test_table_file_and_figure_tell_the_same(run, tmp_path, no_neighbors):
+def test_table_file_and_figure_agree(run, tmp_path, no_neighbors):
     result = run("demo", *QUICK, "--out-dir", "a/b")
     assert result.exit_code == 0, result.output
     out = tmp_path / "a" / "b"

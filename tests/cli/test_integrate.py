@@ -222,7 +222,7 @@ def test_earlier_results_are_replaced_also_in_the_input_itself(integrate, source
         assert_same_content(source, tmp_path / f"{name}.h5ad")
 
 
-def test_a_file_of_an_older_anndata_is_written_anew_with_all_it_holds(integrate, source, tmp_path):
+def test_a_file_of_an_older_anndata_is_rewritten_with_all_its_content(integrate, source, tmp_path):
     with h5py.File(source, "r+") as file:
         for name in ("batch", "cell_type", "cell_type_coarse"):
             del file["obs"][name]
@@ -247,7 +247,7 @@ def test_a_file_of_an_older_anndata_is_written_anew_with_all_it_holds(integrate,
     assert set(out.uns) - set(read.uns) == {"vmmscvi"}
 
 
-def test_the_figure_shows_batches_clusters_and_what_else_was_asked_for(integrate, tmp_path, monkeypatch):
+def test_the_figure_shows_batches_clusters_and_requested_columns(integrate, tmp_path, monkeypatch):
     shown = {}
 
     draw = _integrate.plotting.embedding_panels
@@ -277,7 +277,7 @@ def test_notes_go_to_standard_error_and_quiet_means_silent(run, source, caplog):
     assert silent.output == ""
 
 
-def test_columns_that_others_wrote_are_replaced_when_told_to_only(integrate, write_input, tmp_path):
+def test_foreign_columns_are_replaced_only_on_request(integrate, write_input, tmp_path):
     path = write_input(lambda adata: adata.obs.insert(0, "vmm_cluster", "mine"))
     refused = integrate("--out", "out.h5ad", source=path)
     assert refused.exit_code == 2 and "obs/vmm_cluster" in refused.output

@@ -66,7 +66,7 @@ def test_a_file_that_appeared_meanwhile_is_not_replaced(target):
     assert names(target.parent) == ["out.h5ad"]
 
 
-def test_nothing_written_is_an_error_and_not_an_empty_file(target):
+def test_missing_output_is_an_error_and_not_an_empty_file(target):
     with pytest.raises(FileNotFoundError), written_whole(target, overwrite=False):
         pass
     assert names(target.parent) == []
@@ -125,7 +125,7 @@ def test_a_process_killed_while_writing_leaves_the_old_file(target, signal_sent)
         assert names(target.parent) == ["out.h5ad"]
 
 
-def test_what_cannot_be_written_is_found_before(tmp_path):
+def test_unwritable_outputs_are_found_early(tmp_path):
     existing = tmp_path / "there"
     existing.write_text(OLD)
     require_writable(tmp_path / "free", overwrite=False, option="--out")

@@ -40,7 +40,7 @@ def test_deprecations_are_hidden(capsys, category):
 OF_TORCH = "`isinstance(treespec, LeafSpec)` is deprecated, use `isinstance(treespec, TreeSpec)` instead."
 
 
-def test_a_training_hides_what_torch_says_to_lightning(recwarn):
+def test_a_training_hides_messages_of_torch_to_lightning(recwarn):
     with quiet_lightning():
         warnings.warn(OF_TORCH, stacklevel=1)
         warnings.warn("something else", stacklevel=1)

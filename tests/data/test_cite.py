@@ -151,6 +151,6 @@ def test_genes_are_those_of_the_simulator_of_counts():
         ({"seed": "today"}, "seed is 'today'"),
     ],
 )
-def test_impossible_arguments_are_named_with_what_was_expected(arguments, message):
+def test_errors_for_impossible_arguments_name_the_expected_values(arguments, message):
     with pytest.raises(ValueError, match=message):
         simulate_cite(**{**SMALL, **arguments})

@@ -77,14 +77,14 @@ def test_the_layout_is_that_of_scvi_tools():
     np.testing.assert_array_equal(sp.csr_matrix(organised.X).toarray(), adata.X.toarray())
 
 
-def test_both_modalities_of_a_cell_tell_its_type():
+def test_both_modalities_of_a_cell_reveal_its_type():
     adata = simulate_multiome(**SMALL, proportions="equal")
     counts = adata.X.toarray()
     assert accuracy(counts[:, :200], adata.obs["cell_type"]) > 0.9
     assert accuracy(counts[:, 200:], adata.obs["cell_type"]) > 0.9
 
 
-def test_subtypes_without_gene_markers_are_told_by_peaks_alone():
+def test_subtypes_without_gene_markers_are_separated_by_peaks_alone():
     adata = simulate_multiome(
         **{**SMALL, "n_cells": 900},
         n_subtypes={"type0": 2},
@@ -143,6 +143,6 @@ def test_multiome_data_survive_an_h5ad_file(tmp_path):
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_impossible_arguments_are_named_with_what_was_expected(arguments, message):
+def test_errors_for_impossible_arguments_name_the_expected_values(arguments, message):
     with pytest.raises(ValueError, match=message):
         simulate_multiome(**{**SMALL, **arguments})

@@ -120,6 +120,6 @@ def test_peaks_survive_an_h5ad_file(tmp_path):
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_impossible_arguments_are_named_with_what_was_expected(arguments, message):
+def test_errors_for_impossible_arguments_name_the_expected_values(arguments, message):
     with pytest.raises(ValueError, match=message):
         simulate_peaks(**{**SMALL, **arguments})

@@ -238,7 +238,7 @@ def test_subtypes_share_markers_and_are_closer_than_coarse_types():
     assert largest_within < 0.7 * smallest_between
 
 
-def test_with_one_type_nothing_is_marked_and_cells_form_one_group():
+def test_a_single_type_has_no_markers_and_one_group():
     adata = simulate_preset("single_type", n_cells=800, n_genes=300)
     assert adata.var["marker_of"].isna().all()
     assert adata.obs["cell_type"].nunique() == adata.obs["batch"].nunique() == 1
@@ -426,7 +426,7 @@ def test_strong_batch_effects_split_uncorrected_clusters_by_batch(leiden):
     assert share.max(axis=1).median() > 0.9
 
 
-def test_types_can_be_told_apart_once_strong_batch_effects_are_subtracted():
+def test_types_are_separable_after_subtraction_of_strong_batch_effects():
     adata = simulate_preset("strong_batch", n_cells=1500, missing={})
     values = log_normalised(adata)
     for batch in adata.obs["batch"].cat.categories:
@@ -513,6 +513,6 @@ def test_an_unknown_preset_is_named_with_those_that_exist():
         ({"seed": "today"}, "seed is 'today'"),
     ],
 )
-def test_impossible_arguments_are_named_with_what_was_expected(arguments, message):
+def test_errors_for_impossible_arguments_name_the_expected_values(arguments, message):
     with pytest.raises(ValueError, match=message):
         simulate_counts(**{"n_cells": 200, **arguments})

@@ -301,7 +301,7 @@ def infinite_covariate(adata: AnnData) -> None:
         (None, {"block_size": 500}, "`block_size` is 500: 130 cells cannot be split"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_errors_name_the_problem(
     adata: AnnData, files: list[Path], spoil: Any, arguments: dict[str, Any], message: str
 ) -> None:
     if spoil is not None:
@@ -385,7 +385,7 @@ class Kill(Callback):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
+def test_an_interrupted_training_resumes_exactly(
     files: list[Path], short_training: dict[str, Any], tmp_path: Path
 ) -> None:
     def train(**arguments: Any) -> SCVI_VMM:

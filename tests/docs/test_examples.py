@@ -62,7 +62,7 @@ def test_the_examples_of_a_page_run_in_their_order(page: Path, folder_with_files
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_what_is_not_executed_can_be_read_by_python(page: Path) -> None:
+def test_examples_that_are_not_executed_are_valid_python(page: Path) -> None:
     for example in examples_of(page):
         compile(example.code, str(page), "exec")
 

@@ -71,7 +71,7 @@ def test_the_shortest_trainings_have_clusters(
 
 @pytest.mark.parametrize("reloaded", [False, True], ids=["at once", "after loading"])
 @pytest.mark.parametrize("prior", MIXTURES)
-def test_a_second_training_goes_on_without_another_warm_up(
+def test_a_second_training_continues_without_another_warm_up(
     make_model: Make, training: Training, watch: Any, tmp_path: Path, prior: str, reloaded: bool
 ) -> None:
     model = make_model(prior=prior, n_components=20)
@@ -101,7 +101,7 @@ def test_save_and_load_keep_the_components_that_were_found(embedded: Any, tmp_pa
 
 
 @pytest.mark.parametrize("prior", MIXTURES)
-def test_a_training_that_ends_in_its_warm_up_starts_the_prior_then(
+def test_a_training_that_ends_in_its_warm_up_initialises_the_prior(
     make_model: Make, training: Training, prior: str
 ) -> None:
     model = make_model(prior=prior, n_components=20)
@@ -150,7 +150,7 @@ def test_nan_in_the_warm_up_is_explained_and_no_epoch_of_it_is_kept(
     assert not model.is_trained
 
 
-def test_a_training_that_fails_after_the_start_can_be_used_and_goes_on(
+def test_a_training_that_fails_after_initialisation_can_be_used_and_continued(
     make_model: Make, training: Training
 ) -> None:
     class Corrupt(Callback):

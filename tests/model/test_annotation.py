@@ -147,6 +147,6 @@ def test_an_untrained_model_says_so(make_model: Callable[..., SCVI_VMM]) -> None
         make_model().annotate()
 
 
-def test_data_without_a_tree_say_what_is_expected(counts: AnnData) -> None:
+def test_data_without_a_tree_are_refused_with_advice(counts: AnnData) -> None:
     with pytest.raises(ValueError, match="`annotate` or"):
         ClusterTree.from_anndata(counts)

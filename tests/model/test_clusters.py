@@ -227,7 +227,7 @@ def test_generated_cells_depend_on_the_seed_alone(trained: Trained) -> None:
         ({"n": 2, "library_size": 0}, "`library_size` must be a positive number"),
     ],
 )
-def test_what_cannot_be_generated_is_refused(
+def test_impossible_requests_for_generated_cells_are_refused(
     trained: Trained, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -259,7 +259,7 @@ def test_a_model_without_components_says_which_priors_have_them(trained: Trained
 
 
 @pytest.mark.parametrize("prior", PRIORS)
-def test_what_scvi_offers_still_works(trained: Trained, prior: str) -> None:
+def test_methods_of_scvi_still_work(trained: Trained, prior: str) -> None:
     model, cells = trained(prior), list(range(40))
     assert np.isfinite(float(model.get_elbo(indices=cells)))
     assert np.isfinite(float(model.get_marginal_ll(indices=cells, n_mc_samples=4)))

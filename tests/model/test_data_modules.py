@@ -38,7 +38,7 @@ def parts(adata: AnnData) -> list[AnnData]:
 
 
 @pytest.mark.parametrize("start", ["cells", "embedding"])
-def test_a_collection_trains_what_its_concatenation_would(
+def test_a_collection_trains_the_same_model_as_its_concatenation(
     adata: AnnData, short_training: dict[str, Any], tmp_path: Path, start: str
 ) -> None:
     pieces, results = parts(adata), []
@@ -222,7 +222,7 @@ def test_a_data_module_trains_from_disk(
     np.testing.assert_array_equal(found, z)
 
 
-def test_a_data_module_trains_what_the_same_minibatches_of_anndata_would(
+def test_a_data_module_trains_the_same_model_as_the_same_minibatches_of_anndata(
     datamodule: FromDisk, short_training: dict[str, Any]
 ) -> None:
     """The order of the cells and their split are the file's; what is compared is the first epoch's loss."""
@@ -253,7 +253,7 @@ def test_a_data_module_of_unknown_length_needs_the_number_of_epochs(
         model.train(datamodule=datamodule, **{**short_training, "max_epochs": None})
 
 
-def test_a_registry_alone_cannot_tell_a_prior_of_library_sizes(make_model: Make) -> None:
+def test_a_registry_alone_does_not_give_a_prior_of_library_sizes(make_model: Make) -> None:
     registry = make_model().registry
     with pytest.raises(ValueError, match="`use_observed_lib_size=False` needs `adata`"):
         SCVI_VMM(registry=registry, use_observed_lib_size=False)

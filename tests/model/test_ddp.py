@@ -114,7 +114,7 @@ def assert_same_on_both(folder: Path) -> dict[str, np.ndarray]:
     ("prior", "start"),
     [("vmm", "cells"), ("vmm", "embedding"), ("vmm", "labels"), ("gmm", "labels"), ("vampprior", "cells")],
 )
-def test_two_processes_train_what_one_would_have(tmp_path: Path, start: str, prior: str) -> None:
+def test_two_processes_train_the_same_model_as_one(tmp_path: Path, start: str, prior: str) -> None:
     options: dict[str, Any] = {"start": start, "early_stopping": False, "max_epochs": 6, **NO_CHANCE}
     options |= {"check_val_every_n_epoch": 1, "n_warmup_epochs": None if start == "cells" else 3}
     options["model"] = {**options["model"], "prior": prior}
@@ -189,7 +189,7 @@ def test_processes_that_split_the_cells_differently_are_refused(tmp_path: Path) 
     assert "Processes have split the cells differently" in run(tmp_path, options, fails=True)
 
 
-def test_two_processes_stream_what_one_would_have(tmp_path: Path) -> None:
+def test_two_processes_stream_the_same_cells_as_one(tmp_path: Path) -> None:
     options: dict[str, Any] = {"start": "embedding", "n_warmup_epochs": 3, "max_epochs": 6, "stream": True}
     options |= {"early_stopping": False, "check_val_every_n_epoch": 1, **NO_CHANCE}
     run(tmp_path / "one", {**options, "batch_size": 288})  # all cells in one minibatch, or two of one half

@@ -60,7 +60,7 @@ def test_labels_are_kept_when_the_model_is_saved(
         loaded.predict_labels()
 
 
-def test_registered_labels_change_nothing_unless_the_start_is_asked_for(
+def test_registered_labels_are_used_only_with_start_labels(
     make_model: Make, labelled: AnnData, quick_training: dict[str, Any]
 ) -> None:
     states = []
@@ -74,7 +74,7 @@ def test_registered_labels_change_nothing_unless_the_start_is_asked_for(
         torch.testing.assert_close(states[1][name], value, rtol=0, atol=0, equal_nan=True)
 
 
-def test_what_has_no_labels_is_refused(
+def test_priors_without_labels_are_refused(
     make_model: Make, labelled: AnnData, quick_training: dict[str, Any]
 ) -> None:
     start = {**quick_training, "start": "labels"}

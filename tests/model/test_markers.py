@@ -119,7 +119,7 @@ def test_markers_of_the_models_clusters_are_the_simulators(embedded: Embedded) -
     assert list(markers["cluster"].unique()) == list(model.predict().cat.categories)
 
 
-def test_unknown_groups_columns_and_numbers_are_errors_that_say_what_there_is(embedded: Embedded) -> None:
+def test_errors_for_unknown_groups_columns_and_numbers_list_the_known_ones(embedded: Embedded) -> None:
     model, _ = embedded("vmm")
     with pytest.raises(ValueError, match=r"`groups` has \['type9'\]; expected some of \['type0', 'type1'"):
         model.get_markers(groupby="cell_type", groups=["type0", "type9"])

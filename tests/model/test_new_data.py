@@ -56,7 +56,7 @@ def test_genes_in_another_order_give_the_same_as_in_the_models(
     np.testing.assert_array_equal(METHODS[name](model, shuffled), expected)
 
 
-def test_the_users_data_keep_their_order_and_the_reader_is_told(
+def test_the_users_data_keep_their_order_and_a_warning_is_logged(
     model: SCVI_VMM, shuffled: AnnData, caplog: pytest.LogCaptureFixture
 ) -> None:
     genes, values = list(shuffled.var_names), shuffled.X.copy()
@@ -66,7 +66,7 @@ def test_the_users_data_keep_their_order_and_the_reader_is_told(
     assert list(shuffled.var_names) == genes and (shuffled.X != values).nnz == 0
 
 
-def test_counts_that_change_between_two_calls_are_read_anew(model: SCVI_VMM, shuffled: AnnData) -> None:
+def test_counts_that_change_between_two_calls_are_read_again(model: SCVI_VMM, shuffled: AnnData) -> None:
     before = model.get_latent_representation(shuffled)
     shuffled.X = shuffled.X * 3
     assert not np.allclose(model.get_latent_representation(shuffled), before)
@@ -196,7 +196,7 @@ def delete(adata: AnnData) -> None:
 
 @pytest.mark.parametrize("change", [rename, overwrite, delete])
 @pytest.mark.parametrize("minified", [False, True])
-def test_what_becomes_of_the_batch_column_after_training_changes_nothing(
+def test_later_changes_of_the_batch_column_have_no_effect(
     model: SCVI_VMM, change: Callable[[AnnData], None], minified: bool
 ) -> None:
     if minified:
@@ -225,7 +225,7 @@ def test_renamed_batches_of_data_that_two_models_share(counts: AnnData, make_mod
     np.testing.assert_array_equal(model.get_latent_representation(adata), before)
 
 
-def test_numbers_that_have_become_text_are_told_from_unknown_batches(
+def test_numbers_converted_to_text_are_distinguished_from_unknown_batches(
     make_model: Make, adata: AnnData
 ) -> None:
     adata.obs["batch"] = (adata.obs["batch"] == "batch0").astype(int) + 1

@@ -44,7 +44,7 @@ def test_predictions_densities_and_positions_are_those_of_version_0_1_0(name: st
         ("query", PriorState.FROZEN, 3, 54),
     ],
 )
-def test_the_fit_stands_where_it_stood(
+def test_the_state_of_the_fit_is_restored(
     name: str, state: PriorState, n_components: int, n_effective: float | None
 ) -> None:
     prior = load(name).module.latent_prior

@@ -34,7 +34,7 @@ def test_a_saved_reference_is_mapped_into_without_its_data(reference: SCVI_VMM, 
     assert model.get_mapping_report().n_cells == 100
 
 
-def test_the_card_says_what_the_reference_is(reference: SCVI_VMM) -> None:
+def test_the_card_describes_the_reference(reference: SCVI_VMM) -> None:
     card = reference.reference_card()
     assert "SCVI_VMM.load_query_data(query" in card
     assert "batch0, batch1" in card and "Features (100)" in card and "and 80 more" in card

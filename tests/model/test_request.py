@@ -237,7 +237,7 @@ USELESS: list[tuple[dict[str, Any], list[str], str]] = [
     [(arguments, argument, why) for arguments, useless, why in USELESS for argument in useless],
     ids=str,
 )
-def test_what_would_have_no_effect_is_refused(arguments: dict[str, Any], argument: str, why: str) -> None:
+def test_arguments_without_effect_are_refused(arguments: dict[str, Any], argument: str, why: str) -> None:
     with pytest.raises(ValueError, match=rf"\['{argument}'\] would have no effect: .*{why}"):
         resolve(**arguments, **{argument: ANY[argument]})
 
@@ -256,7 +256,7 @@ def test_what_would_have_no_effect_is_refused(arguments: dict[str, Any], argumen
     ],
     ids=str,
 )
-def test_what_has_an_effect_is_kept(arguments: dict[str, Any], argument: str) -> None:
+def test_arguments_with_an_effect_are_kept(arguments: dict[str, Any], argument: str) -> None:
     found = getattr(resolve(**arguments, **{argument: ANY[argument]}), argument)
     assert np.array_equal(found, ANY[argument])
 
@@ -269,7 +269,7 @@ def test_a_prior_without_components_to_be_found_has_no_such_start(name: str, sta
 
 
 @pytest.mark.parametrize("start", ["embedding", "cells", "labels"])
-def test_a_frozen_prior_is_not_initialised_anew(start: str) -> None:
+def test_a_frozen_prior_is_not_initialised_again(start: str) -> None:
     with pytest.raises(ValueError, match=r"\['start'\] would have no effect: the prior is frozen"):
         resolve(state=PriorState.FROZEN, start=start)
 
@@ -285,7 +285,7 @@ def test_a_frozen_prior_is_not_initialised_anew(start: str) -> None:
     ],
     ids=str,
 )
-def test_a_minibatch_of_one_cell_is_refused_and_what_is_proposed_is_accepted(
+def test_a_minibatch_of_one_cell_is_refused_and_the_proposed_size_is_accepted(
     arguments: dict[str, Any],
 ) -> None:
     with pytest.raises(ValueError, match=r"has a single cell .* batch normalisation needs two") as error:

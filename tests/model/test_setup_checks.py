@@ -146,7 +146,7 @@ def test_sparse_arrays_are_read_as_sparse_matrices(
 )
 @pytest.mark.parametrize("layer", [None, "scaled"])
 @pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
-def test_what_are_no_counts_is_found_at_setup(
+def test_values_that_are_not_counts_are_found_at_setup(
     adata: AnnData, spoil: Any, found: str, layer: str | None, form: Any
 ) -> None:
     values = form(spoil(adata.X.toarray()))

@@ -157,7 +157,7 @@ def test_the_number_of_components_is_a_bound(make_model: Make, training: Trainin
     assert model.module.latent_prior.n_components == 2
 
 
-def test_n_effective_decides_what_is_split_and_how_hyper_priors_are_weighed(
+def test_n_effective_sets_the_granularity_and_the_weight_of_hyper_priors(
     make_model: Make, training: Training
 ) -> None:
     found = []
@@ -195,9 +195,7 @@ def test_priors_that_are_fitted_with_the_elbo_need_no_warm_up(
     assert_same(*weights)
 
 
-def test_a_fitted_prior_is_initialised_anew_where_a_start_is_asked_for(
-    make_model: Make, training: Training
-) -> None:
+def test_a_fitted_prior_is_initialised_again_if_start_is_given(make_model: Make, training: Training) -> None:
     model = make_model(n_components=20)
     model.train(**training)
     first = model.module.latent_prior
@@ -218,7 +216,7 @@ def test_a_later_search_may_find_more_clusters_than_the_first(make_model: Make, 
     assert few < model.module.latent_prior.n_components <= model.max_components_ == 20
 
 
-def test_what_cannot_work_is_refused_before_training_and_changes_nothing(
+def test_impossible_trainings_are_refused_and_change_nothing(
     make_model: Make, quick_training: Training, watch: Any
 ) -> None:
     model = make_model()

@@ -126,7 +126,7 @@ def test_pseudo_inputs_start_with_the_continuous_covariates_of_their_cells(
 
 @pytest.mark.parametrize("reloaded", [False, True], ids=["at once", "after loading"])
 @pytest.mark.parametrize("prior", PRIORS)
-def test_a_second_training_goes_on_where_the_first_ended(
+def test_a_second_training_continues_where_the_first_ended(
     make_model: Make, short_training: dict[str, Any], tmp_path: Path, prior: str, reloaded: bool
 ) -> None:
     model = make_model(prior=prior)

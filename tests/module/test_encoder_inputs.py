@@ -24,7 +24,7 @@ def filled(values: torch.Tensor, scale: str = "linear", n_nonnegative: int | Non
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_values_that_are_filled_in_are_what_comes_out_also_negative_ones(scale: str) -> None:
+def test_initial_values_are_returned_including_negative_ones(scale: str) -> None:
     values = torch.cat((5 * torch.rand(6, 20) + 0.02, torch.randn(6, 2)), dim=1)
     inputs = filled(values, scale, n_nonnegative=20)
     assert inputs.n_components == 6
@@ -109,7 +109,7 @@ def test_categories_are_those_that_are_filled_in_and_certain_ones_keep_a_gradien
     assert (inputs.category_logits[0].grad[:, 0] > 1e-4).all()
 
 
-def test_what_is_not_known_of_categories_is_uniform_and_the_others_are_left_as_they_were() -> None:
+def test_unknown_categories_are_uniform_and_others_unchanged() -> None:
     inputs = EncoderInputs(2, LAYOUT)
     with torch.no_grad():
         for parameter in inputs.parameters():
@@ -178,7 +178,7 @@ def test_an_unknown_space_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("n_input", "n_cat_list"), [(7, []), (7, [3]), (9, [2, 4]), (5, [1, 3])], ids=str)
-def test_the_layout_is_what_the_encoder_can_be_called_with(n_input: int, n_cat_list: list[int]) -> None:
+def test_the_encoder_accepts_inputs_of_its_layout(n_input: int, n_cat_list: list[int]) -> None:
     encoder = Encoder(n_input, 2, n_cat_list=n_cat_list, n_hidden=6).eval()
     layout = EncoderLayout.of(encoder)
     assert layout.n_values == n_input
@@ -223,6 +223,6 @@ def test_leading_values_that_are_never_negative_are_counted(minimum: list[float]
     assert count_nonnegative(torch.tensor(minimum)) == expected
 
 
-def test_a_mean_of_nothing_is_refused() -> None:
+def test_a_mean_without_minibatches_is_refused() -> None:
     with pytest.raises(ValueError, match="no minibatch"):
         MeanInputs().result()

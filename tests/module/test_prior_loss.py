@@ -190,7 +190,7 @@ def test_full_covariances_are_kept() -> None:
     [{"z": MEAN}, (), (MEAN,), None, {"qz": None}],
     ids=["no posterior", "empty", "one tensor", "None", "a posterior that is None"],
 )
-def test_what_has_no_posterior_is_refused(outputs: Any) -> None:
+def test_outputs_without_a_posterior_are_refused(outputs: Any) -> None:
     with pytest.raises(ValueError, match="No posterior of `z`"):
         as_posterior(outputs)
 

@@ -78,7 +78,7 @@ def test_sparse_counts_are_the_matrix(shape: tuple[int, int], density: float) ->
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_nonzero_finds_what_torch_finds(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nonzero_agrees_with_torch(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
     values = torch.tensor([0.0, 1.0, -2.0, torch.nan, -0.0, torch.inf])
     assert torch.equal(nonzero(values), values.nonzero().squeeze(1))
@@ -359,7 +359,7 @@ def test_threads_that_share_a_module_get_their_own_cells(
     assert all(map(torch.equal, found, expected))
 
 
-def test_nothing_of_a_call_is_left_on_the_module(make_model: Make, minibatch: Any, always: None) -> None:
+def test_a_call_leaves_no_trace_on_the_module(make_model: Make, minibatch: Any, always: None) -> None:
     model = make_model(prior="standard_normal")
     before = {name: set(module.__dict__) for name, module in model.module.named_modules()}
     model.module(minibatch(model))[2].loss.backward()

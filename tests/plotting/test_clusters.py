@@ -92,7 +92,7 @@ def test_composition_gives_the_share_of_each_part(ten_cells):
         (lambda cells: assignment_confidence(cells, thresholds=(0.5, 1.0)), "`thresholds`"),
     ],
 )
-def test_what_cannot_be_drawn_is_named(ten_cells, plot, message):
+def test_errors_name_what_cannot_be_drawn(ten_cells, plot, message):
     with pytest.raises(ValueError, match=message):
         plot(ten_cells)
 

@@ -122,7 +122,7 @@ def test_more_cells_have_smaller_points(cells):
         ({"basis": "nope"}, "`basis` is 'nope'; expected one of `adata.obsm`: .*X_umap"),
     ],
 )
-def test_what_is_missing_is_named_with_what_is_there(cells, arguments, message):
+def test_errors_name_missing_entries_and_list_the_existing(cells, arguments, message):
     with pytest.raises(ValueError, match=message):
         embedding(cells, **arguments)
 
@@ -148,7 +148,7 @@ def test_rows_are_priors_and_columns_are_keys(cells):
         assert {tuple(p) for p in points} == {tuple(p) for p in cells.obsm[basis]}
 
 
-def test_what_all_rows_show_is_named_once_below_and_numbers_are_named_on_the_cells(cells):
+def test_groups_shared_by_all_rows_have_one_legend_and_numbers_are_on_the_cells(cells):
     figure = embedding_panels(cells, ["X_umap_normal", "X_umap"], ["batch", "vmm_cluster"])
     axes = np.array(figure.axes).reshape(2, 2)
     assert [legend_names(ax) for ax in axes[:, 0]] == [[], ["a", "b"]]

@@ -106,7 +106,7 @@ def test_a_column_without_any_value_is_drawn_in_grey(cells: AnnData, values: Any
 
 
 @pytest.mark.parametrize("column", ["by", "groupby"])
-def test_a_composition_of_nothing_says_so(cells: AnnData, column: str) -> None:
+def test_an_empty_composition_is_reported(cells: AnnData, column: str) -> None:
     cells.obs["empty"] = pd.Categorical([None] * 120)
     with pytest.raises(ValueError, match=r"obs\['empty'\]` has no values"):
         pl.composition(cells, **{"by": "batch", "groupby": "batch", column: "empty"})
@@ -132,7 +132,7 @@ def test_a_leaf_without_cells_is_drawn() -> None:
     assert sorted(texts(pl.cluster_tree(some).get_yticklabels())) == ["0 (40)", "1 (40)", "2 (0)"]
 
 
-def test_what_is_neither_a_tree_nor_data_nor_a_model_is_refused() -> None:
+def test_other_types_than_trees_data_and_models_are_refused() -> None:
     with pytest.raises(ValueError, match="`tree` is a dict; expected an AnnData or a trained model"):
         pl.cluster_tree({"0": 1})  # type: ignore[arg-type]
     plt.close("all")

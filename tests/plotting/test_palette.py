@@ -53,7 +53,7 @@ def smallest_difference(colors: list[str], vision: str) -> float:
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_the_first_colours_are_told_apart_and_better_than_matplotlibs(vision):
+def test_the_first_colours_are_distinguishable_and_better_than_matplotlibs(vision):
     ours = smallest_difference(list(COLORS[:8]), vision)
     matplotlibs = smallest_difference([to_hex(c) for c in mpl.colormaps["tab10"].colors[:8]], vision)
     assert ours > 0.07

@@ -53,7 +53,7 @@ def test_cells_are_coloured_by_the_logged_share_of_a_gene(cells):
         embedding(cells, "no gene")
 
 
-def test_a_model_stands_for_its_annotated_data(annotated):
+def test_a_model_can_replace_its_annotated_data(annotated):
     ours = [bar.get_height() for bar in cluster_weights(annotated).patches]
     assert [bar.get_height() for bar in cluster_weights(Model(annotated)).patches] == ours
     del annotated.uns["vmmscvi"]
@@ -142,7 +142,7 @@ def test_markers_are_a_dot_plot_of_counts_or_a_map_of_decoded_centres(annotated,
         markers(annotated, decoded)
 
 
-def test_what_a_mudata_knows_of_all_cells_is_drawn(annotated):
+def test_the_annotation_of_a_mudata_is_drawn(annotated):
     annotated.obs_names = [f"cell{i}" for i in range(annotated.n_obs)]
     mdata = MuData({"rna": annotated[:, :10].copy(), "atac": annotated[:, 10:].copy()})
     mdata.obs = annotated.obs.copy()

@@ -101,7 +101,7 @@ def test_the_history_of_a_trained_model_can_be_drawn(trained):
     assert [ax.get_ylabel() for ax in training_history(model).axes] == ["negative ELBO", "clusters in use"]
 
 
-def test_what_is_logged_from_a_later_epoch_on_is_drawn_at_its_epochs(cells):
+def test_quantities_logged_from_a_later_epoch_are_drawn_at_their_epochs(cells):
     frame = pd.DataFrame({"n_utilized_clusters": [8.0, 7.0]}, index=pd.Index([58, 59], name="epoch"))
     values = np.full(60, np.nan)
     values[58:] = [8.0, 7.0]

@@ -66,7 +66,7 @@ def test_parts_of_clusters_are_found_and_clusters_keep_their_names(tree: Cluster
         [0, 1, 2],
     ],
 )
-def test_names_of_any_kind_change_nothing_but_the_names(tree: ClusterTree, names: list[object]) -> None:
+def test_the_type_of_names_changes_only_the_names(tree: ClusterTree, names: list[object]) -> None:
     other = fit_cluster_tree(nested(), called(names))
     texts = [str(name) for name in names]
     assert other.clusters == tuple(np.repeat(texts, 2))

@@ -148,6 +148,6 @@ def test_labels_are_saved_with_the_prior_and_older_states_have_none(
     ("labels", "noise", "message"),
     [([FREE, FREE], 0.1, "must have a label for at least one component"), ([0, 1], 1.0, "found 1.0")],
 )
-def test_labels_that_say_nothing_are_refused(labels: list[int], noise: float, message: str) -> None:
+def test_uninformative_labels_are_refused(labels: list[int], noise: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ComponentLabels(torch.tensor(labels), noise)

@@ -53,7 +53,7 @@ def test_cells_alike_in_depth_or_farther_out_for_want_of_it_are_taken_as_they_ar
     assert coordinates.mean_square == pytest.approx(1)
 
 
-def test_what_the_prior_expects_is_in_the_units_of_the_embedding() -> None:
+def test_the_expected_covariance_is_in_units_of_the_embedding() -> None:
     z, _, log_depth = cones(1.2, n_obs=300)
     one, other = (
         fit_coarsened_mixture(factor * z, 20, n_starts=1, log_depth=log_depth) for factor in (1.0, 10.0)

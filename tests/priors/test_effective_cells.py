@@ -39,7 +39,7 @@ def test_small_neighbours_are_found_with_more_effective_cells() -> None:
     assert adjusted_rand_score(labels, found.responsibilities.argmax(1)) > 0.98
 
 
-def test_tails_are_split_off_where_so_many_effective_cells_can_tell_them_and_not_before() -> None:
+def test_tails_are_split_off_only_at_sufficient_effective_sample_size() -> None:
     z = skewed_clusters()
     coarse, fine = (fit(z, n_effective=n) for n in (300, 3000))
     assert len(coarse.weights) == 3 < len(fine.weights) / 4
@@ -53,14 +53,14 @@ def test_the_number_of_clusters_does_not_depend_on_how_many_cells_there_are(step
     assert len(found.weights) == 6
 
 
-def test_data_count_as_no_more_cells_than_there_are() -> None:
+def test_the_effective_sample_size_is_at_most_the_number_of_cells() -> None:
     z, _ = gaussian_clusters()
     assert fit(z[::10]).n_effective == 348
     assert fit(z[::10], n_effective=1e6).n_effective == 348
     assert fit(z, n_effective=400).n_effective == 400
 
 
-def test_the_prior_weighs_its_hyperpriors_against_what_was_found() -> None:
+def test_the_effective_sample_size_sets_the_weight_of_the_hyperpriors() -> None:
     z, _ = gaussian_clusters()
     mixture = fit_coarsened_mixture(z)
     prior, minibatch = GaussianMixturePrior(20, 5), torch.as_tensor(z[::40]).float()

@@ -41,9 +41,7 @@ def test_gradients_inside_and_outside_differ_by_that_of_the_assignments_entropy(
     assert (inside - outside).abs().max() > 1e-3
 
 
-def test_the_value_does_not_depend_on_what_the_gradient_passes_through(
-    draw_mixture: Callable, spread: str
-) -> None:
+def test_the_value_does_not_depend_on_the_path_of_the_gradient(draw_mixture: Callable, spread: str) -> None:
     prior, mixture = vmm(draw_mixture, spread)
     inside = prior.empirical_bayes_loss(mixture.z, mixture.centers)
     prior.responsibilities_in_gradient = False

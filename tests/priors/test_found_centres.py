@@ -102,7 +102,7 @@ def test_precisions_start_at_the_mode_of_their_posterior() -> None:
 
 
 @pytest.mark.parametrize("n_effective", [None, 250.0])
-def test_a_saved_prior_remembers_what_it_started_from_or_that_it_did_not(n_effective: float | None) -> None:
+def test_a_saved_prior_keeps_its_effective_sample_size_or_none(n_effective: float | None) -> None:
     saved, loaded = VampPriorMixture(3, P), VampPriorMixture(3, P)
     saved.n_effective, loaded.n_effective = n_effective, 7.0
     loaded.load_state_dict(saved.state_dict())

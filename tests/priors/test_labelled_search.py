@@ -40,7 +40,7 @@ def components_of(mixture: CoarsenedMixture, of: Tensor) -> list[set[int]]:
     return [set(at[of == cluster].tolist()) for cluster in range(int(of.max()) + 1)]
 
 
-def test_labels_that_tell_nothing_change_nothing() -> None:
+def test_uninformative_labels_change_nothing() -> None:
     z, of = clusters()
     usual, found = search(z, None), search(z, LabelledCells.of(torch.zeros_like(of)))
     torch.testing.assert_close(found.responsibilities, usual.responsibilities)

@@ -120,7 +120,7 @@ def test_where_centres_are_crowded_a_further_cluster_costs_less() -> None:
     assert float(saved.median()) > 5, "nats"
 
 
-def test_a_single_centre_says_nothing_about_centres(cells: tuple[Tensor, Tensor]) -> None:
+def test_a_single_centre_gives_the_smallest_confidence(cells: tuple[Tensor, Tensor]) -> None:
     z, r = cells
     assert learned(z - z.mean(0), r.sum(1, keepdim=True)).center_confidence == CENTER_CONFIDENCES[0]
 
@@ -191,7 +191,7 @@ def test_a_component_of_two_clusters_has_little_say(cells: tuple[Tensor, Tensor]
     assert torch.linalg.det(mean.mT @ mean) > 30 * torch.linalg.det(apart)
 
 
-def test_directions_in_which_nothing_varies_are_no_trouble(cells: tuple[Tensor, Tensor]) -> None:
+def test_constant_directions_are_handled(cells: tuple[Tensor, Tensor]) -> None:
     z, r = cells
     flat = torch.cat((z[:, :2], torch.full((len(z), 1), 2.0, dtype=z.dtype)), dim=1)
     found = learned(flat, r, smallest_variance_of(flat))

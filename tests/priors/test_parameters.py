@@ -16,11 +16,11 @@ def test_inverse_softplus_is_undone_by_softplus_over_twelve_decades(dtype: torch
 
 
 @pytest.mark.parametrize("initial", [1e-4, 1.0, 50.0])
-def test_positive_scalar_starts_at_its_initial_value(initial: float) -> None:
+def test_positive_scalar_has_its_initial_value(initial: float) -> None:
     assert PositiveScalar(initial)().item() == pytest.approx(initial, rel=1e-5)
 
 
-def test_precision_starts_at_the_identity() -> None:
+def test_precision_is_initialised_as_the_identity() -> None:
     torch.testing.assert_close(PrecisionCholesky(3, 4)(), torch.eye(4).expand(3, 4, 4))
 
 

@@ -106,7 +106,7 @@ def test_initialising_makes_a_fitted_prior_and_leaves_the_other_as_it_was(
 
 
 @pytest.mark.parametrize("prior_class", MIXTURES)
-def test_a_concentration_that_was_learned_is_kept_by_initialising_anew(
+def test_a_learned_concentration_is_kept_when_the_prior_is_initialised_again(
     prior_class: type[BayesianMixturePrior], clusters: CoarsenedMixture
 ) -> None:
     prior = prior_class(K, P)

@@ -226,7 +226,7 @@ def test_a_nan_score_is_never_the_best() -> None:
     assert (callback.best_score, callback.best_epoch) == (2.0, 2)
 
 
-def test_what_is_kept_survives_a_checkpoint_and_later_changes_of_the_weights() -> None:
+def test_kept_weights_survive_a_checkpoint_and_later_changes() -> None:
     callback, layer = RestoreBestEpoch(), nn.Linear(1, 1)
     report(callback, layer, 1.0, epoch=0)
     best = {n: v.clone() for n, v in layer.state_dict().items()}

@@ -124,7 +124,7 @@ def test_every_minibatch_is_logged_where_that_is_asked_for(
     assert {"train_loss_epoch", "elbo_train_epoch", "validation_loss_epoch"} <= set(model.history)
 
 
-def test_what_scib_tuning_needs_is_collected(make_model: Make, short_training: dict[str, Any]) -> None:
+def test_entries_for_scib_tuning_are_collected(make_model: Make, short_training: dict[str, Any]) -> None:
     class ScibListener(Callback):
         """Known to the plan by its name."""
 

@@ -65,5 +65,5 @@ def test_cells_are_encoded_once_or_twice_in_a_step(
     assert not plan.networks_moved
 
 
-def test_encoding_anew_is_the_default(make_model: Make) -> None:
+def test_encoding_again_is_the_default(make_model: Make) -> None:
     assert not EmpiricalBayesTrainingPlan(make_model().module).reuse_encoding

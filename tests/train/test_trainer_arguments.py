@@ -109,7 +109,7 @@ def test_steps_epochs_and_logs_are_those_of_stock_scvi(
     ],
     ids=str,
 )
-def test_early_stopping_is_what_arguments_say_and_else_the_trainer_config(
+def test_early_stopping_follows_arguments_before_the_trainer_config(
     arguments: dict[str, Any], expected: tuple[bool | None, int]
 ) -> None:
     given = {"early_stopping": None, "patience": None, "trainer_config": None, **arguments}
@@ -159,7 +159,7 @@ def test_clipping_by_the_trainers_arguments(make_model: Make, short_training: di
     ],
     ids=lambda value: re.sub(" object at 0x[0-9a-f]+", "", str(value)),
 )
-def test_what_cannot_be_had_is_refused_before_any_work(
+def test_impossible_requests_are_refused_before_any_work(
     make_model: Make, short_training: dict[str, Any], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -224,7 +224,7 @@ def test_checkpoints_of_scvi_tools_are_models(
     assert len(list((tmp_path / "log").glob("*/*/model.pt"))) == 1
 
 
-def test_a_checkpoint_of_scvi_tools_goes_on_with_its_prior(
+def test_a_checkpoint_of_scvi_tools_resumes_with_its_prior(
     make_model: Make, short_training: dict[str, Any], tmp_path: Path
 ) -> None:
     model = make_model()

@@ -169,12 +169,12 @@ def test_bernoulli_samples_are_zeros_and_ones(make_vae, blobs) -> None:
         ({"prior": StandardNormalPrior(3)}, "`n_latent` must be that of `prior`, 3, found 2"),
     ],
 )
-def test_what_cannot_be_used_is_named(make_vae, blobs, arguments, message) -> None:
+def test_errors_name_unusable_input(make_vae, blobs, arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         make_vae(**arguments).fit(blobs.x)
 
 
-def test_nothing_is_known_before_fitting(make_vae, blobs) -> None:
+def test_an_unfitted_estimator_has_no_results(make_vae, blobs) -> None:
     for method in ("transform", "predict", "predict_proba", "score"):
         with pytest.raises(NotFittedError):
             getattr(make_vae(), method)(blobs.x)

@@ -40,7 +40,7 @@ def filled(module: ArrayVAE, rows: torch.Tensor) -> ArrayVAE:
     return module
 
 
-def test_one_pass_gives_what_two_passes_give() -> None:
+def test_one_pass_gives_the_same_as_two_passes() -> None:
     module, x = vmm_module(), torch.randn(6, N_FEATURES)
     qz, centers = module._encode_with_centers(x)
     torch.testing.assert_close(qz.mean, module.encode(x).mean)
@@ -113,7 +113,7 @@ def test_full_covariances_agree_with_the_closed_divergence_from_n_0_i() -> None:
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
-def test_a_head_can_be_told_its_scale(covariance) -> None:
+def test_the_scale_of_a_head_can_be_set(covariance) -> None:
     head = GaussianHead(4, 3, covariance)
     head.reset_scale(torch.tensor([0.1, 1.0, 3.0]))
     qz = head(torch.randn(5, 4))

@@ -98,7 +98,7 @@ class Stages(Callback):
         self.seen.append((module.trains_autoencoder, module.latent_prior.loc.detach().clone(), rate))
 
 
-def test_the_mixture_waits_for_the_autoencoder_and_then_starts_in_its_embedding(make_vade, blobs) -> None:
+def test_the_mixture_is_initialised_in_the_embedding_of_the_trained_autoencoder(make_vade, blobs) -> None:
     Stages.seen.clear()
     model = make_vade(n_pretrain_epochs=2, max_epochs=4, callbacks=[Stages()]).fit(blobs.x)
     left_out, locations, rates = zip(*Stages.seen, strict=True)
@@ -120,7 +120,7 @@ def test_blobs_are_found(make_vade, blobs) -> None:
         ({"n_components": 1000}, "`n_components` must not exceed the number of training rows"),
     ],
 )
-def test_what_cannot_be_used_is_named(make_vade, blobs, arguments, message) -> None:
+def test_errors_name_unusable_input(make_vade, blobs, arguments, message) -> None:
     with pytest.raises(ValueError, match=message):
         make_vade(**arguments).fit(blobs.x)
 

@@ -57,12 +57,12 @@ def category_colors(
     categories
         Names of the categories, in the order of the colours.
     palette
-        Name of a colormap of Matplotlib (a list of colours is taken in order, a continuous one at even
-        steps), a sequence of colours, a mapping from category to colour, or a cycler with the key
-        ``"color"``. A sequence that is too short starts again.
+        Name of a Matplotlib colormap (qualitative ones are used in order, continuous ones in equal steps), a
+        sequence of colours, a mapping from category to colour, or a cycler with the key ``"color"``. A
+        sequence that is too short is repeated.
     stored
-        Colours by category to use without a ``palette`` if none is lacking: those that scanpy stores in an
-        AnnData.
+        Colours by category, for example those that scanpy stores in an AnnData. They are used without a
+        ``palette`` if they cover all categories.
 
     Returns
     -------
