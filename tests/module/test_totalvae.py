@@ -20,7 +20,7 @@ PRIORS = ["standard_normal", "gmm"]
 def module_of(cls: Any, **options: Any) -> tuple[Any, dict[str, Tensor]]:
     """A module in evaluation mode, and its data's first cells."""
     torch.manual_seed(0)
-    adata = simulate_cite(n_cells=40, n_genes=12, n_types=2, n_proteins=3, n_batches=2, seed=0)
+    adata = simulate_cite(n_cells=40, n_genes=12, n_types=4, n_proteins=8, n_batches=2, seed=0)
     cls.setup_anndata(adata, "protein", batch_key="batch")
     model = cls(adata, n_latent=2, n_hidden=8, empirical_protein_background_prior=False, **options)
     return model.module.eval(), next(iter(model._make_data_loader(adata=adata, batch_size=20)))

@@ -72,7 +72,7 @@ def test_the_adversary_counts_as_much_as_was_asked(
 
 def test_the_adversary_has_an_optimizer_as_in_scvi_tools(make_model: Make) -> None:
     plan = plan_of(make_model, weight_decay=0.25)
-    plan.adversarial_classifier.fc_layers.requires_grad_(False)
+    next(plan.adversarial_classifier.parameters()).requires_grad_(False)
     (optimizer,) = plan.other_optimizers()
     (group,) = optimizer.param_groups
     assert type(optimizer) is torch.optim.Adam
