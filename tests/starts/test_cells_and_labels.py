@@ -79,7 +79,11 @@ def test_other_data_modules_start_pseudo_inputs_from_the_first_training_cells(
     np.testing.assert_allclose(values_of(pseudo_inputs), np.log1p(expected.numpy()), atol=ATOL)
 
 
-def test_too_few_cells_are_refused(make_model: Make, loaded: Loaded) -> None:
+def test_as_many_cells_as_components_are_enough_and_fewer_are_refused(
+    make_model: Make, loaded: Loaded
+) -> None:
+    _, pseudo_inputs = FromCells().initialise(make_model().module, loaded(cells_of(8)))
+    assert values_of(pseudo_inputs).shape == (8, 100)
     datamodule = loaded(cells_of(3))
     with pytest.raises(ValueError, match="must not exceed the number of training cells, 3, found 8"):
         FromCells().initialise(make_model().module, datamodule)

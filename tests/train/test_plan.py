@@ -73,6 +73,23 @@ def test_global_step_counts_minibatches(make_model: Make, short_training: dict[s
     assert model.trainer.global_step == 2 * N_BATCHES
 
 
+def test_callbacks_are_given_the_loss_of_every_minibatch(
+    make_model: Make, short_training: dict[str, Any]
+) -> None:
+    class Losses(Callback):
+        def __init__(self) -> None:
+            self.values: list[float] = []
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
+            self.values.append(float(outputs["loss"] if isinstance(outputs, dict) else outputs))
+
+    model, losses = make_model(), Losses()
+    model.train(**{**short_training, "max_epochs": 1}, callbacks=[losses])
+    sizes = [64] * 4 + [14]  # 270 training cells
+    expected = float(model.history["train_loss"].iloc[0, 0])
+    assert np.average(losses.values, weights=sizes) == pytest.approx(expected, rel=1e-5)
+
+
 def test_max_steps_counts_minibatches(make_model: Make, short_training: dict[str, Any]) -> None:
     model, weights = make_model(), KLWeights()
     model.train(**short_training, max_steps=3, early_stopping=False, callbacks=[weights])

@@ -13,7 +13,7 @@ import scvi
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from scvi.train import SaveCheckpoint, TrainerConfig
 
 from vmmscvi import SCVI_VMM
@@ -153,6 +153,7 @@ def test_clipping_by_the_trainers_arguments(make_model: Make, short_training: di
             "`strategy` must be 'auto' or 'ddp_find_unused_parameters_true', found 'fsdp'",
         ),
         ({"strategy": DDPStrategy()}, "`strategy` must be .* `find_unused_parameters=True`"),
+        ({"strategy": FSDPStrategy()}, "must be a DDPStrategy or a SingleDeviceStrategy, found FSDPStrategy"),
         ({"accelerator": "mps"}, "`accelerator='mps'` needs .* PYTORCH_ENABLE_MPS_FALLBACK=1"),
         ({"gradient_clip_val": -1.0}, "`gradient_clip_val` must be positive, found -1.0"),
         ({"gradient_clip_algorithm": "log"}, "`gradient_clip_algorithm` must be 'norm' or 'value'"),
