@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from scvi import REGISTRY_KEYS
 from torch import Tensor
 
+from vmmscvi import SCVI_VMM
+from vmmscvi.module._generating import GeneratingMixin
 from vmmscvi.module._multivae import MULTIVMMVAE
 from vmmscvi.module._peakvae import PEAKVMMVAE
 from vmmscvi.module._totalvae import TOTALVMMVAE
@@ -86,3 +90,34 @@ def test_each_modality_of_multivi_has_its_mean(likelihood: str, kept: float) -> 
     module.n_input_genes = module.n_input_proteins = 0
     only = MULTIVMMVAE.sample_observations(module, {"libsize_acc": torch.full((N, 1), 0.5)}, decoded)
     assert only.keys() == {"peaks"}
+
+
+@pytest.mark.parametrize(
+    ("library_size", "minified", "expected"),
+    [(500.0, False, 500.0), (None, False, None), (None, True, 900.0)],
+)
+def test_generated_cells_have_the_total_that_is_asked_for_or_that_of_the_cells_given(
+    make_model: Callable[..., SCVI_VMM],
+    minibatch: Any,
+    library_size: float | None,
+    minified: bool,
+    expected: float | None,
+) -> None:
+    model = make_model(gene_likelihood="nb", prior="standard_normal")
+    module, tensors = model.module.eval(), minibatch(model, 200)
+    with torch.no_grad():
+        module.px_r.fill_(10.0)  # all but Poisson
+    if minified:  # there are no counts, but their totals
+        tensors[REGISTRY_KEYS.OBSERVED_LIB_SIZE] = torch.full((200, 1), 900.0)
+    totals = module.generate(tensors, torch.randn(200, 4), library_size)["X"].sum(1)
+    truth = tensors["X"].sum(1) if expected is None else torch.full((200,), expected)
+    assert ((totals - truth).abs() < 6 * truth.sqrt()).all()
+    assert float((totals - truth).mean()) == pytest.approx(0.0, abs=5 * float(truth.mean() / 200) ** 0.5)
+
+
+def test_modules_that_cannot_be_told_a_total_or_sample_nothing_say_so() -> None:
+    module: Any = SimpleNamespace()
+    with pytest.raises(ValueError, match="`library_size` cannot be chosen"):
+        GeneratingMixin.generate(module, {}, torch.zeros(1, 2), library_size=100.0)
+    with pytest.raises(ValueError, match="cannot sample observations"):
+        GeneratingMixin.sample_observations(module, {}, {})
