@@ -45,6 +45,18 @@ def test_peaks_of_every_group_are_those_of_one_comparison_each(model: Any) -> No
     np.testing.assert_allclose(own["emp_prob1"].loc[peaks.var_names], expected, rtol=1e-5)
 
 
+def test_groups_are_those_of_the_data_that_are_given(model: Any) -> None:
+    if hasattr(model.adata, "mod"):
+        pytest.skip("scvi-tools compares MuData of the model itself")
+    others = model.adata[:80].copy()
+    others.obs["half"] = np.where(np.arange(80) < 30, "first", "second")
+    table = model.differential_accessibility(others, groupby="half", silent=True)
+    assert list(table["group1"].unique()) == ["first", "second"]
+    expected = np.asarray((others.X[:30] > 0).mean(axis=0)).ravel()
+    own = table[table["group1"] == "first"]
+    np.testing.assert_allclose(own["emp_prob1"].loc[others.var_names], expected, rtol=1e-5)
+
+
 def test_unknown_columns_and_single_groups_are_named(model: Any) -> None:
     with pytest.raises(ValueError, match="`groupby` is 'nothing'"):
         model.differential_accessibility(groupby="nothing")

@@ -37,6 +37,16 @@ def test_quality_describes_the_cells_of_each_cluster(model: SCVI_VMM) -> None:
         assert row["low_density"] == pytest.approx((novelty > 0.95).mean())
 
 
+def test_quality_of_some_cells_counts_these_alone(model: SCVI_VMM) -> None:
+    cells = np.arange(1, 300, 3)
+    table, clusters = model.cluster_quality(indices=cells), model.predict().astype(str).iloc[cells]
+    batches = model.adata.obs["batch"].iloc[cells]
+    assert table["n_cells"].to_dict() == clusters.value_counts().to_dict()
+    for name, row in table.iterrows():
+        shares = batches[(clusters == name).to_numpy()].value_counts(normalize=True)
+        assert row["largest_batch"] == pytest.approx(shares.iloc[0])
+
+
 def test_a_broad_component_of_outliers_is_a_catch_all(model: SCVI_VMM) -> None:
     assert model.get_catch_alls() == []
     _make_broad(model, component=0)

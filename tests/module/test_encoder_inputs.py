@@ -215,6 +215,21 @@ def test_means_do_not_depend_on_how_cells_are_split_into_minibatches() -> None:
     assert n_found == n_expected
 
 
+def test_what_some_cells_lack_is_averaged_over_those_that_have_it() -> None:
+    values = torch.tensor([[1.0, 2.0], [3.0, 6.0], [0.0, 0.0], [5.0, 5.0]])
+    present = torch.tensor([True, True, False, True])
+    weights = torch.tensor([[0.5, 0.25, 0.25, 0.0], [0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 1.0, 0.0]])
+    means = MeanInputs()
+    for rows in (slice(0, 2), slice(2, 4)):
+        means.add(InputValues(values[rows], (), present[rows]), weights[:, rows])
+    found, n_nonnegative = means.result()
+    assert n_nonnegative == 2
+    torch.testing.assert_close(found.values[0], (0.5 * values[0] + 0.25 * values[1]) / 0.75)
+    torch.testing.assert_close(found.values[1], values[3])
+    overall = (0.5 * values[0] + 0.25 * values[1] + values[3]) / 1.75
+    torch.testing.assert_close(found.values[2], overall)  # none of its cells has any
+
+
 @pytest.mark.parametrize(
     ("minimum", "expected"),
     [([0.0, 1.0, -1.0, 2.0], 2), ([0.0, 0.0], 2), ([-1.0, 3.0], 0), ([0.0, math.inf], 2)],

@@ -11,6 +11,7 @@ from torch import nn
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.module import VMMVAE
+from vmmscvi.priors import PriorConfig, PriorState
 
 Make = Callable[..., SCVI_VMM]
 Fill = Callable[[SCVI_VMM], SCVI_VMM]
@@ -126,3 +127,27 @@ def test_cached_centres_do_not_follow_later_changes(make_model: Make, fill_pseud
         module.pseudo_inputs["z_encoder"].values.add_(1.0)
     assert torch.equal(module.latent_prior.center_loc, cached)
     assert not torch.equal(module.encode_pseudo_inputs().loc, cached)
+
+
+def test_a_prior_that_was_frozen_can_be_trained_again(make_model: Make) -> None:
+    module = make_model().module
+    trainable = {id(p) for p in module.prior_parameters()}
+    module.freeze_prior()
+    assert module.prior_parameters() == [] and module.latent_prior.state is PriorState.FROZEN
+    assert not any(p.requires_grad for owner in module.prior_owners() for p in owner.parameters())
+    module.unfreeze_prior()
+    assert {id(p) for p in module.prior_parameters()} == trainable and trainable
+    assert module.latent_prior.state is PriorState.FITTED
+
+
+def test_what_has_no_components_assigns_no_cells_and_what_is_transformed_takes_no_prior(
+    make_model: Make,
+) -> None:
+    module = make_model(prior="standard_normal").module
+    with pytest.raises(ValueError, match="StandardNormalPrior has no components"):
+        module.assign(torch.zeros(2, 4))
+    with pytest.raises(ValueError, match="StandardNormalPrior is not fitted by empirical Bayes"):
+        module.empirical_bayes_loss({})
+    module.latent_distribution = "ln"
+    with pytest.raises(ValueError, match="`latent_distribution` must be 'normal', found 'ln'"):
+        module.init_prior(PriorConfig("vmm", 4))

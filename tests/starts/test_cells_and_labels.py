@@ -79,6 +79,11 @@ def test_other_data_modules_start_pseudo_inputs_from_the_first_training_cells(
     np.testing.assert_allclose(values_of(pseudo_inputs), np.log1p(expected.numpy()), atol=ATOL)
 
 
+def test_as_many_cells_as_components_are_enough(make_model: Make, loaded: Loaded) -> None:
+    _, pseudo_inputs = FromCells().initialise(make_model().module, loaded(cells_of(8)))
+    assert values_of(pseudo_inputs).shape == (8, 100)
+
+
 def test_too_few_cells_are_refused(make_model: Make, loaded: Loaded) -> None:
     datamodule = loaded(cells_of(3))
     with pytest.raises(ValueError, match="must not exceed the number of training cells, 3, found 8"):
@@ -153,6 +158,17 @@ def test_labels_of_validation_cells_alone_are_named(
     datamodule.train_idx = np.flatnonzero(labelled.obs["known_type"] == "unknown")
     with pytest.raises(ValueError, match="needs labelled training cells, found none"):
         from_labels(model).check(datamodule)
+
+
+def test_a_start_from_named_labels_checks_them_in_the_data(make_model: Make, labelled: AnnData) -> None:
+    model = make_model(labelled, setup=LABELS)
+    known = list(model.adata_manager.get_state_registry("labels").categorical_mapping)
+    start = FromLabels(None, ["type0"], [known.index("type0")])
+    datamodule = split_of(model)
+    start.check(datamodule)
+    datamodule.train_idx = np.flatnonzero(labelled.obs["known_type"] != "type0")
+    with pytest.raises(ValueError, match="none of the training cells has a label"):
+        start.check(datamodule)
 
 
 def test_labels_of_a_data_module_are_not_known() -> None:

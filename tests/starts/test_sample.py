@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scvi
 import torch
 from anndata import AnnData
 from lightning.pytorch import LightningDataModule
@@ -43,6 +44,14 @@ def test_cells_are_sampled_from_the_training_cells_in_their_order(datamodule: An
     assert found[1500] == pytest.approx(12_500, rel=0.1), "from all parts of the data"
     np.testing.assert_array_equal(numbers(sample), found)  # a second pass sees the same
     assert max(map(n_cells_of, sample)) == BATCH_SIZE
+
+
+def test_the_seed_decides_which_cells_are_drawn(datamodule: Any) -> None:
+    def drawn(seed: int) -> list[int]:
+        scvi.settings.seed = seed
+        return list(numbers(training_sample(datamodule, 500)))
+
+    assert drawn(1) == drawn(1) != drawn(2)
 
 
 def test_all_training_cells_are_taken_where_there_are_few(datamodule: Any) -> None:

@@ -10,9 +10,11 @@ import pytest
 import scvi
 import torch
 from lightning.pytorch.callbacks import Callback
+from scvi.module.base import LossOutput
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.train import EmpiricalBayesTrainingPlan
+from vmmscvi.train._epoch_logging import EpochSums
 
 Make = Callable[..., SCVI_VMM]
 
@@ -134,3 +136,18 @@ def test_entries_for_scib_tuning_are_collected(make_model: Make, short_training:
     assert len(plan._training_epoch_outputs["z"]) == 270
     assert len(plan._validation_epoch_outputs["z"]) == 30
     assert {"elbo_train", "train_loss", "elbo_validation", "validation_loss"} <= set(model.history)
+
+
+def test_what_is_summed_over_an_epoch_keeps_no_graph_of_a_minibatch() -> None:
+    parts = {"reconstruction_loss": torch.ones(4), "kl_local": torch.ones(4), "kl_global": torch.tensor(1.0)}
+    leaves = {name: part.requires_grad_() for name, part in parts.items()}
+    sums = EpochSums()
+    for _ in range(2):
+        sums.add_elbo(LossOutput(loss=leaves["kl_global"] * 2, **{n: 3 * p for n, p in leaves.items()}))
+    assert (sums.n_obs, sums.n_batches) == (8, 2)
+    found = {name: (float(value), value.requires_grad) for name, value in sums.elbo.items()}
+    assert found == {
+        "reconstruction_loss": (24.0, False),
+        "kl_local": (24.0, False),
+        "kl_global": (6.0, False),
+    }

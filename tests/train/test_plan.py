@@ -15,6 +15,7 @@ from scvi.train import TrainingPlanConfig
 from torch import Tensor
 
 from vmmscvi import SCVI_VMM
+from vmmscvi.priors import PriorState
 from vmmscvi.train import EmpiricalBayesTrainingPlan
 from vmmscvi.train._optimizers import SUBNORMAL, flush_subnormals
 
@@ -70,6 +71,23 @@ def test_global_step_counts_minibatches(make_model: Make, short_training: dict[s
     model = make_model()
     model.train(**short_training)
     assert model.trainer.global_step == 2 * N_BATCHES
+
+
+def test_callbacks_are_given_the_loss_of_every_minibatch(
+    make_model: Make, short_training: dict[str, Any]
+) -> None:
+    class Losses(Callback):
+        def __init__(self) -> None:
+            self.values: list[float] = []
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *_: Any) -> None:
+            self.values.append(float(outputs["loss"] if isinstance(outputs, dict) else outputs))
+
+    model, losses = make_model(), Losses()
+    model.train(**{**short_training, "max_epochs": 1}, callbacks=[losses])
+    sizes = [64] * 4 + [14]  # 270 training cells
+    expected = float(model.history["train_loss"].iloc[0, 0])
+    assert np.average(losses.values, weights=sizes) == pytest.approx(expected, rel=1e-5)
 
 
 def test_max_steps_counts_minibatches(make_model: Make, short_training: dict[str, Any]) -> None:
@@ -304,3 +322,21 @@ def test_optimizers_of_scvi_tools_can_be_chosen(make_model: Make, short_training
         model = make_model()
         model.train(**{**short_training, "max_epochs": 1}, plan_kwargs=plan_kwargs)
         assert [type(o) for o in model.trainer.optimizers] == [expected, torch.optim.Adam]
+
+
+def test_every_setting_of_optimizers_and_plateau_reaches_them(make_model: Make) -> None:
+    module = make_model().module
+    module.latent_prior.state = PriorState.FITTED
+    plan = EmpiricalBayesTrainingPlan(
+        module, lr=2e-3, prior_lr_ratio=3.0, eps=1e-3, weight_decay=0.25, reduce_lr_on_plateau=True,
+        lr_patience=3, lr_factor=0.3, lr_threshold=0.02, lr_min=1e-5,
+    )  # fmt: skip
+    (networks, prior), (scheduler,) = plan.configure_optimizers()
+    group = networks.param_groups[0]
+    assert (group["lr"], group["eps"], group["weight_decay"]) == (2e-3, 1e-3, 0.25)
+    group = prior.param_groups[0]  # whatever the networks' are
+    assert (group["lr"], group["eps"], group["weight_decay"]) == (pytest.approx(6e-3), 1e-7, 0.0)
+    assert {id(p) for p in group["params"]} == {id(p) for p in module.prior_parameters()}
+    found = (scheduler.patience, scheduler.factor, scheduler.threshold, scheduler.min_lrs)
+    assert found == (3, 0.3, 0.02, [1e-5])
+    assert (scheduler.optimizer, scheduler.threshold_mode, scheduler.mode) == (networks, "abs", "min")

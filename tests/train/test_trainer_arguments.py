@@ -13,12 +13,12 @@ import scvi
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy
 from scvi.train import SaveCheckpoint, TrainerConfig
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.train import EmpiricalBayesTrainingPlan
-from vmmscvi.train._arguments import early_stopping_asked
+from vmmscvi.train._arguments import early_stopping_asked, early_stopping_of, n_processes
 
 Make = Callable[..., SCVI_VMM]
 N_BATCHES = 5  # 270 training cells in minibatches of 64
@@ -153,6 +153,7 @@ def test_clipping_by_the_trainers_arguments(make_model: Make, short_training: di
             "`strategy` must be 'auto' or 'ddp_find_unused_parameters_true', found 'fsdp'",
         ),
         ({"strategy": DDPStrategy()}, "`strategy` must be .* `find_unused_parameters=True`"),
+        ({"strategy": FSDPStrategy()}, "must be a DDPStrategy or a SingleDeviceStrategy, found FSDPStrategy"),
         ({"accelerator": "mps"}, "`accelerator='mps'` lacks .* PYTORCH_ENABLE_MPS_FALLBACK=1"),
         ({"gradient_clip_val": -1.0}, "`gradient_clip_val` must be positive, found -1.0"),
         ({"gradient_clip_algorithm": "log"}, "`gradient_clip_algorithm` must be 'norm' or 'value'"),
@@ -274,3 +275,52 @@ def test_small_data_need_no_smaller_number_of_components_to_start_from_the_embed
     model = make_model(small, n_components=100)
     model.train(**{**short_training, "start": "embedding"})
     assert 1 <= model.module.latent_prior.n_components <= 6
+
+
+DDP = "ddp_find_unused_parameters_true"
+
+
+@pytest.mark.parametrize(
+    ("options", "accelerator", "devices", "expected"),
+    [
+        ({}, "gpu", 4, 1),  # one process drives one device, whatever is asked for
+        ({"strategy": DDP}, "cpu", 2, 2),
+        ({"strategy": DDPStrategy()}, "cpu", "2", 2),
+        ({"strategy": DDP}, "cpu", "auto", 1),
+        ({"strategy": DDP}, "gpu", "auto", 3),
+        ({"strategy": DDP}, "gpu", -1, 3),
+        ({"strategy": DDP}, "gpu", [0, 2], 2),
+        ({"strategy": DDP}, "gpu", "1,2,", 2),
+        ({"strategy": DDP, "num_nodes": 2}, "gpu", "auto", 6),
+    ],
+    ids=str,
+)
+def test_every_device_of_every_node_has_a_process(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], accelerator: str, devices: Any, expected: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    assert n_processes(options, accelerator, devices) == expected
+
+
+def test_there_is_a_process_where_there_is_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert n_processes({"strategy": DDP}, "gpu", "auto") == 1
+
+
+def test_early_stopping_of_several_processes_has_the_trainers_arguments() -> None:
+    options: dict[str, Any] = {}
+    default = early_stopping_of(options, 7)
+    found = (default.monitor, default.mode, default.min_delta, default.patience, default.warmup_epochs)
+    assert found == ("elbo_validation", "min", 0.0, 7, 0)
+    assert options == {"check_val_every_n_epoch": 1}
+    options = {
+        "early_stopping_monitor": "elbo_train",
+        "early_stopping_mode": "max",
+        "early_stopping_min_delta": 0.5,
+        "early_stopping_warmup_epochs": 4,
+        "check_val_every_n_epoch": 3,
+    }
+    chosen = early_stopping_of(options, 2)
+    found = (chosen.monitor, chosen.mode, chosen.min_delta, chosen.patience, chosen.warmup_epochs)
+    assert found == ("elbo_train", "max", 0.5, 2, 4)
+    assert options["check_val_every_n_epoch"] == 3

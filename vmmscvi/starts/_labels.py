@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from torch import Tensor
@@ -50,7 +51,6 @@ class FromLabels(FromEmbedding):
         self.names = names
         self.noise = noise
         self._label_codes = np.asarray(label_codes, dtype=int)
-        self._codes_of_cells = np.empty(0, dtype=int)
 
     @classmethod
     def of_registered(
@@ -103,17 +103,14 @@ class FromLabels(FromEmbedding):
                 f"`unlabeled_category` must be one of the labels in {state.original_key!r} ({known[:20]}), "
                 f"found {unlabeled_category!r}."
             )
-        codes = np.asarray(adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel().astype(int)
-        present = set(codes.tolist())
+        present = set(_codes_of_cells(adata_manager).tolist())
         label_codes = [i for i, n in enumerate(known) if n != str(unlabeled_category) and i in present]
         if not label_codes:
             raise ValueError(
                 f"`start='labels'` needs labelled cells, but all cells have the label "
                 f"{unlabeled_category!r}: pass another `start`."
             )
-        start = cls(n_effective, [known[i] for i in label_codes], label_codes, noise, max_components)
-        start._codes_of_cells = codes
-        return start
+        return cls(n_effective, [known[i] for i in label_codes], label_codes, noise, max_components)
 
     def check(self, datamodule: Any) -> None:
         """Warn about labels without training cells, which cannot be learned.
@@ -123,7 +120,7 @@ class FromLabels(FromEmbedding):
         ValueError
             If no training cell has a label.
         """
-        present = np.unique(self._codes_of_cells[np.asarray(datamodule.train_idx)])
+        present = np.unique(_codes_of_cells(datamodule.adata_manager)[np.asarray(datamodule.train_idx)])
         pairs = zip(self.names, self._label_codes, strict=True)
         missing = [name for name, code in pairs if code not in present]
         if len(missing) == len(self.names):
@@ -149,6 +146,10 @@ class FromLabels(FromEmbedding):
         if mixture.component_labels is None:
             return mixture
         return mixture._replace(component_labels=_registered(mixture.component_labels, present))
+
+
+def _codes_of_cells(adata_manager: AnnDataManager) -> NDArray[np.int64]:
+    return np.asarray(adata_manager.get_from_registry(REGISTRY_KEYS.LABELS_KEY)).ravel().astype(np.int64)
 
 
 def _registered(labels: Tensor, codes: np.ndarray) -> Tensor:
