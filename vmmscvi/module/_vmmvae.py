@@ -19,7 +19,7 @@ from vmmscvi.module._prior_loss import with_prior
 from vmmscvi.module._prior_module import PriorModuleMixin
 from vmmscvi.module._sparse_encoder import SparseEncoderMixin
 from vmmscvi.module._zero_aware import zero_aware
-from vmmscvi.priors import Inference, PriorConfig, PriorName, WishartScale
+from vmmscvi.priors import Inference, Prior, PriorConfig, PriorName, WishartScale
 
 PseudoInputSpace = Literal["log1p", "counts"]
 
@@ -141,6 +141,11 @@ extra_decoder_kwargs, batch_embedding_kwargs
         self.init_prior(
             PriorConfig(prior, n_components, inference, responsibilities_in_gradient, wishart_scale)
         )
+
+    @property
+    def prior(self) -> Prior:
+        """The prior of ``z``: :attr:`latent_prior` by its name in version 0.1."""
+        return self.latent_prior
 
     loss = with_prior(VAE.loss)
     _regular_inference = with_latent_maps(SparseEncoderMixin._regular_inference, VAE._regular_inference)
