@@ -47,7 +47,9 @@ def test_predictions_densities_and_positions_are_those_of_version_0_1_0(name: st
 def test_the_state_of_the_fit_is_restored(
     name: str, state: PriorState, n_components: int, n_effective: float | None
 ) -> None:
-    prior = load(name).module.latent_prior
+    module = load(name).module
+    prior = module.latent_prior
+    assert module.prior is prior, "its name in 0.1"
     assert (prior.state, prior.n_components, prior.n_effective) == (state, n_components, n_effective)
 
 
