@@ -79,6 +79,17 @@ def test_local_links_lead_to_files_and_headings(page: Path) -> None:
             assert address.fragment in anchors(linked), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_blocks_are_closed(page: Path) -> None:
+    text = text_of(page)
+    blocks = [token for token in MarkdownIt().parse(text) if token.type == "fence"]
+    assert not [block.info for block in blocks if re.search(r"^ *`{3}", block.content, flags=re.MULTILINE)]
+    assert len(re.findall(r"^ *`{3}", text, flags=re.MULTILINE)) == 2 * len(blocks)
+    for opening, closing in ((r"^:{3}\{", r"^:{3}$"), ("^<details>", "^</details>")):
+        n_opened, n_closed = (len(re.findall(line, text, flags=re.MULTILINE)) for line in (opening, closing))
+        assert n_opened == n_closed
+
+
 def test_every_page_of_the_site_is_in_a_table_of_contents() -> None:
     docs = ROOT / "docs"
     pages = {page.relative_to(docs).with_suffix("") for page in docs.glob("**/*.md")} - {Path("index")}
