@@ -14,8 +14,8 @@ from anndata import AnnData
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
 from vmmscvi import SCVI_VMM
+from vmmscvi._label_calibration import LabelCalibration, fit_temperature, tempered
 from vmmscvi.data import simulate_counts
-from vmmscvi.model._labels_mixin import LabelCalibration
 
 NEW = "type1"
 
@@ -49,7 +49,7 @@ def truth_of(cells: AnnData) -> np.ndarray:
 
 
 def test_probabilities_are_sums_of_responsibilities(model: SCVI_VMM, cells: AnnData) -> None:
-    soft = model.predict_labels(soft=True)
+    soft = model.predict_labels(soft=True, calibrated=False)
     np.testing.assert_allclose(soft.sum(1), 1.0, rtol=1e-5)
     assert list(soft.index) == list(cells.obs_names)
     r = model.get_cluster_probabilities()
@@ -59,6 +59,21 @@ def test_probabilities_are_sums_of_responsibilities(model: SCVI_VMM, cells: AnnD
     assert (soft.idxmax(axis=1) == hard.astype(str)).all() and hard.name == "vmm_label"
     some = model.predict_labels(indices=[3, 5, 8])
     assert some.astype(str).tolist() == hard.astype(str).iloc[[3, 5, 8]].tolist()
+
+
+def test_calibrated_probabilities_are_those_at_the_temperature_of_held_out_labels(
+    model: SCVI_VMM, cells: AnnData
+) -> None:
+    soft, calibrated = (model.predict_labels(soft=True, calibrated=c) for c in (False, True))
+    assert model.label_temperature_ != 1.0
+    np.testing.assert_allclose(calibrated, tempered(soft.to_numpy(), model.label_temperature_), rtol=1e-5)
+    np.testing.assert_allclose(calibrated.sum(1), 1.0, rtol=1e-5)
+    # the labelled validation cells are too few: all labelled cells are used
+    known = cells.obs["known"].to_numpy(str)
+    labelled = np.flatnonzero(known != "unknown")
+    given = soft.columns.get_indexer(known[labelled])
+    expected = fit_temperature(soft.to_numpy()[labelled], given, model.module.latent_prior.labels.noise)
+    assert model.label_temperature_ == pytest.approx(expected, rel=1e-3)
 
 
 def test_known_types_are_named_and_the_type_without_labels_has_a_component_of_its_own(
@@ -133,6 +148,7 @@ def test_queries_have_the_references_labels(model: SCVI_VMM, cells: AnnData, tmp
     assert agree.mean() > 0.8
     mapped.save(tmp_path / "query")
     loaded = SCVI_VMM.load(tmp_path / "query", adata=query)
+    assert loaded.label_temperature_ == mapped.label_temperature_ == model.label_temperature_
     assert (loaded.predict_labels().astype(str) == mapped.predict_labels().astype(str)).all()
 
 

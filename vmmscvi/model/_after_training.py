@@ -41,6 +41,7 @@ def settle(model: TrainingMixin, error: BaseException, restored: bool, before: d
         module.cache_centers()
     if restored:
         model._remember_reference()
+        model._calibrate_labels()
 
 
 def number_epochs_of_prior(history: dict[str, pd.DataFrame], n_logged: dict[str, int]) -> None:

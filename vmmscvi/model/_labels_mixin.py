@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
-from scvi import REGISTRY_KEYS
+from scvi import REGISTRY_KEYS, settings
 from torch import Tensor
 
 from vmmscvi._annotation import LABEL
+from vmmscvi._label_calibration import LabelCalibration, fit_temperature, tempered
 from vmmscvi.model._clustering_mixin import by_chunks
 from vmmscvi.model._names_mixin import ClusterNamesMixin
 from vmmscvi.priors import FREE, ComponentLabels, MixturePrior
@@ -22,66 +23,10 @@ from vmmscvi.priors import functional as F
 
 NEW = "new"
 """Prefix of the names of free components that have not been renamed."""
-
-
-@dataclass(frozen=True)
-class LabelCalibration:
-    """Agreement of label probabilities with the labels of held-out cells.
-
-    Attributes
-    ----------
-    n_cells
-        Number of labelled validation cells.
-    accuracy
-        Share of these cells whose most probable label is the given one.
-    mean_probability
-        Mean probability of the most probable label.
-    expected_error
-        Expected calibration error: mean absolute difference of probability and accuracy over bins, weighted
-        by number of cells.
-    bins
-        Number of cells, mean probability and accuracy of each bin.
-    """
-
-    n_cells: int
-    accuracy: float
-    mean_probability: float
-    expected_error: float
-    bins: pd.DataFrame
-
-    @classmethod
-    def of(cls, probability: NDArray[Any], correct: NDArray[Any], n_bins: int = 15) -> LabelCalibration:
-        """Compare the probabilities of the most probable labels with their correctness.
-
-        Parameters
-        ----------
-        probability
-            Probability of the most probable label, shape ``(n,)``.
-        correct
-            Whether that label is correct, shape ``(n,)``.
-        n_bins
-            Number of bins of equal width.
-
-        Returns
-        -------
-        LabelCalibration
-            Overall and by bin.
-        """
-        edges = np.linspace(0, 1, n_bins + 1)
-        at = np.digitize(probability, edges[1:-1], right=True)
-        table = pd.DataFrame({"bin": at, "probability": probability, "accuracy": np.asarray(correct, float)})
-        by_bin = table.groupby("bin")
-        bins = by_bin.mean()
-        bins.insert(0, "n_cells", by_bin.size())
-        bins.index = pd.IntervalIndex.from_arrays(edges[bins.index], edges[bins.index + 1], name="bin")
-        difference = (bins["probability"] - bins["accuracy"]).abs()
-        return cls(
-            len(table),
-            float(table["accuracy"].mean()),
-            float(table["probability"].mean()),
-            float((difference * bins["n_cells"]).sum() / len(table)),
-            bins,
-        )
+FEWEST_HELD_OUT = 200
+"""Labelled validation cells that suffice for the temperature; with fewer, all labelled cells are used."""
+N_CALIBRATION_CELLS = 10_000
+"""Largest number of cells that the temperature is fitted to."""
 
 
 class LabelsMixin(ClusterNamesMixin):
@@ -89,6 +34,12 @@ class LabelsMixin(ClusterNamesMixin):
 
     registry_: dict[str, Any]
     validation_indices: NDArray[np.int64] | None
+    label_temperature_: float = 1.0
+    """Temperature of label probabilities, fitted to given labels after training."""
+
+    if TYPE_CHECKING:
+
+        def _random_state_kept(self) -> AbstractContextManager[None]: ...
 
     def predict_labels(
         self,
@@ -97,12 +48,15 @@ class LabelsMixin(ClusterNamesMixin):
         batch_size: int | None = None,
         soft: bool = False,
         dataloader: Iterable[dict[str, Tensor]] | None = None,
+        calibrated: bool = True,
     ) -> pd.Series | pd.DataFrame:
         """Predict the label of every cell, or a possible new type.
 
-        The probability of a label is the sum of its components' responsibilities at the posterior mean. A
-        cell's own label is not used for its prediction. A free component is a possible new type; it is named
-        by its number, such as ``"new 3"``, or by :meth:`rename_clusters`.
+        The probability of a label is the sum of its components' responsibilities at the posterior mean, with
+        a temperature: responsibilities are more certain than labels allow. The temperature is fitted to the
+        labels of validation cells after training, or to all labels if these are few
+        (``label_temperature_``). A cell's own label is not used for its prediction. A free component is a
+        possible new type; it is named by its number, such as ``"new 3"``, or by :meth:`rename_clusters`.
 
         Parameters
         ----------
@@ -112,6 +66,8 @@ class LabelsMixin(ClusterNamesMixin):
             Whether to return probabilities.
         dataloader
             As in :meth:`get_cluster_probabilities`.
+        calibrated
+            Whether to apply the temperature, which does not change the most probable label.
 
         Returns
         -------
@@ -137,6 +93,9 @@ class LabelsMixin(ClusterNamesMixin):
         z = self._latent_tensor(adata, indices, batch_size, dataloader)
         names = self._obs_names(adata, indices, dataloader, len(z))
         probabilities = self._label_probabilities(z).set_index(names)
+        if calibrated:
+            values = tempered(probabilities.to_numpy(), self.label_temperature_)
+            probabilities = pd.DataFrame(values, probabilities.index, probabilities.columns)
         return probabilities if soft else most_probable(probabilities)
 
     def get_label_disagreement(
@@ -223,6 +182,27 @@ class LabelsMixin(ClusterNamesMixin):
         return LabelCalibration.of(probabilities.max(axis=1).to_numpy(float), correct, n_bins)
 
     # -- helpers ---------------------------------------------------------------------------------------------
+
+    def _calibrate_labels(self) -> None:
+        """Fit the temperature of label probabilities; a frozen prior keeps that of its reference."""
+        prior: Any = self.module.latent_prior
+        if prior.is_frozen:
+            return
+        self.label_temperature_ = 1.0
+        labels, adata = getattr(prior, "labels", None), getattr(self, "adata", None)
+        if labels is None or adata is None:
+            return
+        codes = self._given_codes(None, None)
+        known = np.flatnonzero(np.isin(codes, labels.of_components.cpu().numpy()))
+        held_out = np.intersect1d(known, [] if self.validation_indices is None else self.validation_indices)
+        cells = (held_out if len(held_out) >= FEWEST_HELD_OUT else known).astype(int)
+        if len(cells) > N_CALIBRATION_CELLS:
+            rng = np.random.default_rng(settings.seed or 0)
+            cells = np.sort(rng.choice(cells, N_CALIBRATION_CELLS, replace=False))
+        with self._random_state_kept():
+            soft: Any = self.predict_labels(indices=cells.tolist(), soft=True, calibrated=False)
+        given = soft.columns.get_indexer(np.array(self._names_of_codes())[codes[cells]])
+        self.label_temperature_ = fit_temperature(soft.to_numpy(), given, labels.noise)
 
     def _labels_of_prior(self) -> ComponentLabels:
         labels = getattr(self._mixture_prior(), "labels", None)

@@ -57,6 +57,8 @@ class TrainingMixin:
 
         def _remember_reference(self) -> None: ...
 
+        def _calibrate_labels(self) -> None: ...
+
         def _map_new_batches(self) -> None: ...
 
         def _report_mapping(self) -> None: ...
@@ -242,6 +244,7 @@ class TrainingMixin:
             raise
         else:
             self._remember_reference()
+            self._calibrate_labels()
         finally:
             number_epochs_of_prior(self.history_ or {}, n_logged)
         self._report(initialiser, stopping.stopped_early, time.monotonic() - began)
