@@ -108,7 +108,7 @@ def test_text_and_numbers_in_one_column_are_named(adata: AnnData, argument: str)
 
 
 def test_one_cell_cannot_be_trained_on_but_can_be_predicted(adata: AnnData, trained: Any) -> None:
-    with pytest.raises(ValueError, match="two cells or more to train on, found 1"):
+    with pytest.raises(ValueError, match="at least two cells to train on, found 1"):
         SCVI_VMM.setup_anndata(adata[:1].copy(), batch_key="batch")
     assert len(trained().predict(adata[:1].copy())) == 1
 
