@@ -1,4 +1,4 @@
-"""Counts on disk: what comes out of the files is what went in, in bounded memory."""
+"""Counts on disk are read unchanged, in bounded memory."""
 
 from __future__ import annotations
 

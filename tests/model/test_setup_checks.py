@@ -1,4 +1,4 @@
-"""What cannot be meant is answered with what was meant, before anything is registered."""
+"""Invalid arguments are refused with a suggestion, before anything is registered."""
 
 from __future__ import annotations
 

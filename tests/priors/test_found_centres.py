@@ -1,4 +1,4 @@
-"""After a start from clusters a pseudo-input stands for many observations, and its position is as certain."""
+"""After initialisation from clusters, a pseudo-input represents many observations: its position is certain."""
 
 from __future__ import annotations
 

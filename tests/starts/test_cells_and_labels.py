@@ -1,4 +1,4 @@
-"""A prior from single cells, or from known types: no training is needed to see what it starts from."""
+"""A prior from single cells, or from known types: tested without training."""
 
 from __future__ import annotations
 
