@@ -1,4 +1,4 @@
-"""After initialisation from clusters, a pseudo-input represents many observations: its position is certain."""
+"""After initialisation from clusters, pseudo-inputs represent many observations, with certain positions."""
 
 from __future__ import annotations
 
