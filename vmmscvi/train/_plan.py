@@ -64,7 +64,7 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         worse by 0.5 nats (6,400 blood cells) to 10 nats (2,900 cells of five lines).
     gradient_clip_val
         Largest norm of the networks' gradient and, separately, of the prior's. No clipping by default.
-        (Lightning does not clip with two optimizers; the model forwards the Trainer's argument of this name.)
+        Lightning does not clip with two optimizers; the model forwards the Trainer's argument of this name.
     gradient_clip_algorithm
         ``"norm"`` (default) clips the norm, ``"value"`` every entry of the gradient.
     n_epochs_kl_warmup, n_steps_kl_warmup
@@ -134,13 +134,36 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
     # -- hooks for other plans -------------------------------------------------------------------------------
 
     def extra_loss(self, batch: dict[str, Tensor], outputs: dict[str, Any]) -> Tensor | None:
-        """Return a further loss of the networks, from the outputs of ``inference``; ``None`` here."""
+        """Return a further loss of the networks; ``None`` here.
+
+        Parameters
+        ----------
+        batch
+            The minibatch.
+        outputs
+            Outputs of ``inference``.
+
+        Returns
+        -------
+        Tensor | None
+            A scalar to add to the loss.
+        """
         return None
 
     def after_variational_step(
         self, batch: dict[str, Tensor], outputs: dict[str, Any], optimizers: list[LightningOptimizer]
     ) -> None:
-        """Train further parameters with ``optimizers``, those of :meth:`other_optimizers`; nothing here."""
+        """Train further parameters after the variational step; does nothing here.
+
+        Parameters
+        ----------
+        batch
+            The minibatch.
+        outputs
+            Outputs of ``inference``.
+        optimizers
+            The optimizers of :meth:`other_optimizers`.
+        """
 
     # -- the two steps ---------------------------------------------------------------------------------------
 
