@@ -224,5 +224,5 @@ def test_leading_values_that_are_never_negative_are_counted(minimum: list[float]
 
 
 def test_a_mean_without_minibatches_is_refused() -> None:
-    with pytest.raises(ValueError, match="no minibatch"):
+    with pytest.raises(ValueError, match="No minibatch"):
         MeanInputs().result()

@@ -312,7 +312,7 @@ def test_a_number_of_clusters_is_one_of_clusters_that_are_large_enough(uneven_tr
         assert cut.nunique() == n and cut.value_counts().min() >= 5
     with pytest.raises(ValueError, match="at most 3 clusters of `min_size` 5 or more"):
         uneven_tree.cut(n_clusters=4, min_size=5)
-    with pytest.raises(ValueError, match="`min_size` must be from 1 to 129, all cells; found 0"):
+    with pytest.raises(ValueError, match=r"`min_size` must be from 1 to 129 \(all cells\), found 0"):
         uneven_tree.cut(min_size=0)
 
 
