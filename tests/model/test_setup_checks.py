@@ -41,7 +41,7 @@ def test_an_unknown_argument_of_the_model_names_the_one_that_was_meant(
     SCVI_VMM.setup_anndata(adata, batch_key="batch")
     with pytest.raises(TypeError, match=rf"`SCVI_VMM` has no argument `{name}`. Did you mean `{meant}`"):
         SCVI_VMM(adata, **{name: 10})
-    with pytest.raises(TypeError, match=r"no argument `zzz`. It takes .*'n_latent'"):
+    with pytest.raises(TypeError, match=r"no argument `zzz`. Its arguments are .*'n_latent'"):
         SCVI_VMM(adata, zzz=10)
     SCVI_VMM(adata, fast_likelihood=False, log_variational=True)  # arguments of the module are known
 
