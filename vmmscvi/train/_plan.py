@@ -63,8 +63,8 @@ class EmpiricalBayesPlanMixin(PriorOptimizerMixin):
         samples saves a tenth of the time, but fits the prior to noisier positions: the validation ELBO was
         worse by 0.5 nats (6,400 blood cells) to 10 nats (2,900 cells of five lines).
     gradient_clip_val
-        Largest norm of the networks' gradient and, separately, of the prior's. No clipping by default.
-        Lightning does not clip with two optimizers; the model forwards the Trainer's argument of this name.
+        Largest norm of the networks' gradient and, separately, of the prior's. Lightning does not clip with
+        two optimizers; the model forwards the Trainer's argument of this name. No clipping by default.
     gradient_clip_algorithm
         ``"norm"`` (default) clips the norm, ``"value"`` every entry of the gradient.
     n_epochs_kl_warmup, n_steps_kl_warmup
