@@ -1,4 +1,4 @@
-"""Small simulated data and models of them; what is trained is trained once and shared."""
+"""Small simulated data and models of them; each model is trained once and shared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison by modality trains what is missing, keeps what exists, and tells what it measured."""
+"""The comparison by modality trains missing runs, keeps existing ones, and reports its measurements."""
 
 from __future__ import annotations
 

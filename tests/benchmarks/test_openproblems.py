@@ -1,4 +1,4 @@
-"""The method component for Open Problems: what viash makes of it runs, and writes what the task asks for."""
+"""The component for Open Problems, built by viash, runs and writes the output that the task requires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command line makes of clusters: markers, a page, other levels, other cells."""
+"""Commands that use the clusters: markers, a page, other levels, other cells."""
 
 from __future__ import annotations
 

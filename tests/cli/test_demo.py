@@ -1,4 +1,4 @@
-"""``vmmscvi demo`` compares two priors under the same conditions, and says what it found."""
+"""``vmmscvi demo`` compares two priors under the same conditions, and reports the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vmmscvi integrate`` adds its results to what it read, and changes nothing else."""
+"""``vmmscvi integrate`` adds its results to the input, and changes nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user can put right is told in one line, with exit code 2, and nothing is written."""
+"""Errors that a user can fix are one line, with exit code 2, and nothing is written."""
 
 from __future__ import annotations
 

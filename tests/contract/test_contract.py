@@ -1,4 +1,4 @@
-"""What every model with the mixture prior must do. A model that does not is not offered."""
+"""Requirements for every model with the mixture prior. A model that does not is not offered."""
 
 from __future__ import annotations
 

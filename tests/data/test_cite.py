@@ -1,4 +1,4 @@
-"""Simulated CITE-seq: proteins with background and foreground, and types that proteins alone tell apart."""
+"""Simulated CITE-seq: proteins with background and foreground, and types that only proteins distinguish."""
 
 from __future__ import annotations
 

@@ -502,7 +502,7 @@ def test_an_unknown_preset_is_named_with_those_that_exist():
         ({"missing": {"batch1": "type1"}}, "missing.*is the string 'type1'; expected a list"),
         (
             {"missing": {f"batch{b}": ["type1"] for b in range(3)}},
-            r"missing takes \['type1'\] from every batch",
+            r"missing removes \['type1'\] from every batch",
         ),
         ({"missing": {"batch0": [f"type{t}" for t in range(7)]}}, r"missing leaves no type in \['batch0'\]"),
         ({"depth": 0.0}, "depth is 0"),

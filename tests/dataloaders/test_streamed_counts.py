@@ -1,4 +1,4 @@
-"""Counts on disk: what comes out of the files is what went in, in bounded memory."""
+"""Counts on disk are read unchanged, in bounded memory."""
 
 from __future__ import annotations
 
@@ -287,9 +287,9 @@ def infinite_covariate(adata: AnnData) -> None:
         (other_hdf5, {}, "`files`: .* has no table 'obs'"),
         (transformed(dense), {}, "`layer`: 'X' .* stored as 'array'"),
         (transformed(columns), {}, "`layer`: 'X' .* stored as 'csc_matrix'"),
-        (transformed(logarithms), {}, "`layer`: `X` has values that are no counts"),
-        (transformed(negative), {}, "`layer`: `X` has values that are no counts"),
-        (transformed(missing_values), {}, "`layer`: `X` has values that are no counts, nan"),
+        (transformed(logarithms), {}, "`layer`: `X` has values that are not counts"),
+        (transformed(negative), {}, "`layer`: `X` has values that are not counts"),
+        (transformed(missing_values), {}, "`layer`: `X` has values that are not counts \\(for example nan"),
         (transformed(an_empty_cell), {}, "`layer`: `X` has at least 1 cells without any count"),
         (None, {"layer": "raw"}, r"`layer`: .* has no 'layers/raw'; its layers are \['counts'\]"),
         (None, {"batch_key": "plate"}, "`batch_key`: 'plate' is not a column"),
@@ -298,7 +298,7 @@ def infinite_covariate(adata: AnnData) -> None:
         (None, {"train_size": 0.0}, "`train_size` must be above 0"),
         (None, {"batch_size": 0}, "`batch_size` must be a positive"),
         (None, {"buffer_size": 8}, "`buffer_size` must be at least `batch_size`"),
-        (None, {"block_size": 500}, "`block_size` is 500: 130 cells cannot be split"),
+        (None, {"block_size": 500}, "`block_size` is 500, which is too large to split 130 cells"),
     ],
 )
 def test_errors_name_the_problem(
@@ -311,7 +311,7 @@ def test_errors_name_the_problem(
 
 
 def test_an_unknown_column_argument_is_refused(files: list[Path]) -> None:
-    with pytest.raises(TypeError, match=r"unexpected argument 'batch'; columns are \['batch_key'"):
+    with pytest.raises(TypeError, match=r"unexpected argument 'batch'; expected one of \['batch_key'"):
         StreamedCounts(files[0], batch="batch", **SMALL)  # type: ignore[call-arg]
 
 

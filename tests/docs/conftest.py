@@ -24,7 +24,7 @@ from vmmscvi.vae import VAE
 
 N_CELLS = {"counts": 240, "reference": 240, "query": 120}
 N_EPOCHS = 20
-"""What is tested is that examples run, not what they find, but for there being several clusters."""
+"""The tests check that examples run, and that there are several clusters, but no other results."""
 DISTINCT = {"marker_log_fold_change": 3.0}
 SMALLER: dict[str, dict[str, Any]] = {
     "simulate_counts": {"n_cells": N_CELLS["counts"]},

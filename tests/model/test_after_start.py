@@ -1,4 +1,4 @@
-"""What a training leaves that started its prior from the embedding, however it ends, and what comes next."""
+"""The model after a training with initialisation from the embedding, however it ends, and its further use."""
 
 from __future__ import annotations
 

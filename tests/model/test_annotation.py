@@ -1,4 +1,4 @@
-"""``annotate`` writes what the methods return, keeps away from what others wrote, and survives a file."""
+"""``annotate`` writes the results of the methods, does not replace foreign entries, and survives a file."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def test_checkpoints_of_other_data_and_of_another_start_are_refused(
     with pytest.raises(Killed):
         make_model().train(**training, callbacks=[checkpoint, Kill(1)])
     fewer = make_model()
-    with pytest.raises(ValueError, match="`ckpt_path` is a training on 300 cells, but the data have 250"):
+    with pytest.raises(ValueError, match="`ckpt_path` holds a training on 300 cells, but the data have 250"):
         make_model(fewer.adata[:250].copy()).train(**training, ckpt_path=checkpoint.path)
-    with pytest.raises(ValueError, match="`ckpt_path` was saved during the warm-up: pass the same `start`"):
+    with pytest.raises(ValueError, match="`ckpt_path` is a training in its warm-up: pass the same `start`"):
         make_model().train(**options(short_training, "cells"), ckpt_path=checkpoint.path)

@@ -1,4 +1,4 @@
-"""Clusters as methods: what comes back, its shape, index and type, for which cells."""
+"""Methods for clusters: results, their shape, index and type, and the selection of cells."""
 
 from __future__ import annotations
 

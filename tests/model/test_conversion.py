@@ -131,7 +131,7 @@ def test_models_that_cannot_be_taken_over_are_refused(adata: AnnData) -> None:
     with pytest.raises(ValueError, match=r"`scvi_model` must be a `scvi.model.SCVI`, found vmmscvi"):
         SCVI_VMM.from_scvi_model(SCVI_VMM(adata, n_components=5))
     stock = trained_scvi(adata, latent_distribution="ln")
-    with pytest.raises(ValueError, match="has `latent_distribution='ln'`; 'normal' is needed"):
+    with pytest.raises(ValueError, match="has `latent_distribution='ln'`; expected 'normal'"):
         SCVI_VMM.from_scvi_model(stock)
     stock = trained_scvi(adata)
     qzm, qzv = stock.get_latent_representation(return_dist=True)

@@ -1,4 +1,4 @@
-"""Decoded expression and what is computed from it, against what the simulator put into the data."""
+"""Decoded expression and derived quantities, compared with the truth of the simulator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data at the edge of what there is, and settings drawn at random: two epochs without NaN, or a refusal."""
+"""Extreme data, and settings drawn at random: two epochs without NaN, or a refusal."""
 
 from __future__ import annotations
 

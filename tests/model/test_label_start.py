@@ -1,4 +1,4 @@
-"""A training whose prior starts from known types, or from given cells."""
+"""A training with a prior initialised from known types, or from given cells."""
 
 from __future__ import annotations
 

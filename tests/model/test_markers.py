@@ -178,7 +178,7 @@ def test_clusters_without_proteins_are_named_and_the_others_are_compared(
     cite.adata.obs["group"] = types.where(has_protein, "unmeasured").astype("category")
     with caplog.at_level("WARNING", logger="vmmscvi"):
         markers = cite.get_protein_markers(groupby="group")
-    assert "without any count have no markers: ['unmeasured']" in caplog.text
+    assert "without counts have no markers: ['unmeasured']" in caplog.text
     assert set(markers["cluster"]) == set(types[has_protein])
     cite.adata.obs["group"] = has_protein.map({True: "yes", False: "no"})
     with pytest.raises(ValueError, match="Only one group has counts"):

@@ -1,4 +1,4 @@
-"""Data of which only the embedding is kept have the clusters that they had before."""
+"""Minified data, with only the embedding, keep their clusters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models that were saved by version 0.1.0 say today what they said then."""
+"""Models saved by version 0.1.0 give the same results today."""
 
 from __future__ import annotations
 

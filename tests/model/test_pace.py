@@ -24,4 +24,4 @@ def test_a_warm_up_that_is_cut_short_is_said_and_a_whole_one_is_not() -> None:
     usual = Warmup.default(10_000, 256, 400)
     assert usual.notes(usual) == ()
     (note,) = Warmup.default(10_000, 256, 20).notes(usual)
-    assert "The warm-up has 400 minibatches; an embedding takes about 1000" in note
+    assert "The warm-up has only 400 minibatches, but an embedding needs about 1000" in note

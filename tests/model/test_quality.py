@@ -1,4 +1,4 @@
-"""Clusters that mean something are told from those that hold outliers; each cell gets a verdict."""
+"""Clusters that hold outliers are detected, and each cell receives a verdict."""
 
 from __future__ import annotations
 

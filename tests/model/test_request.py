@@ -1,4 +1,4 @@
-"""What a call of ``train`` asks for: its defaults, and everything that is refused before training."""
+"""The request of a call of ``train``: its defaults, and everything that is refused before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot be meant is answered with what was meant, before anything is registered."""
+"""Invalid arguments are refused with a suggestion, before anything is registered."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_an_unknown_argument_of_the_model_names_the_one_that_was_meant(
     SCVI_VMM.setup_anndata(adata, batch_key="batch")
     with pytest.raises(TypeError, match=rf"`SCVI_VMM` has no argument `{name}`. Did you mean `{meant}`"):
         SCVI_VMM(adata, **{name: 10})
-    with pytest.raises(TypeError, match=r"no argument `zzz`. It takes .*'n_latent'"):
+    with pytest.raises(TypeError, match=r"no argument `zzz`. Its arguments are .*'n_latent'"):
         SCVI_VMM(adata, zzz=10)
     SCVI_VMM(adata, fast_likelihood=False, log_variational=True)  # arguments of the module are known
 
@@ -108,7 +108,7 @@ def test_text_and_numbers_in_one_column_are_named(adata: AnnData, argument: str)
 
 
 def test_one_cell_cannot_be_trained_on_but_can_be_predicted(adata: AnnData, trained: Any) -> None:
-    with pytest.raises(ValueError, match="two cells or more to train on, found 1"):
+    with pytest.raises(ValueError, match="at least two cells to train on, found 1"):
         SCVI_VMM.setup_anndata(adata[:1].copy(), batch_key="batch")
     assert len(trained().predict(adata[:1].copy())) == 1
 

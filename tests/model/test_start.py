@@ -1,4 +1,4 @@
-"""The prior starts from the embedding: what the warm-up is, what the start changes, and what it leaves."""
+"""Initialisation of the prior from the embedding: the warm-up, the changes, and the resulting state."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ PRIORS = ("vmm", "gmm", "vampprior", "standard_normal")
 
 
 class AtStart(Callback):
-    """What the module and the split are when the first minibatch is about to come."""
+    """State of the module and the split when the first minibatch is about to come."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.state = {n: v.clone() for n, v in pl_module.module.state_dict().items()}

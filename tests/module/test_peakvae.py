@@ -1,4 +1,4 @@
-"""The latent space of accessibility does not hold how many peaks of a cell are open: the decoder is told."""
+"""The embedding of accessibility does not depend on the number of open peaks, which the decoder receives."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bars have the lengths of the shares that they stand for."""
+"""Bars have the lengths of their shares."""
 
 from __future__ import annotations
 

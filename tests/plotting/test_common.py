@@ -1,4 +1,4 @@
-"""What holds for every plot: axes, files, and that the data stay as they are."""
+"""Requirements for every plot: axes, files, and unchanged data."""
 
 from __future__ import annotations
 

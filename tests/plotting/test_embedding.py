@@ -129,7 +129,7 @@ def test_errors_name_missing_entries_and_list_the_existing(cells, arguments, mes
 
 def test_coordinates_of_one_dimension_are_refused(cells):
     cells.obsm["X_line"] = np.zeros((cells.n_obs, 1))
-    with pytest.raises(ValueError, match=r"has shape \(120, 1\); expected 2 columns or more"):
+    with pytest.raises(ValueError, match=r"has shape \(120, 1\); expected at least 2 columns"):
         embedding(cells, basis="line")
 
 

@@ -76,7 +76,7 @@ def test_counts_may_be_in_a_layer(cells):
     assert generated_expression(cells, made, layer="counts").get_title() == "20 genes, r = 1.000"
     with pytest.raises(ValueError, match=r"`layer` is 'nope'; expected one of `adata.layers`: \['counts'\]"):
         generated_expression(cells, made, layer="nope")
-    with pytest.raises(ValueError, match="20 genes in common, 0 of them with counts in both"):
+    with pytest.raises(ValueError, match="share 20 genes, 0 of them with counts in both"):
         generated_expression(cells, made)
 
 

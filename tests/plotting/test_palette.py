@@ -1,4 +1,4 @@
-"""Colours can be told apart by everyone, and palettes mean what they mean in scanpy."""
+"""Colours are distinguishable for everyone, and palettes work as in scanpy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training curves show what was logged, and mark the epoch that early stopping restores."""
+"""Training curves show the logged values, and mark the epoch that early stopping restores."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_data_without_a_history_are_refused(cells):
 
 
 def test_a_quantity_that_was_not_logged_is_refused():
-    with pytest.raises(ValueError, match=r"`metric` is 'nope'; expected one of what was logged: elbo_train"):
+    with pytest.raises(ValueError, match=r"`metric` is 'nope'; expected a logged quantity: elbo_train"):
         training_history(LOGGED, ["elbo", "nope"])
 
 

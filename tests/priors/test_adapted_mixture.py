@@ -1,4 +1,4 @@
-"""A mixture adapted to the cells of another batch: what moves, what stays, what is left alone."""
+"""A mixture adapted to the cells of another batch: components that move, and components that stay."""
 
 from __future__ import annotations
 

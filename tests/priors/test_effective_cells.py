@@ -1,4 +1,4 @@
-"""What the number of cells that the data count as decides, and what it does not."""
+"""Effects of the effective sample size."""
 
 from __future__ import annotations
 

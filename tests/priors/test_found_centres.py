@@ -1,4 +1,4 @@
-"""After a start from clusters a pseudo-input stands for many observations, and its position is as certain."""
+"""After initialisation from clusters, pseudo-inputs represent many observations, with certain positions."""
 
 from __future__ import annotations
 

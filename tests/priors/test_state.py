@@ -1,4 +1,4 @@
-"""Where the fit of a prior stands, who changes it, and what is saved of it."""
+"""The state of the fit of a prior: who changes it, and how it is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prior from single cells, or from known types: no training is needed to see what it starts from."""
+"""A prior from single cells, or from known types: tested without training."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ def test_labels_of_validation_cells_alone_are_named(
     model = make_model(labelled, setup=LABELS)
     datamodule = SimpleNamespace(adata_manager=model.adata_manager, train_idx=np.arange(200))
     from_labels(model).check(datamodule)
-    assert "Only validation cells have the labels ['rare']" in caplog.text
+    assert "The labels ['rare'] occur only in validation cells" in caplog.text
     datamodule.train_idx = np.flatnonzero(labelled.obs["known_type"] == "unknown")
     with pytest.raises(ValueError, match="needs labelled training cells, found none"):
         from_labels(model).check(datamodule)

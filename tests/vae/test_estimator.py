@@ -166,7 +166,7 @@ def test_bernoulli_samples_are_zeros_and_ones(make_vae, blobs) -> None:
         ({"likelihood": "poisson"}, "`likelihood` must be one of"),
         ({"covariance": "tied"}, "`covariance` must be one of"),
         ({"n_components": 500, "start": "cells"}, "`n_components` must not exceed"),
-        ({"prior": StandardNormalPrior(3)}, "`n_latent` must be that of `prior`, 3, found 2"),
+        ({"prior": StandardNormalPrior(3)}, "`n_latent` must equal that of `prior`, 3, found 2"),
     ],
 )
 def test_errors_name_unusable_input(make_vae, blobs, arguments, message) -> None:

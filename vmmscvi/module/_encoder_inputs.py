@@ -91,7 +91,20 @@ class InputValues(NamedTuple):
 
     @classmethod
     def of_call(cls, arguments: Sequence[Tensor], layout: EncoderLayout) -> InputValues:
-        """Convert the arguments of a call of an encoder; codes of categories become one-hot vectors."""
+        """Convert the arguments of a call of an encoder; codes of categories become one-hot vectors.
+
+        Parameters
+        ----------
+        arguments
+            Arguments of the call: values, then codes of categories.
+        layout
+            Layout of the arguments.
+
+        Returns
+        -------
+        InputValues
+            The inputs in relaxed form.
+        """
         values, *codes = arguments
         categories = (
             one_hot(code.long().ravel(), n).float() if n > 1 else code.new_ones(len(code), 1).float()

@@ -38,7 +38,7 @@ class GeneratingMixin(Module):
         ValueError
             If the module does not implement sampling.
         """
-        raise ValueError(f"{type(self).__name__} does not support sampling of observations.")
+        raise ValueError(f"{type(self).__name__} cannot sample observations: override `sample_observations`.")
 
     @torch.inference_mode()
     def generate(
@@ -66,7 +66,7 @@ class GeneratingMixin(Module):
             If the module does not support a library size.
         """
         if library_size is not None:
-            raise ValueError(f"`library_size` is not supported by {type(self).__name__}: leave it out.")
+            raise ValueError(f"`library_size` cannot be chosen for {type(self).__name__}: leave it out.")
         module: Any = self
         outputs = {**module.encode_for_prior(tensors), MODULE_KEYS.Z_KEY: z}
         decoded = module.generative(**module._get_generative_input(tensors, outputs))

@@ -36,16 +36,34 @@ class ModuleHooks:
         )
 
     def posterior(self, outputs: Any) -> Distribution:
-        """Return the posterior of ``z`` in the outputs of ``inference``."""
+        """Return the posterior of ``z`` in the outputs of ``inference``.
+
+        Parameters
+        ----------
+        outputs
+            Outputs of ``inference``.
+        """
         return as_posterior(outputs)
 
     def posterior_of_encoders(self, outputs: dict[str, Any]) -> Distribution:
-        """Return the posterior of ``z`` from the outputs of the encoders, by name; one row per input."""
+        """Return the posterior of ``z`` from the outputs of the encoders.
+
+        Parameters
+        ----------
+        outputs
+            Outputs of the encoders, by name; one row per input.
+        """
         (only,) = outputs.values()
         return as_posterior(only)
 
     def latent_sample(self, outputs: Mapping[str, Any]) -> Tensor:
-        """Return the sample of ``z`` in the outputs of ``inference``, shape ``([n_samples,] n, p)``."""
+        """Return the sample of ``z`` in the outputs of ``inference``, shape ``([n_samples,] n, p)``.
+
+        Parameters
+        ----------
+        outputs
+            Outputs of ``inference``.
+        """
         z: Tensor = outputs[MODULE_KEYS.Z_KEY]
         return z
 
@@ -71,5 +89,16 @@ class ModuleHooks:
         return kl_weight
 
     def log_depth(self, tensors: dict[str, Tensor]) -> Tensor | None:
-        """Return the logarithm of the cells' depth, if shallow cells lie closer to the embedding's centre."""
+        """Return the logarithm of the cells' depth, if shallow cells lie closer to the embedding's centre.
+
+        Parameters
+        ----------
+        tensors
+            The minibatch.
+
+        Returns
+        -------
+        Tensor | None
+            Log-depths of shape ``(n,)``; ``None`` here.
+        """
         return None

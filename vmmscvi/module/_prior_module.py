@@ -64,12 +64,24 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
         self.own_prior(config.build(self.n_latent))
 
     def own_prior(self, prior: Prior) -> None:
-        """Install an unfitted prior with empty pseudo-inputs, and enable loading of checkpoints."""
+        """Install an unfitted prior with empty pseudo-inputs, and enable loading of checkpoints.
+
+        Parameters
+        ----------
+        prior
+            The prior.
+        """
         self.install_prior(prior, self.empty_pseudo_inputs(prior))
         self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
 
     def empty_pseudo_inputs(self, prior: Prior) -> nn.ModuleDict | None:
-        """Return pseudo-inputs of the right shape for a prior; ``None`` if it has none."""
+        """Return pseudo-inputs of the right shape for a prior; ``None`` if it has none.
+
+        Parameters
+        ----------
+        prior
+            The prior.
+        """
         if not (prior.uses_pseudo_inputs and isinstance(prior, MixturePrior)):
             return None
         return nn.ModuleDict(
@@ -84,13 +96,27 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
         return {name: EncoderLayout.of(encoder) for name, encoder in self.latent_encoders().items()}
 
     def install_prior(self, prior: Prior, pseudo_inputs: nn.ModuleDict | None) -> None:
-        """Replace prior and pseudo-inputs; optimizers of the old ones must be replaced as well."""
+        """Replace prior and pseudo-inputs; optimizers of the old ones must be replaced as well.
+
+        Parameters
+        ----------
+        prior
+            The new prior.
+        pseudo_inputs
+            Its pseudo-inputs by encoder, ``None`` if it has none.
+        """
         device = next(self.parameters()).device
         self.latent_prior = prior.to(device)
         self.pseudo_inputs = None if pseudo_inputs is None else pseudo_inputs.to(device)
 
     def install_empty_prior(self, n_components: int) -> None:
-        """Install an empty prior with another number of components, whose values will be loaded."""
+        """Install an empty prior with another number of components, whose values will be loaded.
+
+        Parameters
+        ----------
+        n_components
+            Number of components.
+        """
         if isinstance(self.latent_prior, MixturePrior) and self.latent_prior.n_components != n_components:
             prior = self.latent_prior.with_components(n_components)
             self.install_prior(prior, self.empty_pseudo_inputs(prior))
@@ -140,7 +166,13 @@ class PriorModuleMixin(ModuleHooks, LabelsMixin, GeneratingMixin):
     # -- encoding --------------------------------------------------------------------------------------------
 
     def encode_for_prior(self, tensors: dict[str, Tensor]) -> dict[str, Any]:
-        """Return the outputs of ``inference`` for a minibatch, in evaluation mode."""
+        """Return the outputs of ``inference`` for a minibatch, in evaluation mode.
+
+        Parameters
+        ----------
+        tensors
+            The minibatch from the data loader.
+        """
         network: Any = self
         with evaluation_mode(self):
             outputs: dict[str, Any] = network.inference(**network._get_inference_input(tensors))

@@ -131,11 +131,37 @@ class Prior(nn.Module, ABC):
 
     @abstractmethod
     def log_prob(self, z: Tensor, centers: Centers | None = None) -> Tensor:
-        """Log-density at ``z`` of shape ``(..., p)``; the result has shape ``(...)``."""
+        """Log-density of the prior.
+
+        Parameters
+        ----------
+        z
+            Latent positions, shape ``(..., p)``.
+        centers
+            Distribution of the centres, for priors with pseudo-inputs; the cached one by default.
+
+        Returns
+        -------
+        Tensor
+            Log-densities of shape ``(...)``, in nats.
+        """
 
     @abstractmethod
     def sample(self, n_samples: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw ``n_samples`` latent positions, shape ``(n_samples, p)``."""
+        """Draw latent positions.
+
+        Parameters
+        ----------
+        n_samples
+            Number of draws.
+        generator
+            Source of randomness; torch's global one by default.
+
+        Returns
+        -------
+        Tensor
+            Latent positions of shape ``(n_samples, p)``.
+        """
 
     @in_full_precision
     def kl_divergence(self, qz: Distribution, z: Tensor, centers: Centers | None = None) -> Tensor:

@@ -103,12 +103,24 @@ class ComponentLabels(nn.Module):
 
     @staticmethod
     def no_state(n_components: int) -> Tensor:
-        """Return the saved state of a prior without labels."""
+        """Return the saved state of a prior without labels.
+
+        Parameters
+        ----------
+        n_components
+            Number ``K`` of components.
+        """
         return torch.full((1 + n_components,), float(FREE), dtype=torch.float64)
 
     @classmethod
     def from_state(cls, state: Tensor) -> ComponentLabels | None:
-        """Restore labels from the saved state; ``None`` if there were none."""
+        """Restore labels from the saved state; ``None`` if there were none.
+
+        Parameters
+        ----------
+        state
+            Result of :meth:`state` or :meth:`no_state`.
+        """
         if not len(state) or state[0] < 0:
             return None
         return cls(state[1:], float(state[0]))

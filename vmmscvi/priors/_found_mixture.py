@@ -50,7 +50,7 @@ class CoarsenedMixture(NamedTuple):
     label_noise: float | None = None
 
     def most_probable_covariance(self, root: Tensor, n_effective: float, variance: Tensor) -> Tensor:
-        """Covariances that maximise the empirical-Bayes objective for these assignments, shape ``(K, p, p)``.
+        """Compute the covariances that maximise the empirical-Bayes objective for these assignments.
 
         Parameters
         ----------
@@ -60,6 +60,11 @@ class CoarsenedMixture(NamedTuple):
             Effective sample size.
         variance
             Covariances of the posteriors, averaged over each component's cells, shape ``(K, p, p)``.
+
+        Returns
+        -------
+        Tensor
+            Covariances of shape ``(K, p, p)``.
         """
         counts = n_effective * self.weights[:, None, None]
         return (root @ root.mT + counts * (self.covariance + variance)) / (counts + 1.0)

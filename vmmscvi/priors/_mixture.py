@@ -119,7 +119,18 @@ class MixturePrior(Prior):
     def component_distribution(
         self, centers: Centers | None = None
     ) -> torch.distributions.MultivariateNormal:
-        """Return the predictive components as one batch of ``K`` Gaussians."""
+        """Return the predictive components as one batch of ``K`` Gaussians.
+
+        Parameters
+        ----------
+        centers
+            Distribution of the centres; the cached one by default.
+
+        Returns
+        -------
+        MultivariateNormal
+            Gaussians with batch shape ``(K,)``.
+        """
 
     @torch.no_grad()
     @in_full_precision
@@ -177,7 +188,13 @@ class MixturePrior(Prior):
 
     @in_full_precision
     def cache_centers(self, centers: Centers) -> None:
-        """Store the distribution of the centres, so that the prior can be evaluated without the encoder."""
+        """Store the centres, so that the prior can be evaluated without the encoder.
+
+        Parameters
+        ----------
+        centers
+            Distribution of the centres.
+        """
         if not self.uses_pseudo_inputs:
             return
         if centers.scale is None:

@@ -152,7 +152,13 @@ class ClusterTree:
         return found
 
     def name_of(self, leaves: Sequence[int]) -> str:
-        """Return the name of a union of leaves, such as ``"3"`` for all of cluster 3, or ``"0+3.1"``."""
+        """Return the name of a union of leaves, such as ``"3"`` for all of cluster 3, or ``"0+3.1"``.
+
+        Parameters
+        ----------
+        leaves
+            Numbers of the leaves.
+        """
         members: dict[str, list[str]] = {}
         for leaf in leaves:
             members.setdefault(self.clusters[leaf], []).append(self.leaves[leaf])

@@ -74,7 +74,7 @@ class InitialisePrior(Callback):
         prior = _module(pl_module).latent_prior
         warms_up = self.start is not None and self.start.needs_warm_up
         if prior.state is PriorState.WARMING_UP and not warms_up:
-            raise ValueError("`ckpt_path` was saved during the warm-up: pass the same `start` as then.")
+            raise ValueError("`ckpt_path` is a training in its warm-up: pass the same `start` as then.")
         if self._resumed and warms_up and prior.is_fitted:
             self._describe(trainer, prior)
 

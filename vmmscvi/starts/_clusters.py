@@ -61,11 +61,30 @@ class FromEmbedding:
         """Accept any data."""
 
     def sample(self, datamodule: Any) -> Minibatches:
-        """Return minibatches of the cells from which the prior is initialised."""
+        """Return minibatches of the cells from which the prior is initialised.
+
+        Parameters
+        ----------
+        datamodule
+            The trainer's data module.
+        """
         return training_sample(datamodule)
 
     def find_clusters(self, module: Any, embedding: Embedding) -> CoarsenedMixture:
-        """Find the clusters of an embedding."""
+        """Find the clusters of an embedding.
+
+        Parameters
+        ----------
+        module
+            The module.
+        embedding
+            Posteriors of the cells.
+
+        Returns
+        -------
+        CoarsenedMixture
+            The mixture.
+        """
         return self._search(module, embedding)
 
     def _search(

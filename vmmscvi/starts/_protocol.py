@@ -31,7 +31,26 @@ class Start(Protocol):
     """Whether the networks train under N(0, I) first."""
 
     def check(self, datamodule: Any) -> None:
-        """Raise a ``ValueError`` before training if the data do not suit the initialisation."""
+        """Raise a ``ValueError`` before training if the data do not suit the initialisation.
+
+        Parameters
+        ----------
+        datamodule
+            The trainer's data module.
+        """
 
     def initialise(self, module: Any, datamodule: Any) -> InitialPrior:
-        """Make the prior of a module, after the warm-up if one is needed."""
+        """Make the prior of a module, after the warm-up if one is needed.
+
+        Parameters
+        ----------
+        module
+            The module.
+        datamodule
+            The trainer's data module.
+
+        Returns
+        -------
+        InitialPrior
+            The prior and its pseudo-inputs.
+        """

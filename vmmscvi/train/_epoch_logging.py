@@ -40,7 +40,13 @@ class LogsOncePerEpoch(Plan):
         return self.logs_every_step or (interval > 0 and (self.global_step + 1) % interval == 0)
 
     def start_epoch(self, mode: Mode) -> None:
-        """Discard the sums of an unfinished epoch."""
+        """Discard the sums of an unfinished epoch.
+
+        Parameters
+        ----------
+        mode
+            ``"train"`` or ``"validation"``.
+        """
         self._sums[mode] = EpochSums()
 
     def log_losses(self, loss_output: LossOutput, mode: Mode) -> None:
@@ -107,7 +113,13 @@ class LogsOncePerEpoch(Plan):
             self.log_epoch(mode)
 
     def log_epoch(self, mode: Mode) -> None:
-        """Log pending sums; for epochs of unknown length, called when the epoch ends."""
+        """Log pending sums; for epochs of unknown length, called when the epoch ends.
+
+        Parameters
+        ----------
+        mode
+            ``"train"`` or ``"validation"``.
+        """
         sums = self._sums.pop(mode, EpochSums())
         options = {"on_step": False, "on_epoch": True, "sync_dist": self.use_sync_dist}
         for name, (total, n_obs) in sums.means.items():

@@ -145,13 +145,36 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
     # -- hooks for other plans -------------------------------------------------------------------------------
 
     def extra_loss(self, batch: dict[str, Tensor], outputs: dict[str, Any]) -> Tensor | None:
-        """Return a further loss of the networks, from the outputs of ``inference``; ``None`` here."""
+        """Return a further loss of the networks; ``None`` here.
+
+        Parameters
+        ----------
+        batch
+            The minibatch.
+        outputs
+            Outputs of ``inference``.
+
+        Returns
+        -------
+        Tensor | None
+            A scalar to add to the loss.
+        """
         return None
 
     def after_variational_step(
         self, batch: dict[str, Tensor], outputs: dict[str, Any], optimizers: list[LightningOptimizer]
     ) -> None:
-        """Train further parameters with ``optimizers``, those of :meth:`other_optimizers`; nothing here."""
+        """Train further parameters after the variational step; does nothing here.
+
+        Parameters
+        ----------
+        batch
+            The minibatch.
+        outputs
+            Outputs of ``inference``.
+        optimizers
+            The optimizers of :meth:`other_optimizers`.
+        """
 
     # -- the two steps ---------------------------------------------------------------------------------------
 

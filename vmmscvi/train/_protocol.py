@@ -21,7 +21,13 @@ class PriorModule(Protocol):
         """Return the parameters that empirical-Bayes steps fit."""
 
     def latent_sample(self, outputs: Any) -> Tensor:
-        """Return the sample of ``z`` in the outputs of ``inference``."""
+        """Return the sample of ``z`` in the outputs of ``inference``.
+
+        Parameters
+        ----------
+        outputs
+            Outputs of ``inference``.
+        """
 
     def cache_centers(self) -> None:
         """Store the centres, so that the prior can be evaluated without the encoder."""
@@ -32,7 +38,17 @@ class PriorModule(Protocol):
         hyperprior_n_obs: float | None = None,
         inference_outputs: dict[str, Any] | None = None,
     ) -> tuple[EmpiricalBayesLoss, Tensor]:
-        """Return the objective of the prior on a minibatch, and the component of every cell."""
+        """Return the objective of the prior on a minibatch, and the component of every cell.
+
+        Parameters
+        ----------
+        tensors
+            The minibatch.
+        hyperprior_n_obs
+            Number of cells that oppose the hyper-priors; by default that of the prior.
+        inference_outputs
+            Outputs of ``inference`` for the minibatch; by default it is encoded again.
+        """
 
 
 def require_prior_module(module: Any) -> None:

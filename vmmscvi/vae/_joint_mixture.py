@@ -36,7 +36,17 @@ class JointGaussianMixture(MixturePrior):
 
     @torch.no_grad()
     def assign_parameters(self, weights: Tensor, loc: Tensor, precision_cholesky: Tensor) -> None:
-        """Set weights ``(K,)``, means ``(K, p)`` and Cholesky factors of the precisions ``(K, p, p)``."""
+        """Set the parameters of the mixture.
+
+        Parameters
+        ----------
+        weights
+            Mixing weights, shape ``(K,)``.
+        loc
+            Means, shape ``(K, p)``.
+        precision_cholesky
+            Cholesky factors of the precisions, shape ``(K, p, p)``.
+        """
         self.pi_logits.copy_(weights.log())
         self.loc.copy_(loc)
         self.precision_cholesky.assign(precision_cholesky)
@@ -83,7 +93,18 @@ class JointGaussianMixture(MixturePrior):
         return -entropy(qz) - (gamma * (log_joint - log_gamma)).sum(-1)
 
     def expected_log_prob(self, qz: Distribution) -> Tensor:
-        r"""Cross-entropies :math:`E_{q(z|x)} \log N(z; \mu_c, \Sigma_c)`, shape ``(n, K)``."""
+        r"""Compute the negative cross-entropies :math:`E_{q(z|x)} \log N(z; \mu_c, \Sigma_c)`.
+
+        Parameters
+        ----------
+        qz
+            Approximate posteriors of ``n`` observations.
+
+        Returns
+        -------
+        Tensor
+            Values of shape ``(n, K)``, in nats.
+        """
         cholesky = self.precision_cholesky()
         at_mean = F.expected_component_log_prob(qz.mean, self.loc, None, cholesky)
         if isinstance(qz, MultivariateNormal):
