@@ -79,6 +79,26 @@ def test_a_difference_between_batches_is_none_between_clusters() -> None:
     assert blocked.loc["g1", "log2_fold_change"] == pytest.approx(1.0, abs=0.2)
 
 
+@pytest.mark.parametrize("given", [False, True], ids=["the model's data", "other data"])
+def test_a_model_compares_within_the_batches_that_it_knows(given: bool) -> None:
+    rng = np.random.default_rng(0)
+    group = np.repeat(["a", "b"], 150)
+    batch = np.where(rng.random(300) < np.where(group == "a", 0.9, 0.1), "first", "second")
+    counts = rng.poisson(2.0, size=(300, 20)).astype(np.float32)
+    counts[:, 0] = rng.poisson(np.where(batch == "first", 16.0, 1.0))
+    counts[:, 1] = rng.poisson(np.where(group == "a", 6.0, 2.0))
+    best = {}
+    for batch_key in ("batch", None):
+        adata = AnnData(
+            counts, obs=pd.DataFrame({"group": group, "batch": batch}, index=map(str, range(300)))
+        )
+        SCVI_VMM.setup_anndata(adata, batch_key=batch_key)
+        model = SCVI_VMM(adata, n_components=4, n_hidden=4, n_latent=2)
+        markers = model.get_markers(1, groupby="group", groups="a", adata=adata.copy() if given else None)
+        best[batch_key] = markers["gene"].iloc[0]
+    assert best == {"batch": "1", None: "0"}
+
+
 def test_a_cluster_alone_in_its_batch_is_compared_and_named(shallow: AnnData) -> None:
     batches = (shallow.obs["cell_type"] == "type0").to_numpy().astype(int)
     labels = shallow.obs["cell_type"]

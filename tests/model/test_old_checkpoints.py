@@ -28,6 +28,7 @@ def load(name: str) -> SCVI_VMM:
 @pytest.mark.parametrize("name", ["found", "drawn", "query"])
 def test_predictions_densities_and_positions_are_those_of_version_0_1_0(name: str) -> None:
     found: dict[str, Any] = MAKE["describe"](load(name))
+    assert {f"{name}/{key}" for key in found} == {key for key in EXPECTED if key.startswith(f"{name}/")}
     for key, value in found.items():
         expected = EXPECTED[f"{name}/{key}"]
         if key == "clusters":

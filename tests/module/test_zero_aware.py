@@ -307,3 +307,9 @@ def test_fast_likelihood_changes_no_loss_and_no_gradient(
     torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0.0)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-3, atol=1e-5)
+
+
+def test_dispersions_of_cells_are_not_taken_for_those_of_as_many_genes() -> None:
+    x, theta = counts(7, 7), torch.linspace(0.5, 3.0, 7, dtype=torch.float64).unsqueeze(1)
+    stock = NegativeBinomial(mu=torch.full((7, 7), 2.0, dtype=torch.float64), theta=theta)
+    torch.testing.assert_close(zero_aware(stock, theta).log_prob(x), stock.log_prob(x))

@@ -192,7 +192,7 @@ def test_a_tree_comes_back_from_a_dictionary(tree: ClusterTree) -> None:
         (lambda t: t.cut(n_effective=0.0), "`n_effective` must be positive, found 0.0"),
         (lambda t: t.cut(2, 10.0), "exclude each other"),
         (lambda t: fit_cluster_tree(nested(), named(BROAD[:-1])), "for each row of `z`"),
-        (lambda t: fit_cluster_tree(nested(), named(BROAD), n_effective=-1.0), "`n_effective`"),
+        (lambda t: fit_cluster_tree(nested(), named(BROAD), n_effective=-1.0), "`n_effective` must be pos"),
         (lambda t: fit_cluster_tree(nested(), named(BROAD), 1.0, -1.0), "`wishart_scale_factor` must be pos"),
         (lambda t: fit_cluster_tree(with_value(np.nan), named(BROAD)), "`z` .* with 1 values that are not"),
         (lambda t: fit_cluster_tree(with_value(np.inf), named(BROAD)), "`z` .* with 1 values that are not"),
