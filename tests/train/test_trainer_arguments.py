@@ -24,6 +24,11 @@ Make = Callable[..., SCVI_VMM]
 N_BATCHES = 5  # 270 training cells in minibatches of 64
 
 
+def named(value: object) -> str:
+    """Describe a parameter without its address, which differs between processes."""
+    return re.sub(" object at 0x[0-9a-f]+", "", str(value))
+
+
 class Norms(EmpiricalBayesTrainingPlan):
     """Largest norm and largest entry of the gradients that an optimizer is about to follow."""
 
@@ -158,7 +163,7 @@ def test_clipping_by_the_trainers_arguments(make_model: Make, short_training: di
         ({"gradient_clip_val": -1.0}, "`gradient_clip_val` must be positive, found -1.0"),
         ({"gradient_clip_algorithm": "log"}, "`gradient_clip_algorithm` must be 'norm' or 'value'"),
     ],
-    ids=lambda value: re.sub(" object at 0x[0-9a-f]+", "", str(value)),
+    ids=named,
 )
 def test_impossible_requests_are_refused_before_any_work(
     make_model: Make, short_training: dict[str, Any], options: dict[str, Any], message: str
@@ -293,7 +298,7 @@ DDP = "ddp_find_unused_parameters_true"
         ({"strategy": DDP}, "gpu", "1,2,", 2),
         ({"strategy": DDP, "num_nodes": 2}, "gpu", "auto", 6),
     ],
-    ids=str,
+    ids=named,
 )
 def test_every_device_of_every_node_has_a_process(
     monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], accelerator: str, devices: Any, expected: int
