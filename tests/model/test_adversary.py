@@ -42,6 +42,6 @@ def test_multivi_fools_one_where_there_are_batches(
     model.train(plan_kwargs={"adversarial_classifier": not expected, "lr": 1e-3})
     assert asked == [
         {"plan_kwargs": {"adversarial_classifier": expected}, "max_epochs": 3},
-        {"plan_kwargs": {"adversarial_classifier": False}},
-        {"plan_kwargs": {"adversarial_classifier": not expected, "lr": 1e-3}},
+        {"plan_kwargs": {"adversarial_classifier": False}, "max_epochs": None},
+        {"plan_kwargs": {"adversarial_classifier": not expected, "lr": 1e-3}, "max_epochs": None},
     ]

@@ -233,9 +233,7 @@ def test_numbers_converted_to_text_are_distinguished_from_unknown_batches(
     model.train(**ONE_EPOCH)
     new = adata.copy()
     new.obs["batch"] = new.obs["batch"].astype(str)
-    message = (
-        r"values of another type than the training data: '1' \(str\), .* knows 1 \(int\).*\.astype\(int\)"
-    )
+    message = r"another type than the training data: found '1' \(str\), expected 1 \(int\).*\.astype\(int\)"
     with pytest.raises(ValueError, match=message):
         model.predict(new)
     with pytest.raises(ValueError, match=message):  # else two batches would be four, without a word

@@ -14,7 +14,7 @@ from torch.distributions import MultivariateNormal, Normal, kl_divergence
 from vmmscvi import SCVI_VMM
 from vmmscvi.module import PriorModuleMixin, with_prior
 from vmmscvi.module._posteriors import as_posterior
-from vmmscvi.module._prior_loss import corrected
+from vmmscvi.module._prior_loss import corrected, log_mean_weight
 from vmmscvi.priors import (
     ComponentLabels,
     GaussianMixturePrior,
@@ -271,3 +271,11 @@ def test_a_loss_that_asks_for_the_divergence_is_given_that_with_the_labels_of_tr
     torch.testing.assert_close(found.loss, stock_loss({"kl_divergence_z": expected}).loss)
     stock = stock_loss({"kl_divergence_z": standard_kl(outputs)})
     torch.testing.assert_close(found.loss, corrected(module, stock, tensors, outputs, {}).loss)
+
+
+def test_samples_that_overflow_have_no_weight_and_cells_without_others_no_likelihood() -> None:
+    nan = float("nan")
+    weights = torch.tensor([[0.5, nan, nan], [1.5, 2.0, nan]])
+    found = log_mean_weight(weights.log())
+    torch.testing.assert_close(found[:2], torch.tensor([1.0, 1.0]).log())
+    assert found[2].isnan()

@@ -167,7 +167,7 @@ def test_a_start_from_named_labels_checks_them_in_the_data(make_model: Make, lab
     datamodule = split_of(model)
     start.check(datamodule)
     datamodule.train_idx = np.flatnonzero(labelled.obs["known_type"] != "type0")
-    with pytest.raises(ValueError, match="none of the training cells has a label"):
+    with pytest.raises(ValueError, match="needs labelled training cells, found none"):
         start.check(datamodule)
 
 

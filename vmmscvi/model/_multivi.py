@@ -116,7 +116,7 @@ n_layers_decoder, dropout_rate, gene_likelihood, use_batch_norm, use_layer_norm,
         """
         fools = adversarial_mixing and self.module.n_batch > 1
         plan = {"adversarial_classifier": fools, **(plan_kwargs or {})}
-        super().train(max_epochs, plan_kwargs=plan, **kwargs)
+        super().train(max_epochs=max_epochs, plan_kwargs=plan, **kwargs)
 
     def check_data(self) -> None:
         """Check genes, peaks and proteins, batches and covariates; cells may lack modalities."""

@@ -112,7 +112,7 @@ override_missing_proteins
         """
         fools = self._use_adversarial_classifier if adversarial_classifier is None else adversarial_classifier
         plan = {"adversarial_classifier": fools, **(plan_kwargs or {})}
-        super().train(max_epochs, plan_kwargs=plan, **kwargs)
+        super().train(max_epochs=max_epochs, plan_kwargs=plan, **kwargs)
 
     def check_data(self) -> None:
         """Check counts of genes and proteins, batches and covariates."""

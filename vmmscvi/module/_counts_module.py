@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 
 from vmmscvi._upstream import MODULE_KEYS
 from vmmscvi.module._prior_distribution import PriorDistribution
-from vmmscvi.module._prior_loss import log_prior_ratio
+from vmmscvi.module._prior_loss import log_mean_weight, log_prior_ratio
 
 if TYPE_CHECKING:
     from scvi.module import VAE as Base
@@ -92,7 +92,7 @@ class CountsModuleMixin(Base):
             )
             log_weight = self._log_importance_weight(tensors, inference_outputs, generative_outputs)
             log_weights.append(log_weight.reshape(n_samples, -1))
-        log_likelihood = torch.logsumexp(torch.cat(log_weights), dim=0) - math.log(n_mc_samples)
+        log_likelihood = log_mean_weight(torch.cat(log_weights))
         return log_likelihood.mean().item() if return_mean else log_likelihood.cpu()
 
     def _log_importance_weight(

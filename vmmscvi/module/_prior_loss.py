@@ -198,7 +198,28 @@ def marginal_log_likelihood(
     for _ in range(n_mc_samples):
         outputs = module(tensors, get_inference_input_kwargs={"full_forward_pass": True})
         log_weights.append(log_weight(tensors, *outputs))
-    return (torch.logsumexp(torch.stack(log_weights), dim=0) - math.log(n_mc_samples)).cpu()
+    return log_mean_weight(torch.stack(log_weights)).cpu()
+
+
+def log_mean_weight(log_weights: Tensor) -> Tensor:
+    """Logarithm of the mean importance weight of each cell.
+
+    A library size that a barely trained network draws may overflow when decoded, and the weight is then NaN.
+    Such a sample has no likelihood: its weight is zero, unless all samples of the cell overflow.
+
+    Parameters
+    ----------
+    log_weights
+        Shape ``(n_samples, n)``.
+
+    Returns
+    -------
+    Tensor
+        Shape ``(n,)``; NaN for cells without a finite weight.
+    """
+    is_nan = log_weights.isnan()
+    log_weights = log_weights.masked_fill(is_nan & ~is_nan.all(0), -math.inf)
+    return torch.logsumexp(log_weights, dim=0) - math.log(len(log_weights))
 
 
 def log_prior_ratio(module: PriorModuleMixin, inference_outputs: dict[str, Any]) -> Tensor:
