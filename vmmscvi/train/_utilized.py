@@ -13,8 +13,8 @@ from vmmscvi.train._distributed import union
 class UtilizedComponents:
     """Components that are the most probable one of some training cell.
 
-    Only empirical-Bayes steps assign cells. Where they are taken with every n-th minibatch, the last n epochs
-    count, so that about as many cells are seen as an epoch has.
+    Only empirical-Bayes steps assign cells. If they follow every n-th minibatch, the last n epochs are used:
+    together they see about as many cells as one epoch has.
     """
 
     def __init__(self) -> None:
