@@ -340,12 +340,12 @@ def test_training_cells_are_counted_as_the_splitter_will(
 
 def test_facts_of_a_training_are_those_of_its_cells(make_model: Any) -> None:
     model: SCVI_VMM = make_model()
-    facts = model._training_facts(32, {"train_size": 0.8, "validation_size": None}, {})
+    facts = TrainingFacts.of(model, 32, {"train_size": 0.8, "validation_size": None}, {})
     assert (facts.n_obs, facts.n_train, facts.n_validation) == (300, 240, 60)
     assert facts.has_batch_norm and not facts.has_trained_networks
     known = SimpleNamespace(n_obs=100, train_idx=np.arange(30), n_val=5)
-    facts = model._training_facts(32, {}, {"datamodule": known})
+    facts = TrainingFacts.of(model, 32, {}, {"datamodule": known})
     assert (facts.n_obs, facts.n_train, facts.n_validation) == (100, 30, 5)
-    facts = model._training_facts(32, {}, {"datamodule": SimpleNamespace(n_obs=100)})
+    facts = TrainingFacts.of(model, 32, {}, {"datamodule": SimpleNamespace(n_obs=100)})
     assert (facts.n_obs, facts.n_train, facts.n_validation) == (100, 90, None)
-    assert not make_model(use_batch_norm="none")._training_facts(32, {}, {}).has_batch_norm
+    assert not TrainingFacts.of(make_model(use_batch_norm="none"), 32, {}, {}).has_batch_norm

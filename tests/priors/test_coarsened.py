@@ -24,6 +24,7 @@ from vmmscvi.priors import (
     PriorState,
     VampPriorMixture,
     _evidence,
+    _merge_search,
     coarsened,
     fit_coarsened_mixture,
     wishart_scale_factor,
@@ -191,7 +192,7 @@ def test_doubling_every_cell_changes_no_free_energy_once_cells_are_more_than_eff
 def test_every_sweep_raises_the_free_energy(monkeypatch: pytest.MonkeyPatch, n_effective: float) -> None:
     monkeypatch.setattr(_evidence, "SMALLEST_COUNT", 0.0)  # to drop a component need not raise it
     z = torch.as_tensor(clusters(500, 4, 4, 4.0, heavy_tails=True)[0])
-    evidence, r = papers_evidence(z, n_effective, 0.3), coarsened._k_means_assignments(z, 6, seed=0)
+    evidence, r = papers_evidence(z, n_effective, 0.3), _merge_search._k_means_assignments(z, 6, seed=0)
     r = 0.8 * r + 0.2 / 6
     energies = [evidence.free_energy(r)]
     for _ in range(60):
@@ -205,7 +206,7 @@ def test_every_sweep_raises_the_free_energy(monkeypatch: pytest.MonkeyPatch, n_e
 def test_assignments_that_no_sweep_changes_are_a_maximum_of_the_free_energy() -> None:
     z = torch.as_tensor(clusters(40, 2, 2, 6.0)[0])
     evidence = papers_evidence(z, 20, 0.5)
-    r = evidence.sweep(coarsened._k_means_assignments(z, 2, seed=0), 500)
+    r = evidence.sweep(_merge_search._k_means_assignments(z, 2, seed=0), 500)
     assert r.shape[1] == 2
     best = evidence.free_energy(r)
     for seed in range(20):
@@ -216,7 +217,7 @@ def test_assignments_that_no_sweep_changes_are_a_maximum_of_the_free_energy() ->
 def test_the_merge_that_raises_the_classification_likelihood_most_is_found() -> None:
     z = torch.as_tensor(clusters(400, 3, 3, 5.0)[0])
     evidence = papers_evidence(z, 200, 0.3)
-    r = evidence.sweep(coarsened._k_means_assignments(z, 9, seed=0), 5)
+    r = evidence.sweep(_merge_search._k_means_assignments(z, 9, seed=0), 5)
     n_merges = 0
     while True:
         before = evidence.classification_likelihood(r)
@@ -226,7 +227,7 @@ def test_the_merge_that_raises_the_classification_likelihood_most_is_found() -> 
                 keep = [k for k in range(r.shape[1]) if k not in (i, j)]
                 union = torch.cat((r[:, keep], r[:, [i]] + r[:, [j]]), dim=1)
                 gains[i, j] = evidence.classification_likelihood(union) - before
-        merged = coarsened._best_merge(evidence, r)
+        merged = _merge_search._best_merge(evidence, r)
         if merged is None:
             break
         gain = evidence.classification_likelihood(merged) - before
@@ -239,7 +240,7 @@ def test_the_merge_that_raises_the_classification_likelihood_most_is_found() -> 
 def test_sweeps_never_lower_the_free_energy_nor_merges_the_classification_likelihood(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sweep, best_merge, steps = Evidence.sweep, coarsened._best_merge, []
+    sweep, best_merge, steps = Evidence.sweep, _merge_search._best_merge, []
 
     def watched_sweep(self: Evidence, r: Tensor, n_sweeps: int) -> Tensor:
         result = sweep(self, r, n_sweeps)
@@ -254,7 +255,7 @@ def test_sweeps_never_lower_the_free_energy_nor_merges_the_classification_likeli
         return result
 
     monkeypatch.setattr(Evidence, "sweep", watched_sweep)
-    monkeypatch.setattr(coarsened, "_best_merge", watched_merge)
+    monkeypatch.setattr(_merge_search, "_best_merge", watched_merge)
     mixture = fit(clusters(2000, 6, 5, 5.0, heavy_tails=True)[0], 40, 1500, wishart_scale_factor=4 / 7)
     assert {kind for kind, _, _ in steps} == {"sweep", "merge"}
     for kind, before, after in steps:
@@ -274,14 +275,14 @@ def test_components_that_overlap_are_one_cluster_though_the_density_takes_two() 
 
 def test_the_best_of_several_searches_is_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     z, found = clusters(2000, 6, 5, 3.0, heavy_tails=True)[0], []
-    search = coarsened._search
+    search = coarsened.search
 
     def watched(task: Any, prior: Any, seed: int) -> Any:
         answer = search(task, prior, seed)
         found.append((seed, answer.classification_likelihood()))
         return answer
 
-    monkeypatch.setattr(coarsened, "_search", watched)
+    monkeypatch.setattr(coarsened, "search", watched)
     mixture = fit(z, n_components=40, n_effective=500, wishart_scale_factor=4 / 7, n_starts=5)
     evidence = papers_evidence(torch.as_tensor(z), 500, 4 / 7)
     best = evidence.classification_likelihood(mixture.responsibilities)

@@ -124,9 +124,9 @@ def test_number_of_effective_cells_survives_a_state_dict(
     prior = prior_class(K, P)
     loaded = prior_class(2, P)
     loaded.load_state_dict(prior.initialised_from(clusters, 200.0, torch.ones(2, P)).state_dict())
-    assert loaded.n_effective == 200.0 == loaded.weighed_against(64)
+    assert loaded.n_effective == 200.0 == loaded.default_hyperprior_n_obs(64)
     prior.load_state_dict(prior_class(K, P).state_dict())
-    assert prior.n_effective is None and prior.weighed_against(64) == 64
+    assert prior.n_effective is None and prior.default_hyperprior_n_obs(64) == 64
 
 
 @pytest.mark.parametrize("prior_class", MIXTURES)

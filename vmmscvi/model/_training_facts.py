@@ -10,6 +10,7 @@ from typing import Any
 
 from vmmscvi.model._pace import DEFAULT_BATCH_SIZE, LEARNING_RATE
 from vmmscvi.priors import Prior
+from vmmscvi.train._single_cells import has_batch_norm
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,50 @@ class TrainingFacts:
     has_trained_networks: bool = False
     has_batch_norm: bool = True
     defaults: TrainingDefaults = TrainingDefaults()
+
+    @classmethod
+    def of(
+        cls, model: Any, batch_size: int | None, split: Mapping[str, float | None], kwargs: Mapping[str, Any]
+    ) -> TrainingFacts:
+        """Collect the facts of a training that is about to start.
+
+        Parameters
+        ----------
+        model
+            The model.
+        batch_size
+            Cells in a minibatch; ``None`` for the default.
+        split
+            ``train_size`` and ``validation_size``.
+        kwargs
+            Further arguments of ``train``.
+
+        Returns
+        -------
+        TrainingFacts
+            Facts of model and data.
+        """
+        datamodule = kwargs.get("datamodule")
+        n_train: int | None
+        n_validation: int | None
+        if datamodule is None:
+            n_obs: int | None = model.adata.n_obs
+            size = model.training_defaults.batch_size if batch_size is None else batch_size
+            arguments = {**split, "batch_size": size, **(kwargs.get("datasplitter_kwargs") or {})}
+            n_train, n_validation = count_split(model._data_splitter_cls, model.adata_manager, arguments)
+        else:
+            n_obs = getattr(datamodule, "n_obs", None)
+            shuffles = kwargs.get("shuffle_set_split", True)
+            n_train, n_validation = divide_cells_of(datamodule, split, batch_size, shuffles)
+        return cls(
+            prior=model.module.latent_prior,
+            n_obs=n_obs,
+            n_train=n_train,
+            n_validation=n_validation,
+            has_trained_networks=model.has_trained_networks_,
+            has_batch_norm=has_batch_norm(model.module),
+            defaults=model.training_defaults,
+        )
 
 
 def check_last_minibatch(

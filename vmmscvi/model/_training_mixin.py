@@ -15,13 +15,12 @@ from scvi.dataloaders import DataSplitter
 from scvi.model.base import UnsupervisedTrainingMixin
 from scvi.train import TrainRunner
 
-from vmmscvi._upstream import BatchNorm
 from vmmscvi.model._after_training import number_epochs_of_prior, settle
 from vmmscvi.model._callbacks import callbacks_of
 from vmmscvi.model._keywords import check_keywords
 from vmmscvi.model._request import StartName, TrainingRequest, keywords_of_training, sort_arguments
 from vmmscvi.model._starts import start_for
-from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts, count_split, divide_cells_of
+from vmmscvi.model._training_facts import TrainingDefaults, TrainingFacts
 from vmmscvi.model._validation import check_batches, check_covariates
 from vmmscvi.priors import MixturePrior
 from vmmscvi.starts import InitialisePrior, Start
@@ -177,7 +176,7 @@ class TrainingMixin:
             self._check_trainable()
         plan_kwargs = sort_arguments(plan_kwargs, kwargs)
         split = {"train_size": train_size, "validation_size": validation_size}
-        facts = self._training_facts(batch_size, split, kwargs)
+        facts = TrainingFacts.of(self, batch_size, split, kwargs)
         request = TrainingRequest.resolve(
             facts,
             max_epochs=max_epochs,
@@ -251,31 +250,6 @@ class TrainingMixin:
         self._report_mapping()
 
     # -- before training -------------------------------------------------------------------------------------
-
-    def _training_facts(
-        self, batch_size: int | None, split: dict[str, Any], kwargs: dict[str, Any]
-    ) -> TrainingFacts:
-        datamodule = kwargs.get("datamodule")
-        n_train: int | None
-        n_validation: int | None
-        if datamodule is None:
-            n_obs: int | None = self.adata.n_obs
-            size = self.training_defaults.batch_size if batch_size is None else batch_size
-            arguments = {**split, "batch_size": size, **(kwargs.get("datasplitter_kwargs") or {})}
-            n_train, n_validation = count_split(self._data_splitter_cls, self.adata_manager, arguments)
-        else:
-            n_obs = getattr(datamodule, "n_obs", None)
-            shuffles = kwargs.get("shuffle_set_split", True)
-            n_train, n_validation = divide_cells_of(datamodule, split, batch_size, shuffles)
-        return TrainingFacts(
-            prior=self.module.latent_prior,
-            n_obs=n_obs,
-            n_train=n_train,
-            n_validation=n_validation,
-            has_trained_networks=self.has_trained_networks_,
-            has_batch_norm=any(isinstance(layer, BatchNorm) for layer in self.module.modules()),
-            defaults=self.training_defaults,
-        )
 
     def _check_trainable(self) -> None:
         if getattr(self, "minified_data_type", None) is not None:  # not every model can be minified

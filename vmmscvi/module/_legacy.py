@@ -10,10 +10,10 @@ from torch import Tensor
 from vmmscvi.priors import PriorState
 
 if TYPE_CHECKING:
-    from vmmscvi.module._prior_module import PriorModuleMixin
+    from vmmscvi.module._prior_owner import PriorOwnerMixin
 
 
-def convert_state_dict(module: PriorModuleMixin, state_dict: dict[str, Any], prefix: str) -> None:
+def convert_state_dict(module: PriorOwnerMixin, state_dict: dict[str, Any], prefix: str) -> None:
     """Rename, in place, the weights of prior and pseudo-inputs saved by version 0.1.0.
 
     Parameters
@@ -55,7 +55,7 @@ def _extra_state(old: Tensor) -> Tensor:
 
 
 def _pseudo_inputs(
-    module: PriorModuleMixin, old: dict[str, Tensor], embedding: Tensor | None
+    module: PriorOwnerMixin, old: dict[str, Tensor], embedding: Tensor | None
 ) -> dict[str, Tensor]:
     """Convert pseudo-cells of counts to inputs of the encoder, on the same scale."""
     (name, layout), *_ = module.encoder_layouts().items()

@@ -6,10 +6,11 @@ Nothing here depends on cells, genes or encoders.
 from vmmscvi.priors import functional, hyperpriors
 from vmmscvi.priors._adapted_mixture import AdaptedMixture, adapt_mixture, moments_of
 from vmmscvi.priors._base import Centers, Prior, entropy
-from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior, Inference
+from vmmscvi.priors._bayesian_mixture import BayesianMixturePrior
 from vmmscvi.priors._closed_form import EmpiricalBayesLoss
 from vmmscvi.priors._component_labels import FREE, ComponentLabels
 from vmmscvi.priors._config import PriorConfig, PriorName
+from vmmscvi.priors._empirical_bayes import Inference
 from vmmscvi.priors._found_mixture import CoarsenedMixture
 from vmmscvi.priors._gaussian_mixture import GaussianMixturePrior, VampPriorMixture
 from vmmscvi.priors._generative import generative_model

@@ -221,6 +221,11 @@ class Prior(nn.Module, ABC):
         """Whether training leaves parameters and cached centres unchanged."""
         return self.state is PriorState.FROZEN
 
+    @property
+    def is_initialised_with_clusters(self) -> bool:
+        """Whether the prior was initialised with the clusters of an embedding, and is near its optimum."""
+        return False
+
     def freeze(self) -> None:
         """Freeze parameters and cached centres, for query mapping."""
         self.requires_grad_(False)

@@ -1,20 +1,19 @@
-"""The base class of Bayesian Gaussian mixtures: hyper-priors and empirical-Bayes objective."""
+"""The base class of Bayesian Gaussian mixtures: parameters, initialisation and densities."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 
 from vmmscvi.priors import functional as F
-from vmmscvi.priors import hyperpriors
 from vmmscvi.priors._base import Centers, in_full_precision
-from vmmscvi.priors._closed_form import EmpiricalBayesLoss, EmpiricalBayesObjective, Hyperpriors
 from vmmscvi.priors._component_labels import ComponentLabels
+from vmmscvi.priors._empirical_bayes import EmpiricalBayesMixin, Inference
 from vmmscvi.priors._found_mixture import CoarsenedMixture
 from vmmscvi.priors._labelled_mixture import LabelledMixturePrior
 from vmmscvi.priors._mixture import ComponentDensity
@@ -23,10 +22,8 @@ from vmmscvi.priors._parameters import PositiveScalar, PrecisionCholesky
 from vmmscvi.priors._state import PriorState
 from vmmscvi.priors._wishart import WishartScale, wishart_scale_factor
 
-Inference = Literal["MAP-DP", "MAP", "MLE"]
 
-
-class BayesianMixturePrior(LabelledMixturePrior):
+class BayesianMixturePrior(EmpiricalBayesMixin, LabelledMixturePrior):
     r"""A mixture of Gaussians with full precisions and the hyper-priors of the paper.
 
     :math:`\alpha \sim InverseGamma(1, 1)`, :math:`\pi|\alpha \sim Dirichlet(\alpha/K, \ldots)`,
@@ -72,7 +69,6 @@ class BayesianMixturePrior(LabelledMixturePrior):
         self.wishart_scale = wishart_scale
         self.n_effective: float | None = None
         """Effective sample size; ``None`` if the components were initialised from random cells."""
-        self._largest_minibatch = 0
         self.wishart_scatter_root: Tensor
         self.register_buffer("wishart_scatter_root", self._round_scatter_root(n_components, n_latent))
         self.pi_logits = nn.Parameter(torch.zeros(n_components))
@@ -173,12 +169,6 @@ class BayesianMixturePrior(LabelledMixturePrior):
     def _centers(self, centers: Centers | None) -> Centers:
         return self._cached_centers() if centers is None else centers
 
-    @property
-    def _differentiates_responsibilities(self) -> bool:
-        if self.responsibilities_in_gradient is None:
-            return self.n_effective is None
-        return self.responsibilities_in_gradient
-
     @in_full_precision
     def component_log_prob(
         self, z: Tensor, centers: Centers | None = None, density: ComponentDensity = "predictive"
@@ -202,102 +192,6 @@ class BayesianMixturePrior(LabelledMixturePrior):
             return super().log_prob(z, centers, label_log_likelihood)
         parameters = (*self._centers(centers), self.precision_cholesky(), self.pi_logits)
         return predictive_log_prob(z, *parameters, label_log_likelihood)
-
-    def weighed_against(self, minibatch_size: int) -> float:
-        """Return the default number of cells that oppose the hyper-priors.
-
-        This is the effective sample size of :meth:`initialised_from`, or else the size of a full minibatch,
-        as in the paper. A minibatch gives the hyper-priors N/M times the weight of a fit to all data. A
-        smaller last minibatch of an epoch is treated as full; a remainder of a few cells would otherwise
-        give them a hundred times the weight.
-
-        Parameters
-        ----------
-        minibatch_size
-            Number of cells in this minibatch, of all processes together.
-
-        Returns
-        -------
-        float
-            Number of cells.
-        """
-        if self.n_effective is not None:
-            return self.n_effective
-        self._largest_minibatch = max(self._largest_minibatch, minibatch_size)
-        return self._largest_minibatch
-
-    @in_full_precision
-    def log_hyperprior(self, centers: Centers | None = None) -> Tensor:
-        """Log-density of the hyper-priors at the current parameters.
-
-        Parameters
-        ----------
-        centers
-            Distribution of the centres; the cached one by default.
-
-        Returns
-        -------
-        Tensor
-            A scalar; zero for ``inference="MLE"``.
-        """
-        if self.inference == "MLE":
-            return self.pi_logits.new_zeros(())
-        return hyperpriors.log_hyperprior(
-            *self._centers(centers),
-            self.precision_cholesky(),
-            self.pi_logits,
-            self.inverse_alpha(),
-            self.wishart_scatter_root,
-            self.inference == "MAP-DP",
-        )
-
-    @in_full_precision
-    def empirical_bayes_loss(
-        self,
-        z: Tensor,
-        centers: Centers | None = None,
-        hyperprior_n_obs: float | None = None,
-        label_log_likelihood: Tensor | None = None,
-        assign_at: Tensor | None = None,
-    ) -> EmpiricalBayesLoss:
-        r"""Evaluate the objective of the empirical-Bayes step, to be minimised (the paper's M-step).
-
-        :math:`-\frac1M [\sum_{ij} r_{ij} (l_{ij} + \log \pi_j)] - \frac1n \log p(\alpha, \pi, \mu, \Lambda)`.
-
-        Parameters
-        ----------
-        z
-            Latent positions of a minibatch, shape ``(M, p)``: samples of the posteriors, which are detached.
-        centers
-            Distribution of the centres, with a gradient to the pseudo-inputs; the cached one by default.
-        hyperprior_n_obs
-            Number ``n > 0`` of cells that oppose the hyper-priors; by default the result of
-            :meth:`weighed_against` for ``M`` cells.
-        label_log_likelihood
-            Result of :meth:`label_log_likelihood` for the cells of the minibatch; a part of :math:`l_{ij}`.
-        assign_at
-            Further positions to assign to components, shape ``(n, p)``; labels are not used for them.
-
-        Returns
-        -------
-        EmpiricalBayesLoss
-            The objective, its two parts, and the assignments of ``assign_at``.
-        """
-        n_obs = self.weighed_against(z.shape[0]) if hyperprior_n_obs is None else hyperprior_n_obs
-        if not n_obs > 0:
-            raise ValueError(f"`hyperprior_n_obs` must be a positive number, found {hyperprior_n_obs}.")
-        weighed = Hyperpriors(n_obs, self.wishart_scatter_root, self.inference == "MAP-DP")
-        return EmpiricalBayesLoss(*EmpiricalBayesObjective.apply(
-            z.detach(),
-            *self._centers(centers),
-            self.precision_cholesky(),
-            self.pi_logits,
-            self.inverse_alpha(),
-            None if self.inference == "MLE" else weighed,
-            self._differentiates_responsibilities,
-            label_log_likelihood,
-            None if assign_at is None else assign_at.detach().to(z.dtype),
-        ))  # type: ignore[no-untyped-call]  # fmt: skip
 
     @in_full_precision
     def component_distribution(self, centers: Centers | None = None) -> MultivariateNormal:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vmmscvi.priors._base import Prior
-from vmmscvi.priors._bayesian_mixture import Inference
+from vmmscvi.priors._empirical_bayes import Inference
 from vmmscvi.priors._gaussian_mixture import GaussianMixturePrior, VampPriorMixture
 from vmmscvi.priors._standard_normal import StandardNormalPrior
 from vmmscvi.priors._vampprior import VampPrior

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from vmmscvi.module._encoder_inputs import MeanInputs
 from vmmscvi.priors import N_EFFECTIVE, CoarsenedMixture, LabelledCells, fit_coarsened_mixture
 from vmmscvi.starts._protocol import InitialPrior
-from vmmscvi.starts._sample import Minibatches, dense, n_cells_of, training_sample
+from vmmscvi.starts._sample import Minibatches, dense, training_sample
+from vmmscvi.train._single_cells import n_cells_of
 
 CELLS_PER_COMPONENT = 10
 """Smallest number of cells per component at the beginning of the search."""

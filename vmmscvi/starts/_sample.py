@@ -12,6 +12,8 @@ from scvi import settings
 from scvi.dataloaders import AnnDataLoader
 from torch import Tensor
 
+from vmmscvi.train._single_cells import n_cells_of
+
 logger = logging.getLogger(__name__)
 
 Minibatches = Iterable[dict[str, Any]]
@@ -68,11 +70,6 @@ def cells_at(adata_manager: Any, indices: np.ndarray) -> Minibatches:
     """Return minibatches of the cells at ``indices``, in that order."""
     loader: Minibatches = AnnDataLoader(adata_manager, indices=indices, batch_size=BATCH_SIZE, num_workers=0)
     return loader
-
-
-def n_cells_of(tensors: dict[str, Any]) -> int:
-    """Count the cells of a minibatch."""
-    return int(next(tensor.shape[0] for tensor in tensors.values() if tensor is not None))
 
 
 def dense(tensors: dict[str, Any]) -> dict[str, Tensor]:

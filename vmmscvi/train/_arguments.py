@@ -245,3 +245,31 @@ def _check_mps(accelerator: str | Accelerator) -> None:
             "`accelerator='mps'` lacks some of the prior's linear algebra: set the environment variable "
             "PYTORCH_ENABLE_MPS_FALLBACK=1 before starting Python, or pass `accelerator='cpu'`."
         )
+
+
+def check_optimization(lr: float, gradient_clip_algorithm: str, **positive: float | None) -> None:
+    """Check arguments of the training plan.
+
+    Parameters
+    ----------
+    lr
+        Learning rate; zero trains nothing, as in scvi-tools.
+    gradient_clip_algorithm
+        ``"norm"`` or ``"value"``.
+    **positive
+        Numbers that must be positive, or ``None``.
+
+    Raises
+    ------
+    ValueError
+        Names the argument and its value.
+    """
+    for name, value in positive.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"`{name}` must be positive, found {value}.")
+    if not lr >= 0:
+        raise ValueError(f"`lr` must be positive, found {lr}.")
+    if gradient_clip_algorithm not in ("norm", "value"):
+        raise ValueError(
+            f"`gradient_clip_algorithm` must be 'norm' or 'value', found {gradient_clip_algorithm!r}."
+        )

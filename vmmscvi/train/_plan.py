@@ -10,12 +10,8 @@ from scvi.train import TrainingPlan
 from torch import Tensor
 
 from vmmscvi._upstream import do_nothing_closure
-from vmmscvi.train._arguments import whole_number
-from vmmscvi.train._distributed import (
-    average_gradients,
-    is_distributed,
-    share,
-)
+from vmmscvi.train._arguments import check_optimization, whole_number
+from vmmscvi.train._distributed import average_gradients, is_distributed, share
 from vmmscvi.train._finite import FiniteGuard, non_finite_explained, require_finite, without_validation
 from vmmscvi.train._optimizers import PriorOptimizerMixin, flush_subnormals, held, parameters_of
 from vmmscvi.train._protocol import require_prior_module
@@ -104,20 +100,10 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
         n_steps_kl_warmup: int | None = None,
         **kwargs: Any,
     ) -> None:
-        positive = {
-            "prior_lr_ratio": prior_lr_ratio,
-            "hyperprior_n_obs": hyperprior_n_obs,
-            "gradient_clip_val": gradient_clip_val,
-        }
-        for name, value in positive.items():
-            if value is not None and not value > 0:
-                raise ValueError(f"`{name}` must be positive, found {value}.")
-        if not lr >= 0:  # zero is allowed and trains nothing, as in scvi-tools
-            raise ValueError(f"`lr` must be positive, found {lr}.")
-        if gradient_clip_algorithm not in ("norm", "value"):
-            raise ValueError(
-                f"`gradient_clip_algorithm` must be 'norm' or 'value', found {gradient_clip_algorithm!r}."
-            )
+        check_optimization(
+            lr, gradient_clip_algorithm, prior_lr_ratio=prior_lr_ratio, hyperprior_n_obs=hyperprior_n_obs,
+            gradient_clip_val=gradient_clip_val,
+        )  # fmt: skip
         require_prior_module(module)
         super().__init__(
             module,
@@ -129,9 +115,9 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
             **kwargs,
         )
         self.prior_lr_ratio = prior_lr_ratio
-        self.prior_every_n_steps = (
-            None if prior_every_n_steps is None else whole_number("prior_every_n_steps", prior_every_n_steps)
-        )
+        self.prior_every_n_steps = prior_every_n_steps
+        if prior_every_n_steps is not None:
+            self.prior_every_n_steps = whole_number("prior_every_n_steps", prior_every_n_steps)
         self.hyperprior_n_obs = hyperprior_n_obs
         self.reuse_encoding = reuse_encoding
         self.gradient_clip_val = gradient_clip_val
@@ -140,6 +126,7 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
         self._utilized = UtilizedComponents()
         self._guard = FiniteGuard()
         self._single_cells = SingleCellFilter(module)
+        self._n_steps = 0  # of this epoch
         self._n_obs_step: int | None = None
 
     # -- hooks for other plans -------------------------------------------------------------------------------
@@ -183,18 +170,17 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
         """Minibatches from one empirical-Bayes step to the next."""
         if self.prior_every_n_steps is not None:
             return self.prior_every_n_steps
-        was_found = getattr(self.module.latent_prior, "n_effective", None) is not None
-        return PRIOR_INTERVAL if was_found else 1
+        return PRIOR_INTERVAL if self.module.latent_prior.is_initialised_with_clusters else 1
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor | None:
         """Train on a minibatch; returns its negative ELBO, or ``None`` if the minibatch was skipped."""
-        loss = None if self._single_cells.skips(batch) else self._two_steps(batch, batch_idx)
+        loss = None if self._single_cells.skips(batch) else self._two_steps(batch)
         if batch_idx + 1 == self.trainer.num_training_batches:
             self._guard.check(self.module, self.current_epoch)
         self.log_epoch_if_last("train", batch_idx)
         return loss
 
-    def _two_steps(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+    def _two_steps(self, batch: dict[str, Tensor]) -> Tensor:
         found: Any = self.optimizers()
         networks, *others = found if isinstance(found, list) else [found]
         prior = others.pop() if self.fits_prior else None
@@ -204,8 +190,9 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
                 optimizer._on_before_step = optimizer._on_after_step = do_nothing_closure
         loss, outputs = self._variational_step(batch, networks)
         self.after_variational_step(batch, outputs, others)
-        if prior is not None and batch_idx % self.prior_interval == 0:
+        if prior is not None and self._n_steps % self.prior_interval == 0:
             self._empirical_bayes_step(batch, prior, outputs if self.reuse_encoding else None)
+        self._n_steps += 1
         return loss
 
     def _variational_step(
@@ -231,7 +218,8 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
         with held(parameters_of(*self.trainer.optimizers[:-1])):
             with non_finite_explained(self.module, self.current_epoch), without_validation():
                 # the minibatches of all processes together oppose the hyper-priors
-                n_obs = self.hyperprior_n_obs or self.module.latent_prior.weighed_against(self._n_obs_step)
+                prior = self.module.latent_prior
+                n_obs = self.hyperprior_n_obs or prior.default_hyperprior_n_obs(self._n_obs_step)
                 prior_loss, assigned = self.module.empirical_bayes_loss(batch, n_obs, outputs)
             self._require_finite("prior", prior_loss, optimizer)
             self._step(optimizer, prior_loss.loss, averages_gradients=False)
@@ -270,11 +258,12 @@ class EmpiricalBayesPlanMixin(ResumableMixin, PriorOptimizerMixin):
     def on_train_epoch_start(self) -> None:
         """Reset sums and the set of used components."""
         self.start_epoch("train")
+        self._n_steps = 0
         self._utilized.start_epoch(self.prior_interval)
 
     def on_train_epoch_end(self) -> None:
         """Log the state of the prior, step the schedulers, and flush subnormal optimizer state."""
-        self._single_cells.end_epoch()
+        self._single_cells.require(self._n_steps)
         self._guard.check(self.module, self.current_epoch)
         self.log_epoch("train")
         if n_utilized := self._utilized.count():

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from vmmscvi._upstream import BatchNorm
 
@@ -26,9 +26,8 @@ class SingleCellFilter:
     """
 
     def __init__(self, module: nn.Module) -> None:
-        self._applies = any(isinstance(layer, BatchNorm) for layer in module.modules())
+        self._applies = has_batch_norm(module)
         self._has_warned = False
-        self._n_trained = 0
 
     def skips(self, batch: Mapping[str, Any]) -> bool:
         """Return whether a minibatch has a single cell and the module cannot be trained on it.
@@ -38,7 +37,7 @@ class SingleCellFilter:
         batch
             The minibatch; its tensors have one row for each cell.
         """
-        if self._applies and _n_cells(batch) == 1:
+        if self._applies and n_cells_of(batch) == 1:
             if not self._has_warned:
                 logger.warning(
                     "A minibatch has a single cell, on which batch normalisation cannot be trained: it is "
@@ -47,24 +46,33 @@ class SingleCellFilter:
                 )
                 self._has_warned = True
             return True
-        self._n_trained += 1
         return False
 
-    def end_epoch(self) -> None:
-        """Check that the epoch had a minibatch to train on, and count afresh.
+    def require(self, n_trained: int) -> None:
+        """Check that an epoch had a minibatch to train on.
+
+        Parameters
+        ----------
+        n_trained
+            Number of minibatches that were not skipped.
 
         Raises
         ------
         ValueError
-            If every minibatch was skipped.
+            If all were skipped.
         """
-        if self._applies and self._n_trained == 0:
+        if self._applies and n_trained == 0:
             raise ValueError(
-                "Every minibatch has a single cell, on which batch normalisation cannot be trained: nothing "
-                "was trained. Choose a larger `batch_size`, of the data module if there is one."
+                "Every minibatch has a single cell, but batch normalisation needs two: nothing was trained. "
+                "Choose a larger `batch_size`, of the data module if there is one."
             )
-        self._n_trained = 0
 
 
-def _n_cells(batch: Mapping[str, Any]) -> int:
-    return next((len(value) for value in batch.values() if isinstance(value, Tensor) and value.ndim), 0)
+def has_batch_norm(module: nn.Module) -> bool:
+    """Whether a module cannot be trained on a single cell."""
+    return any(isinstance(layer, BatchNorm) for layer in module.modules())
+
+
+def n_cells_of(tensors: Mapping[str, Any]) -> int:
+    """Count the cells of a minibatch."""
+    return int(next(tensor.shape[0] for tensor in tensors.values() if tensor is not None))
