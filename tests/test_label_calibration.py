@@ -22,7 +22,7 @@ def overconfident() -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_temperature_undoes_overconfidence(overconfident: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, truth = overconfident
-    found = fit_temperature(probabilities, truth, noise=0.0)
+    found = fit_temperature(probabilities, truth, noise=0.0, n_labels=5)
     assert found == pytest.approx(TEMPERATURE, rel=0.05)
     corrected = tempered(probabilities, found)
     errors = [
@@ -40,13 +40,13 @@ def test_wrong_labels_are_no_reason_for_doubt_if_their_share_is_known(
     rng = np.random.default_rng(1)
     is_wrong = rng.random(len(truth)) < 0.2
     given = np.where(is_wrong, (truth + rng.integers(1, 5, len(truth))) % 5, truth)
-    assert fit_temperature(probabilities, given, noise=0.2) == pytest.approx(TEMPERATURE, rel=0.1)
-    assert fit_temperature(probabilities, given, noise=0.0) > 1.3 * TEMPERATURE
+    assert fit_temperature(probabilities, given, noise=0.2, n_labels=5) == pytest.approx(TEMPERATURE, rel=0.1)
+    assert fit_temperature(probabilities, given, noise=0.0, n_labels=5) > 1.3 * TEMPERATURE
 
 
 def test_certain_and_wrong_probabilities_have_a_finite_temperature() -> None:
     probabilities = np.eye(3)[[0, 0, 1]]
-    assert 1 < fit_temperature(probabilities, np.array([1, 0, 1]), noise=0.0) <= 50
+    assert 1 < fit_temperature(probabilities, np.array([1, 0, 1]), noise=0.0, n_labels=3) <= 50
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
@@ -54,5 +54,5 @@ def test_few_cells_leave_the_temperature_near_one(
     overconfident: tuple[np.ndarray, np.ndarray], n: int
 ) -> None:
     probabilities, truth = overconfident
-    found = fit_temperature(probabilities[:n], truth[:n], noise=0.0)
+    found = fit_temperature(probabilities[:n], truth[:n], noise=0.0, n_labels=5)
     assert found == 1.0 if n == 0 else 1 / 3 < found < 3

@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from vmmscvi.priors._component_labels import right_and_wrong
+
 LARGEST = 50.0
 """Largest temperature; its inverse is the smallest."""
 TINY = 1e-12
 """Added to probabilities before their logarithm is taken."""
 
 
-def fit_temperature(probabilities: NDArray[np.floating], given: NDArray[np.integer], noise: float) -> float:
+def fit_temperature(
+    probabilities: NDArray[np.floating], given: NDArray[np.integer], noise: float, n_labels: int
+) -> float:
     """Find the temperature with which probabilities predict given labels best.
 
     Maximises the likelihood of the given labels, with a share ``noise`` of wrong ones (temperature scaling,
@@ -27,11 +31,13 @@ def fit_temperature(probabilities: NDArray[np.floating], given: NDArray[np.integ
     Parameters
     ----------
     probabilities
-        Probability of each label, shape ``(n, n_labels)``.
+        Probability of each label or new type, shape ``(n, n_columns)``.
     given
         Column of each cell's given label, shape ``(n,)``.
     noise
         Share of wrong labels.
+    n_labels
+        Number of labels that may be given.
 
     Returns
     -------
@@ -40,16 +46,38 @@ def fit_temperature(probabilities: NDArray[np.floating], given: NDArray[np.integ
     """
     if len(given) == 0:
         return 1.0
-    n_others = max(probabilities.shape[1] - 1, 1)
     at = np.arange(len(given)), given
 
     def loss(log_temperature: float) -> float:
         own = tempered(probabilities, float(np.exp(log_temperature)))[at]
-        likelihood = (1 - noise) * own + noise * (1 - own) / n_others
-        return float(-np.log(likelihood + TINY).sum() + log_temperature**2 / 2)
+        is_right, is_wrong = right_and_wrong_labels(own, noise, n_labels)
+        return float(-np.log(is_right + is_wrong + TINY).sum() + log_temperature**2 / 2)
 
     bound = float(np.log(LARGEST))
     return float(np.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x))
+
+
+def right_and_wrong_labels(
+    probability: NDArray[np.floating], noise: float, n_labels: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Joint probability of each given label with being right, and with being wrong.
+
+    Parameters
+    ----------
+    probability
+        Probability that a cell is of its given label's type, shape ``(n,)``.
+    noise
+        Share of wrong labels.
+    n_labels
+        Number of labels that may be given.
+
+    Returns
+    -------
+    tuple[numpy.ndarray, numpy.ndarray]
+        Probabilities of shape ``(n,)``; their sum is the likelihood of the label.
+    """
+    right, wrong = np.exp(right_and_wrong(noise, n_labels))
+    return right * probability, wrong * (1.0 - probability)
 
 
 def tempered(probabilities: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scvi
+import torch
 from anndata import AnnData
 from sklearn.metrics import adjusted_rand_score, roc_auc_score
 
@@ -72,7 +73,8 @@ def test_calibrated_probabilities_are_those_at_the_temperature_of_held_out_label
     known = cells.obs["known"].to_numpy(str)
     labelled = np.flatnonzero(known != "unknown")
     given = soft.columns.get_indexer(known[labelled])
-    expected = fit_temperature(soft.to_numpy()[labelled], given, model.module.latent_prior.labels.noise)
+    noise, n_labels = model.module.latent_prior.labels.noise, len(np.unique(known[labelled]))
+    expected = fit_temperature(soft.to_numpy()[labelled], given, noise, n_labels)
     assert model.label_temperature_ == pytest.approx(expected, rel=1e-3)
 
 
@@ -159,6 +161,20 @@ def test_minified_data_have_the_same_labels(model: SCVI_VMM) -> None:
     model.adata.obsm["mean"], model.adata.obsm["variance"] = mean, variance
     model.minify_adata(use_latent_qzm_key="mean", use_latent_qzv_key="variance")
     assert (model.predict_labels().astype(str) == expected).all()
+
+
+def test_doubt_of_a_label_is_bayes_rule_over_components(model: SCVI_VMM, cells: AnnData) -> None:
+    model = deepcopy(model)
+    model.label_temperature_ = 1.0
+    labels: Any = model.module.latent_prior.labels
+    r = torch.as_tensor(model.get_cluster_probabilities().to_numpy(), dtype=torch.float64)
+    codes = torch.as_tensor(model._given_codes(None, None))
+    joint = r * labels(codes).double().exp()
+    is_other = codes.unsqueeze(1) != labels.of_components
+    expected = (joint * is_other).sum(1) / joint.sum(1)
+    doubt = model.get_label_disagreement()
+    known = doubt.notna().to_numpy()
+    np.testing.assert_allclose(doubt[known], expected.numpy()[known], rtol=1e-4, atol=1e-6)
 
 
 def test_labels_that_are_never_wrong_cannot_be_doubted(model: SCVI_VMM) -> None:

@@ -15,11 +15,10 @@ from scvi import REGISTRY_KEYS, settings
 from torch import Tensor
 
 from vmmscvi._annotation import LABEL
-from vmmscvi._label_calibration import LabelCalibration, fit_temperature, tempered
+from vmmscvi._label_calibration import LabelCalibration, fit_temperature, right_and_wrong_labels, tempered
 from vmmscvi.model._clustering_mixin import by_chunks
 from vmmscvi.model._names_mixin import ClusterNamesMixin
 from vmmscvi.priors import FREE, ComponentLabels, MixturePrior
-from vmmscvi.priors import functional as F
 
 NEW = "new"
 """Prefix of the names of free components that have not been renamed."""
@@ -130,22 +129,12 @@ class LabelsMixin(ClusterNamesMixin):
                 "The model was trained with `label_noise=0`, which rules out wrong labels: train it with "
                 "another value or leave the argument out."
             )
-        prior: Any = self._mixture_prior()
-        z = self._latent_tensor(adata, indices, batch_size)
-        codes = self._given_codes(adata, indices)
-        known = np.isin(codes, labels.of_components.cpu().numpy())
-
-        def wrong(chunk: Tensor) -> Tensor:
-            own = chunk[:, -1].long()
-            log_prob = prior.component_log_prob(chunk[:, :-1].to(z), density="expected") + labels(own)
-            is_other = own.unsqueeze(1) != labels.of_components
-            return (F.responsibilities(log_prob, prior.pi_logits) * is_other).sum(1)
-
-        with torch.inference_mode():
-            pairs = torch.cat((z.double(), torch.as_tensor(codes, device=z.device).unsqueeze(1)), dim=1)
-            found = by_chunks(pairs, prior, wrong).numpy()
-        names = self._obs_names(adata, indices)
-        return pd.Series(np.where(known, found, np.nan), index=names, name="label_disagreement")
+        soft: Any = self.predict_labels(adata, indices, batch_size, soft=True)
+        given = self._columns_of_labels(soft, self._given_codes(adata, indices))
+        own = soft.to_numpy()[np.arange(len(soft)), given]
+        is_right, is_wrong = right_and_wrong_labels(own, labels.noise, labels.n_labels)
+        found = np.where(given >= 0, is_wrong / (is_right + is_wrong), np.nan)
+        return pd.Series(found, index=soft.index, name="label_disagreement")
 
     def get_label_calibration(self, n_bins: int = 15) -> LabelCalibration:
         """Compare label probabilities with the labels of held-out validation cells.
@@ -201,8 +190,14 @@ class LabelsMixin(ClusterNamesMixin):
             cells = np.sort(rng.choice(cells, N_CALIBRATION_CELLS, replace=False))
         with self._random_state_kept():
             soft: Any = self.predict_labels(indices=cells.tolist(), soft=True, calibrated=False)
-        given = soft.columns.get_indexer(np.array(self._names_of_codes())[codes[cells]])
-        self.label_temperature_ = fit_temperature(soft.to_numpy(), given, labels.noise)
+        given = self._columns_of_labels(soft, codes[cells])
+        self.label_temperature_ = fit_temperature(soft.to_numpy(), given, labels.noise, labels.n_labels)
+
+    def _columns_of_labels(self, soft: pd.DataFrame, codes: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Column of each cell's given label; -1 for labels that no component has."""
+        names = np.array(self._names_of_codes(), dtype=object)
+        has_label = np.isin(codes, self._labels_of_prior().of_components.cpu().numpy())
+        return np.where(has_label, soft.columns.get_indexer(names[codes]), -1)
 
     def _labels_of_prior(self) -> ComponentLabels:
         labels = getattr(self._mixture_prior(), "labels", None)

@@ -96,6 +96,11 @@ class ComponentLabels(nn.Module):
         """
         return self.table[codes.view(-1).long().clamp_max(len(self.table) - 1)]
 
+    @property
+    def n_labels(self) -> int:
+        """Number of labels that components have."""
+        return len(set(self.of_components.tolist()) - {FREE})
+
     def state(self) -> Tensor:
         """Return the saved state: the noise, then the labels; shape ``(1 + K,)``."""
         noise = torch.tensor([self.noise], dtype=torch.float64)
