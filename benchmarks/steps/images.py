@@ -28,9 +28,11 @@ DATASETS: dict[str, dict[str, Any]] = {
 DEFAULTS = {
     "seed": 0, "batch_size": 256, "max_epochs": 10_000, "lr": 1e-4, "prior_lr_ratio": 1.0, "patience": 100,
     "n_components": 100, "stop_on": "elbo", "n_images": None, "n_test": None, "n_likelihood_samples": 100,
-    "accelerator": "auto",
+    "accelerator": "auto", "precision": "32-true",
 }  # fmt: skip
 """The paper's. ``stop_on="nmi"`` chooses the epoch with labels, as in its Table 2."""
+SHARED = ("max_epochs", "batch_size", "lr", "patience", "accelerator", "precision")
+"""Settings that are arguments of every estimator."""
 N_DRAWS, LARGEST_N_CLUSTERS = 10, 30
 
 
@@ -82,7 +84,7 @@ def build_estimator(settings: dict[str, Any], n_features: int, labels: np.ndarra
     with seeded(settings["seed"]):  # the same initial weights for all methods of a seed
         encoder = mlp_encoder(n_features, of_data["hidden"])
         decoder = mlp_decoder(of_data["n_latent"], n_features, of_data["hidden"][::-1])
-    common = {key: settings[key] for key in ("max_epochs", "batch_size", "lr", "patience", "accelerator")}
+    common = {key: settings[key] for key in SHARED}
     common |= {"encoder": encoder, "decoder": decoder, "n_latent": of_data["n_latent"]}
     common |= {"random_state": settings["seed"], "devices": 1}
     if settings["stop_on"] == "nmi":

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from copy import deepcopy
-from typing import Any, Self, cast
+from typing import Any, Self, cast, get_args
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from vmmscvi.priors import Prior
 from vmmscvi.vae._checks import require_image_shape, require_integer, require_positive
 from vmmscvi.vae._data import ArrayDataModule, Indices, as_tensor, split_rows
 from vmmscvi.vae._fitted import LARGEST_SEED, FittedArrayVAE, Floats
-from vmmscvi.vae._fitting import TrainingOptions, seeded, train_module
+from vmmscvi.vae._fitting import Precision, TrainingOptions, seeded, train_module
 from vmmscvi.vae._likelihoods import LikelihoodName, build_likelihood
 from vmmscvi.vae._module import ArrayVAE
 from vmmscvi.vae._networks import (
@@ -56,6 +56,7 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
     early_stopping: bool
     patience: int
     callbacks: list[Callback] | None
+    precision: Precision
     random_state: int | RandomState | None
     module_: ArrayVAE
     history_: pd.DataFrame
@@ -175,6 +176,8 @@ class ArrayEstimator(FittedArrayVAE, TransformerMixin, DensityMixin, BaseEstimat
         for name in ("n_latent", "n_components", "max_epochs", "batch_size", "patience"):
             require_integer(name, getattr(self, name))
         require_positive("lr", self.lr)
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"`precision` must be one of {get_args(Precision)}, found {self.precision!r}.")
         fraction = self.validation_fraction
         if not 0 <= fraction < 1 or n_rows - math.ceil(fraction * n_rows) < 1:
             raise ValueError(

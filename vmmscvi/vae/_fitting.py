@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from vmmscvi.vae._data import ArrayDataModule
     from vmmscvi.vae._module import ArrayVAE
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
 
 @dataclass(frozen=True)
 class TrainingOptions:
@@ -38,6 +40,7 @@ class TrainingOptions:
     monitor_mode: Literal["min", "max"]
     accelerator: str
     devices: int | str | list[int]
+    precision: Precision
     verbose: bool
 
 
@@ -104,6 +107,7 @@ def train_module(
             max_epochs=options.max_epochs,
             accelerator=options.accelerator,
             devices=options.devices,
+            precision=options.precision,
             check_val_every_n_epoch=1,
             callbacks=used,
             enable_progress_bar=options.verbose,

@@ -17,7 +17,7 @@ from vmmscvi.starts._sample import LARGEST_SAMPLE
 from vmmscvi.vae._data import ArrayDataModule, draw_rows
 from vmmscvi.vae._embedding import embed_rows
 from vmmscvi.vae._estimator import ArrayEstimator
-from vmmscvi.vae._fitting import TrainingOptions
+from vmmscvi.vae._fitting import Precision, TrainingOptions
 from vmmscvi.vae._joint_mixture import JointGaussianMixture
 from vmmscvi.vae._likelihoods import LikelihoodName
 from vmmscvi.vae._networks import Architecture, Covariance, GaussianHead
@@ -53,7 +53,7 @@ class VaDE(ArrayEstimator):
     n_pretrain_epochs
         Epochs of the auto-encoder, included in ``max_epochs``.
     max_epochs, batch_size, lr, gradient_clip_val, validation_fraction, early_stopping, patience, monitor, \
-monitor_mode, callbacks, accelerator, devices, random_state, verbose
+monitor_mode, callbacks, accelerator, devices, precision, random_state, verbose
         See :class:`vmmscvi.vae.VAE`.
 
     Attributes
@@ -90,6 +90,7 @@ monitor_mode, callbacks, accelerator, devices, random_state, verbose
         callbacks: list[Callback] | None = None,
         accelerator: str = "auto",
         devices: int | str | list[int] = "auto",
+        precision: Precision = "32-true",
         random_state: int | RandomState | None = None,
         verbose: bool = False,
     ) -> None:
@@ -113,6 +114,7 @@ monitor_mode, callbacks, accelerator, devices, random_state, verbose
         self.callbacks = callbacks
         self.accelerator = accelerator
         self.devices = devices
+        self.precision = precision
         self.random_state = random_state
         self.verbose = verbose
 
@@ -146,6 +148,7 @@ monitor_mode, callbacks, accelerator, devices, random_state, verbose
             monitor_mode=self.monitor_mode,
             accelerator=self.accelerator,
             devices=self.devices,
+            precision=self.precision,
             verbose=self.verbose,
         )
         return [PretrainAutoencoder(self.n_pretrain_epochs, seed)], options
