@@ -27,8 +27,6 @@ LEARNED_AGAIN = 0.95
 FEWEST_CELLS = 2
 """Smallest average number of cells per component, in units of p + 2, for learning the Wishart prior."""
 SWEEPS_AT_START, SWEEPS_AFTER_MERGE = 30, 3
-ROUNDS_TO_SETTLE = 5
-"""Rounds in which given assignments and the Wishart prior adapt to each other."""
 
 
 class SearchTask(NamedTuple):
@@ -121,41 +119,18 @@ class SearchResult(NamedTuple):
 
 
 def search(task: SearchTask, prior: LearnedWishart, seed: int) -> SearchResult:
-    """Begin with k-means; merge the best pair until no merge raises the likelihood."""
+    """Merge the best pair until no merge raises the likelihood; learn the Wishart prior at the same time."""
     evidence = task.evidence(prior)
     r = evidence.sweep(task.first_assignments(evidence.z, seed), SWEEPS_AT_START)
-    return merged(SearchResult(task, evidence, prior, r), float(task.most_to_learn_from))
-
-
-def settled(task: SearchTask, r: Tensor) -> SearchResult:
-    """Fit the Wishart prior and the components to given assignments, without merges."""
-    prior = LearnedWishart(whitening_of_clusters(task.z, r), task.wishart)
-    for _ in range(ROUNDS_TO_SETTLE):
-        prior = task.most_likely_prior(r, prior.whitening)
-        evidence = task.evidence(prior, r)
-        r = evidence.sweep(r, SWEEPS_AT_START)
-    return SearchResult(task, evidence, prior, r)
-
-
-def merged(begun: SearchResult, learned_again_at: float = 0.0) -> SearchResult:
-    """Merge the best pair until no merge raises the likelihood; learn the Wishart prior at the same time.
-
-    Parameters
-    ----------
-    begun
-        The components to begin with.
-    learned_again_at
-        Number of components at which the Wishart prior is learned for the first time.
-    """
-    task, evidence, prior, r = begun
+    learned_again_at = float(task.most_to_learn_from)
     while True:
         if task.learns_wishart and r.shape[1] <= learned_again_at:
             prior = task.most_likely_prior(r, prior.whitening)
             evidence = task.evidence(prior, r)
             learned_again_at = LEARNED_AGAIN * r.shape[1]
-        fewer = _best_merge(evidence, r)
-        if fewer is not None:
-            r = evidence.sweep(fewer, SWEEPS_AFTER_MERGE)
+        merged = _best_merge(evidence, r)
+        if merged is not None:
+            r = evidence.sweep(merged, SWEEPS_AFTER_MERGE)
             continue
         r = evidence.sweep(r, SWEEPS_AT_START)
         if not task.learns_wishart:
