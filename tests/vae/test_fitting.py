@@ -116,3 +116,46 @@ def test_encodings_are_reused_where_dropout_does_not_blur_them(
     model = make_vae(encoder=nn.Sequential(*layers), reuse_encoding=asked, callbacks=[Note()], max_epochs=2)
     model.fit(blobs.x)
     assert seen == [expected]
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "arguments", "expected"),
+    [
+        (240, {}, "embedding"),
+        (23_000, {}, "cells"),
+        (23_000, {"n_effective": 300.0}, "embedding"),
+        (23_000, {"n_warmup_epochs": 1}, "embedding"),
+        (240, {"start": "cells"}, "cells"),
+        (23_000, {"start": "embedding"}, "embedding"),
+    ],
+)
+def test_many_rows_are_initialised_as_in_the_paper_unless_a_search_is_requested(
+    make_vae, blobs, n_rows, arguments, expected
+) -> None:
+    x = blobs.x[np.arange(n_rows) % len(blobs.x)]
+    model = make_vae(max_epochs=2, batch_size=2048, **arguments).fit(x)
+    assert model.start_ == expected
+    searched = model.module_.latent_prior.n_effective is not None
+    assert searched == (expected == "embedding")
+    assert model.start == arguments.get("start")
+
+
+def test_networks_train_in_half_precision_and_the_prior_in_single(make_vae, blobs) -> None:
+    seen: dict[str, torch.dtype] = {}
+
+    class Note(Callback):
+        def on_fit_start(self, trainer, pl_module) -> None:
+            decoder, prior = pl_module.module.decoder, pl_module.module.latent_prior
+            decoder[0].register_forward_hook(lambda *a: seen.update(decoder=a[-1].dtype))
+            prior.precision_cholesky.register_forward_hook(lambda *a: seen.update(prior=a[-1].dtype))
+
+    model = make_vae(start="cells", precision="bf16-mixed", callbacks=[Note()]).fit(blobs.x)
+    assert seen == {"decoder": torch.bfloat16, "prior": torch.float32}
+    assert all(p.dtype == torch.float32 for p in model.module_.parameters())
+    assert np.isfinite(model.score(blobs.x))
+
+
+def test_an_unknown_precision_is_refused_before_training(make_vae, make_vade, blobs) -> None:
+    for make in (make_vae, make_vade):
+        with pytest.raises(ValueError, match=r"`precision` must be one of .*found 'half'"):
+            make(precision="half").fit(blobs.x)
