@@ -118,6 +118,42 @@ def test_encodings_are_reused_where_dropout_does_not_blur_them(
     assert seen == [expected]
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "arguments", "expected"),
+    [
+        (240, {}, "embedding"),
+        (23_000, {}, "cells"),
+        (23_000, {"prior_lr_ratio": 3.0}, "cells"),
+        (23_000, {"n_effective": 300.0}, "embedding"),
+        (23_000, {"n_warmup_epochs": 1}, "embedding"),
+        (240, {"start": "cells"}, "cells"),
+        (23_000, {"start": "embedding"}, "embedding"),
+    ],
+)
+def test_many_rows_are_initialised_as_in_the_paper_unless_a_search_is_requested(
+    make_vae, blobs, n_rows, arguments, expected
+) -> None:
+    x = blobs.x[np.arange(n_rows) % len(blobs.x)]
+    ratios: list[float] = []
+
+    class Note(Callback):
+        def on_train_end(self, trainer, pl_module) -> None:
+            networks, prior = (optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers)
+            ratios.append(prior / networks)
+
+        def __deepcopy__(self, memo):
+            return self
+
+    model = make_vae(max_epochs=2, batch_size=2048, callbacks=[Note()], **arguments).fit(x)
+    assert model.start_ == expected
+    searched = model.module_.latent_prior.n_effective is not None
+    assert searched == (expected == "embedding")
+    assert model.start == arguments.get("start")
+    slow = 0.2 if model.start is None else 1.0
+    usual = 5.0 if searched else slow
+    assert ratios == pytest.approx([arguments.get("prior_lr_ratio", usual)])
+
+
 def test_networks_train_in_half_precision_and_the_prior_in_single(make_vae, blobs) -> None:
     seen: dict[str, torch.dtype] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from typing import Any, Literal, get_args
 
@@ -34,6 +35,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "embedding": {"wishart_scale": "learned", "prior_lr_ratio": 5.0},
 }
 """Defaults by ``start``: the paper's values, and those of :class:`vmmscvi.SCVI_VMM`."""
+ROWS_FOR_CELLS = 20_000
+"""Training rows from which the paper's initialisation is the default."""
+SLOW_PRIOR = 0.2
+"""Default ``prior_lr_ratio`` then. With faster priors, components vanish before the embedding is mature."""
 
 
 class VAE(ArrayEstimator):
@@ -64,9 +69,12 @@ class VAE(ArrayEstimator):
         See :class:`vmmscvi.priors.BayesianMixturePrior`. By default ``"learned"`` with ``start="embedding"``
         and ``"paper"`` with ``start="cells"``.
     start
-        How to initialise a Gaussian-mixture prior: ``"embedding"`` (default) from clusters found after a
-        warm-up under N(0, I), as in :meth:`vmmscvi.SCVI_VMM.train`; ``"cells"`` from random rows with the
-        settings of the paper, which takes longer and depends on the batch size.
+        How to initialise a Gaussian-mixture prior: ``"embedding"`` from clusters found after a warm-up
+        under N(0, I), as in :meth:`vmmscvi.SCVI_VMM.train`; ``"cells"`` from ``n_components`` random rows
+        with the settings of the paper, where training removes components and the batch size influences how
+        many remain. By default ``"cells"`` from 20,000 training rows on, and ``"embedding"`` below or if
+        ``n_effective`` or ``n_warmup_epochs`` is given: with many rows the warm-up is only a few epochs,
+        and its embedding too early for a final search.
     n_effective
         With ``start="embedding"``: effective sample size; 500 by default. See
         :meth:`vmmscvi.SCVI_VMM.train`.
@@ -79,8 +87,10 @@ class VAE(ArrayEstimator):
     lr
         Learning rate of the networks.
     prior_lr_ratio
-        Learning rate of the prior as a multiple of ``lr``; by default 5 with ``start="embedding"`` and 1
-        with ``start="cells"``.
+        Learning rate of the prior as a multiple of ``lr``. By default 5 if the prior is initialised from the
+        embedding, 0.2 if it is initialised from rows by default, and 1 with ``start="cells"``, as in the
+        paper. Fast priors lose components while the embedding is still immature, and a class without a
+        component does not get one back.
     reuse_encoding
         Whether to fit the prior to the latent samples of the variational step, instead of encoding the rows
         again; see :class:`vmmscvi.train.EmpiricalBayesTrainingPlan`. By default (``None``) only if the
@@ -111,6 +121,8 @@ class VAE(ArrayEstimator):
 
     Attributes
     ----------
+    start_
+        The initialisation used.
     module_
         The trained PyTorch module.
     history_
@@ -144,7 +156,7 @@ class VAE(ArrayEstimator):
         inference: Inference = "MAP-DP",
         responsibilities_in_gradient: bool | None = None,
         wishart_scale: WishartScale | None = None,
-        start: ArrayStart = "embedding",
+        start: ArrayStart | None = None,
         n_effective: float | None = None,
         n_warmup_epochs: int | None = None,
         max_epochs: int = 400,
@@ -201,9 +213,10 @@ class VAE(ArrayEstimator):
         self._check_common(n_rows)
         if self.prior_lr_ratio is not None:
             require_positive("prior_lr_ratio", self.prior_lr_ratio)
-        if self.start not in get_args(ArrayStart):
+        if self.start is not None and self.start not in get_args(ArrayStart):
             raise ValueError(f"`start` must be one of {get_args(ArrayStart)}, found {self.start!r}.")
         self._check_start()
+        self.start_ = self._choose_start(n_rows - math.ceil(self.validation_fraction * n_rows))
         if isinstance(self.prior, Prior) and self.prior.n_latent != self.n_latent:
             raise ValueError(
                 f"`n_latent` must equal that of `prior`, {self.prior.n_latent}, found {self.n_latent}."
@@ -220,6 +233,12 @@ class VAE(ArrayEstimator):
             self._default(self.wishart_scale, "wishart_scale"),
         ).build(self.n_latent)
 
+    def _choose_start(self, n_train: int) -> ArrayStart:
+        if self.start is not None:
+            return self.start
+        searches = self.n_effective is not None or self.n_warmup_epochs is not None
+        return "embedding" if searches or n_train < ROWS_FOR_CELLS else "cells"
+
     def _check_start(self) -> None:
         given = {"n_effective": self.n_effective, "n_warmup_epochs": self.n_warmup_epochs}
         useless = [name for name, value in given.items() if value is not None]
@@ -235,7 +254,7 @@ class VAE(ArrayEstimator):
 
     def _prepare(self, data: ArrayDataModule, seed: int) -> tuple[list[Callback], TrainingOptions]:
         prior = self.module_.latent_prior
-        from_embedding = self.start == "embedding" and isinstance(prior, BayesianMixturePrior)
+        from_embedding = self.start_ == "embedding" and isinstance(prior, BayesianMixturePrior)
         n_train = len(data.train_indices)
         if not from_embedding and prior.uses_pseudo_inputs and isinstance(prior, MixturePrior):
             if prior.n_components > n_train:
@@ -264,8 +283,14 @@ class VAE(ArrayEstimator):
         return [InitialisePrior(start, n_warmup)], options
 
     def _default(self, value: Any, name: str) -> Any:
-        """Return a parameter, or the default for this ``start`` if it is not given."""
-        return DEFAULTS[self.start][name] if value is None else value
+        """Return a parameter, or the default for the chosen ``start`` if it is not given."""
+        return self._defaults[name] if value is None else value
+
+    @property
+    def _defaults(self) -> dict[str, Any]:
+        if self.start is None and self.start_ == "cells":
+            return {**DEFAULTS["cells"], "prior_lr_ratio": SLOW_PRIOR}
+        return DEFAULTS[self.start_]
 
     def _n_warmup_epochs(self, n_train: int) -> int:
         if self.n_warmup_epochs is not None:
