@@ -93,6 +93,8 @@ def build_estimator(settings: dict[str, Any], n_features: int, labels: np.ndarra
         common |= {"monitor": "nmi_validation", "monitor_mode": "max", "callbacks": [ValidationNMI(labels)]}
     if method == "vade":
         return VaDE(10, n_pretrain_epochs=min(max(1, settings["max_epochs"] // 3), 100), **common)
+    if method == "vmm_default":
+        return VAE("vmm", n_components=settings["n_components"], **common)
     # the paper encodes a minibatch anew for the prior's step
     common |= {"n_components": settings["n_components"], "reuse_encoding": False}
     if method == "vmm_embedding":

@@ -20,6 +20,7 @@ from vmmscvi.plotting import COLORS
 
 TITLES = {
     "vmm": "VMM",
+    "vmm_default": "VMM, defaults",
     "vmm_embedding": "VMM, start from the embedding",
     "gmm": "GMM",
     "vampprior": "VampPrior",
