@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import sys
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # before torch and numba count the cores: workers share them
     os.environ.update(OMP_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+import scanpy as sc
 import scvi
 import torch
 from anndata import AnnData
+from torch.optim import Optimizer
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from vmmscvi import SCVI_VMM
 from vmmscvi.data import simulate_counts
@@ -68,6 +73,37 @@ def make_model(counts: AnnData) -> MakeModel:
         return _make_model(counts.copy() if adata is None else adata, setup, **kwargs)
 
     return make
+
+
+@pytest.fixture
+def hide_package(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Make a package look as if it were not installed."""
+    return lambda name: monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def no_umap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let scanpy draw the first dimensions as its map: UMAP is compiled for half a minute."""
+
+    def first_dimensions(adata: AnnData, random_state: int = 0) -> None:
+        basis = adata.uns["neighbors"]["params"]["use_rep"]
+        adata.obsm["X_umap"] = adata.obsm[basis][:, :2]
+
+    monkeypatch.setattr(sc.pp, "neighbors", partial(sc.pp.neighbors, method="gauss"))
+    monkeypatch.setattr(sc.tl, "umap", first_dimensions)
+
+
+@pytest.fixture
+def before_every_step() -> Iterator[Callable[[Callable[[Optimizer], None]], None]]:
+    """Have a function called before every step of any optimiser."""
+    handles = []
+
+    def register(function: Callable[[Optimizer], None]) -> None:
+        handles.append(register_optimizer_step_pre_hook(lambda optimizer, *_: function(optimizer)))
+
+    yield register
+    for handle in handles:
+        handle.remove()
 
 
 @pytest.fixture

@@ -9,19 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vmmscvi.cli import _integrate, _report
+from vmmscvi.cli import _report
 from vmmscvi.cli._map_panels import map_panels
 from vmmscvi.priors import ClusterTree
 
 SEVERAL = ("--prior", "vampprior")
 """A prior that has several clusters after two epochs."""
-
-
-@pytest.fixture
-def no_umap(monkeypatch):
-    """Draw latent dimensions: UMAP is compiled for half a minute."""
-    monkeypatch.setattr(_integrate, "neighbor_graph", lambda embedding, seed: embedding)
-    monkeypatch.setattr(_integrate, "umap", lambda graph, seed: graph[:, :2])
 
 
 def test_markers_and_page_are_written_and_the_map_is_kept(integrate, no_umap, tmp_path):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 import subprocess
 import sys
 
 import anndata
 import numpy as np
 import pytest
+import torch
 
-from vmmscvi.cli import _integrate
 from vmmscvi.cli._words import in_options
-from vmmscvi.model import SCVI_VMM
-from vmmscvi.train import NonFiniteTrainingError
 
 
 def assert_refused(result, *words: str) -> None:
@@ -166,37 +167,43 @@ def test_other_files_in_the_folder_of_a_model_are_left_alone(integrate, tmp_path
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["model.pt", "notes.txt"]
 
 
-def test_a_failure_while_writing_leaves_the_old_output(integrate, tmp_path, monkeypatch):
+@pytest.fixture
+def largest_file():
+    """Limit the size of files that this process writes, in bytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_failure_while_writing_leaves_the_old_output(integrate, source, tmp_path, largest_file):
     assert integrate("--out", "out.h5ad").exit_code == 0
     before = (tmp_path / "out.h5ad").read_bytes()
-
-    def fail(source, adata, results, destination):
-        destination.write_bytes(b"partial")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(_integrate, "write_with_results", fail)
+    largest_file(source.stat().st_size // 2)
     result = integrate("--out", "out.h5ad", "--overwrite")
-    assert_refused(result, "No space left on device")
+    assert_refused(result, "out.h5ad was not written: ", os.strerror(errno.EFBIG))
     assert (tmp_path / "out.h5ad").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.h5ad", "out.h5ad"]
 
 
-def test_training_that_fails_ends_with_code_1_and_one_line(integrate, tmp_path, monkeypatch):
-    def fail(self, **options):
-        raise NonFiniteTrainingError("Training stopped in epoch 3.\nTry a smaller learning rate.")
+def test_training_that_fails_ends_with_code_1_and_one_line(integrate, tmp_path, before_every_step):
+    def spoil(optimizer):
+        with torch.no_grad():
+            optimizer.param_groups[0]["params"][0].fill_(torch.nan)
 
-    monkeypatch.setattr(SCVI_VMM, "train", fail)
+    before_every_step(spoil)
     result = integrate("--out", "out.h5ad")
     assert result.exit_code == 1
-    assert result.output == "Error: Training stopped in epoch 3. Try a smaller learning rate.\n"
+    (error,) = re.findall("(?s)Error: .*", result.output)
+    assert "reconstruction_loss became NaN" in error and error.count("\n") == 1
     assert not (tmp_path / "out.h5ad").exists()
 
 
-def test_mistakes_of_ours_keep_their_traceback(integrate, monkeypatch):
-    def fail(self, **options):
+def test_mistakes_of_ours_keep_their_traceback(integrate, before_every_step):
+    def fail(optimizer):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(SCVI_VMM, "train", fail)
+    before_every_step(fail)
     assert isinstance(integrate("--out", "out.h5ad").exception, ZeroDivisionError)
 
 

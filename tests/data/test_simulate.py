@@ -17,7 +17,9 @@ from scipy import stats
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, roc_auc_score, silhouette_score
 
-from vmmscvi.data import _annotation, _drawing, simulate_counts, simulate_preset
+from vmmscvi.data import simulate_counts, simulate_preset
+from vmmscvi.data._annotation import MAX_STORED_ENTRIES
+from vmmscvi.data._drawing import CHUNK_ENTRIES
 
 DATA = Path(os.environ.get("VMMSCVI_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 SMALL: dict[str, Any] = {"n_cells": 600, "n_genes": 300, "n_types": 4, "n_batches": 2}
@@ -104,9 +106,10 @@ def test_settings_and_true_profiles_are_stored_and_survive_an_h5ad_file(tmp_path
     np.testing.assert_allclose(simulation["profiles"].sum(axis=1), 1, rtol=1e-5)
 
 
-def test_true_profiles_are_left_out_when_large(monkeypatch):
-    monkeypatch.setattr(_annotation, "MAX_STORED_ENTRIES", 2000)
-    simulation = simulate_counts(**SMALL).uns["simulation"]
+def test_true_profiles_are_left_out_when_large():
+    n_types, n_genes = 20, MAX_STORED_ENTRIES // 40  # half a million entries for each batch
+    adata = simulate_counts(n_cells=100, n_genes=n_genes, n_types=n_types, n_batches=3)
+    simulation = adata.uns["simulation"]
     assert "profiles" in simulation and "batch_effects" not in simulation
 
 
@@ -369,10 +372,10 @@ def test_zeros_come_from_depth():
     assert zeros[0] > zeros[1] > zeros[2]
 
 
-def test_counts_do_not_stop_at_a_chunk_border(monkeypatch):
-    monkeypatch.setattr(_drawing, "CHUNK_ENTRIES", 300 * 7)
-    adata = simulate_counts(**SMALL, depth_sd=0.0, batch_effect=0.0)
-    assert adata.shape == (600, 300)
+def test_counts_do_not_stop_at_a_chunk_border():
+    n_cells = 2 * (CHUNK_ENTRIES // SMALL["n_genes"]) + 600  # two whole chunks, and a part of one
+    adata = simulate_counts(**SMALL | {"n_cells": n_cells}, depth_sd=0.0, batch_effect=0.0)
+    assert adata.shape == (n_cells, 300)
     size = np.asarray(adata.X.sum(axis=1)).ravel()
     assert stats.pearsonr(np.log(size), np.log(adata.obs["expected_library_size"])).statistic > 0.5
 

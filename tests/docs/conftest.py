@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import doctest
 from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,12 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-import scanpy as sc
 import scvi
 from anndata import AnnData
-from sklearn.datasets import load_digits
 
-import vmmscvi.data
 from vmmscvi._threads import training_threads_kept
 from vmmscvi.data import simulate_counts
 from vmmscvi.model._training_mixin import TrainingMixin
-from vmmscvi.vae import VAE
 
 N_CELLS = {"counts": 240, "reference": 240, "query": 120}
 N_EPOCHS = 20
@@ -36,25 +33,65 @@ SMALLER: dict[str, dict[str, Any]] = {
 """What examples simulate, whatever size they ask for; types are so distinct that few epochs find them."""
 
 
-def shortened(train: Callable[..., None], **settings: Any) -> Callable[..., None]:
-    """Cut a training to few epochs, on the CPU and without a progress bar."""
-    settings |= {"max_epochs": N_EPOCHS, "accelerator": "cpu", "enable_progress_bar": False}
-
-    @wraps(train)
-    def train_shortly(self: Any, **kwargs: Any) -> None:
-        train(self, **{**kwargs, **settings})
-
-    return train_shortly
+SHORTER: dict[str, dict[str, Any]] = {
+    "VAE": {"max_epochs": N_EPOCHS},
+    "scvi_vmm": {"max_epochs": N_EPOCHS},
+    "load_digits": {"n_class": 2},
+}
+"""What examples ask of slow functions, those in docstrings too."""
 
 
-def with_arguments(simulate: Callable[..., AnnData], **arguments: Any) -> Callable[..., AnnData]:
-    """Simulate with other arguments than an example asks for."""
+def train_shortly(model: Any, **given: Any) -> None:
+    """Train for few epochs, on the CPU and without a progress bar."""
+    few_steps_are_enough = {"batch_size": 32, "lr": 1e-2} if isinstance(model, TrainingMixin) else {}
+    short = {"max_epochs": N_EPOCHS, "accelerator": "cpu", "enable_progress_bar": False}
+    model.train(**given | few_steps_are_enough | short)
 
-    @wraps(simulate)
-    def simulate_smaller(**kwargs: Any) -> AnnData:
-        return simulate(**{**kwargs, **arguments})
 
-    return simulate_smaller
+class Smaller(ast.NodeTransformer):
+    """Change the arguments in the calls of an example, and let its models train shortly."""
+
+    def __init__(self, arguments: dict[str, dict[str, Any]]) -> None:
+        self.arguments = arguments
+
+    def visit_Call(self, node: ast.Call) -> ast.Call:
+        self.generic_visit(node)
+        name = getattr(node.func, "attr", None) or getattr(node.func, "id", None)
+        if name == "train" and isinstance(node.func, ast.Attribute):
+            node.args.insert(0, node.func.value)
+            node.func = ast.Name(train_shortly.__name__, ast.Load())
+        elif name in self.arguments:
+            others = [keyword for keyword in node.keywords if keyword.arg not in self.arguments[name]]
+            wanted = [
+                ast.keyword(argument, ast.parse(repr(value), mode="eval").body)
+                for argument, value in self.arguments[name].items()
+            ]
+            node.keywords = others + wanted
+        return ast.fix_missing_locations(node)
+
+
+@pytest.fixture
+def run_example() -> Callable[..., None]:
+    """Run the code of a page with fewer cells and epochs; lines of a traceback are those of the code."""
+
+    def run(code: str, page: Path, namespace: dict[str, Any]) -> None:
+        tree = Smaller(SMALLER | SHORTER).visit(ast.parse(code))
+        namespace[train_shortly.__name__] = train_shortly
+        exec(compile(tree, str(page), "exec"), namespace)
+
+    return run
+
+
+@pytest.fixture
+def shorten() -> Callable[[doctest.DocTest], None]:
+    """Let the example of a docstring train shortly; its data are as documented."""
+
+    def change(example: doctest.DocTest) -> None:
+        for line in example.examples:
+            line.source = ast.unparse(Smaller(SHORTER).visit(ast.parse(line.source))) + "\n"
+        example.globs[train_shortly.__name__] = train_shortly
+
+    return change
 
 
 @pytest.fixture(scope="session")
@@ -79,33 +116,14 @@ def files() -> dict[str, AnnData]:
 
 
 @pytest.fixture
-def folder_with_files(files: dict[str, AnnData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """An empty folder with the files that examples read; trainings are short, and no window opens."""
+def folder_with_files(
+    files: dict[str, AnnData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_umap: None
+) -> Any:
+    """An empty folder with the files that examples read; no window opens."""
     for name, adata in files.items():
         adata.copy().write_h5ad(tmp_path / f"{name}.h5ad")
     monkeypatch.chdir(tmp_path)
     scvi.settings.seed = 0
-    few_steps_are_enough = {"batch_size": 32, "lr": 1e-2}
-    monkeypatch.setattr(TrainingMixin, "train", shortened(TrainingMixin.train, **few_steps_are_enough))
-    for model in (scvi.model.SCVI, scvi.model.SCANVI, scvi.external.SOLO):
-        monkeypatch.setattr(model, "train", shortened(model.train))
-    for simulator, arguments in SMALLER.items():
-        monkeypatch.setattr(
-            vmmscvi.data, simulator, with_arguments(getattr(vmmscvi.data, simulator), **arguments)
-        )
-    # scanpy's, and compiled for half a minute when they are called first
-    monkeypatch.setattr(sc.pp, "neighbors", lambda adata, use_rep, transformer: adata.obsm[use_rep])
-    monkeypatch.setattr(sc.tl, "umap", lambda adata: adata.obsm.update(X_umap=adata.obsm["X_vmm"][:, :2]))
-    digits = load_digits()
-    digits.data = digits.data[:150]
-    monkeypatch.setattr("sklearn.datasets.load_digits", lambda: digits)
-    fit = VAE.fit
-
-    def fit_shortly(self: VAE, *args: Any, **kwargs: Any) -> VAE:
-        self.max_epochs = N_EPOCHS
-        return fit(self, *args, **kwargs)
-
-    monkeypatch.setattr(VAE, "fit", fit_shortly)
     with mpl.rc_context({"backend": "Agg"}), training_threads_kept():
         yield tmp_path
     plt.close("all")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import anndata
@@ -15,9 +16,11 @@ def script() -> str:
     return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)[0]
 
 
-def test_the_script_has_twelve_lines_and_leaves_names_markers_and_a_figure(folder_with_files: Path) -> None:
+def test_the_script_has_twelve_lines_and_leaves_names_markers_and_a_figure(
+    folder_with_files: Path, run_example: Callable[..., None]
+) -> None:
     assert sum(bool(line.strip()) for line in script().splitlines()) <= 12
-    exec(compile(script(), str(PAGE), "exec"), {})
+    run_example(script(), PAGE, {})
     annotated = anndata.read_h5ad("annotated.h5ad")
     assert {"vmm_cluster", "vmm_cluster_name", "vmm_novelty"} <= set(annotated.obs)
     markers = pd.read_csv("markers.csv", dtype={"cluster": str})

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
 from vmmscvi import SCVI_VMM
+from vmmscvi.model._validation import ROWS_PER_CHUNK
 
 Make = Callable[..., SCVI_VMM]
 
@@ -102,12 +104,14 @@ def test_negative_integers_are_found_too(make_model: Make, adata: AnnData) -> No
     assert_refused(make_model(adata), "negative values")
 
 
-def test_bad_data_beyond_the_first_rows_are_found(
-    make_model: Make, adata: AnnData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vmmscvi.model._validation.ROWS_PER_CHUNK", 10)
-    empty_cell(adata)
-    assert_refused(make_model(adata), r"1 cells without any count \(for example \['cell17'\]\)")
+def test_bad_data_beyond_the_first_rows_are_found(make_model: Make, adata: AnnData) -> None:
+    n_copies = ROWS_PER_CHUNK // adata.n_obs + 2
+    x = sp.vstack([adata.X] * n_copies, format="lil")
+    x[ROWS_PER_CHUNK + 1] = 0
+    names = [f"cell{i}" for i in range(x.shape[0])]
+    many = AnnData(x.tocsr(), pd.DataFrame({"batch": "a"}, index=names))
+    expected = rf"1 cells without any count \(for example \['cell{ROWS_PER_CHUNK + 1}'\]\)"
+    assert_refused(make_model(many), expected)
 
 
 def test_normal_likelihood_still_refuses_nan(make_model: Make, adata: AnnData) -> None:

@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from anndata import AnnData
 from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 from torch import Tensor
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.module import VMMVAE, _sparse_encoder, _sparse_linear
-from vmmscvi.module._sparse_counts import SparseCounts, counts_of, nonzero
+from vmmscvi.module import VMMVAE
+from vmmscvi.module._sparse_counts import SparseCounts, nonzero
 from vmmscvi.module._zero_aware import zero_aware
 
 Make = Callable[..., SCVI_VMM]
 
 
 @pytest.fixture(params=[1, 4], ids=["NumPy looks for zeros", "torch looks for zeros"], autouse=True)
-def n_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: request.param)
-    monkeypatch.setattr(_sparse_linear, "LARGEST_DENSITY", 1.0)  # read sparsely however dense the counts are
+def n_threads(request: pytest.FixtureRequest, use_threads: Callable[[int], None]) -> int:
+    use_threads(request.param)
     return int(request.param)
 
 
@@ -51,9 +51,13 @@ def loss(module: VMMVAE, tensors: dict[str, Tensor]) -> Tensor:
 @pytest.mark.parametrize("function", [embedding, loss])
 @pytest.mark.parametrize("gene_likelihood", ["nb", "zinb"])
 def test_gradient_by_the_counts_is_that_of_the_plain_module(
-    make_model: Make, minibatch: Any, gene_likelihood: str, function: Callable[..., Tensor]
+    make_model: Make,
+    sparse_counts: AnnData,
+    minibatch: Any,
+    gene_likelihood: str,
+    function: Callable[..., Tensor],
 ) -> None:
-    model = make_model(prior="standard_normal", gene_likelihood=gene_likelihood)
+    model = make_model(sparse_counts.copy(), prior="standard_normal", gene_likelihood=gene_likelihood)
     module, tensors = model.module.eval(), minibatch(model)
     gradient = by_counts(module, tensors, function)
     module.sparse_encoder = module.fast_likelihood = False
@@ -85,10 +89,8 @@ def test_counts_that_require_a_gradient_are_found_like_others() -> None:
 
 
 def test_counts_without_a_gradient_are_still_read_sparsely(
-    make_model: Make, minibatch: Any, monkeypatch: pytest.MonkeyPatch
+    make_model: Make, sparse_counts: AnnData, minibatch: Any, readings: Any
 ) -> None:
-    model = make_model(prior="standard_normal")
-    found: list[Tensor] = []
-    monkeypatch.setattr(_sparse_encoder, "counts_of", lambda x, t: found.append(x) or counts_of(x, t))
+    model = make_model(sparse_counts.copy(), prior="standard_normal")
     model.module(minibatch(model))
-    assert len(found) == 1
+    assert readings.n_found == 1

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from anndata import AnnData
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vmmscvi import SCVI_VMM
-from vmmscvi.module import _sparse_linear
 from vmmscvi.module._sparse_counts import SparseCounts, counts_of, nonzero
 from vmmscvi.module._sparse_input import SparseInput
 from vmmscvi.module._sparse_linear import SparseLinear
@@ -36,24 +39,13 @@ SETUPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.fixture
-def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read sparsely however dense the minibatch is."""
-    monkeypatch.setattr(_sparse_linear, "LARGEST_DENSITY", 1.0)
+def make_model(make_model: Make, sparse_counts: AnnData) -> Make:
+    """Models of sparse counts, unless others are given."""
 
+    def make(adata: AnnData | None = None, **kwargs: Any) -> SCVI_VMM:
+        return make_model(sparse_counts.copy() if adata is None else adata, **kwargs)
 
-@pytest.fixture
-def readings(monkeypatch: pytest.MonkeyPatch) -> list[SparseInput]:
-    """What sparse layers have read."""
-    seen: list[SparseInput] = []
-    forward = SparseLinear.forward
-
-    def recorded(self: SparseLinear, input: Any) -> Tensor:
-        if isinstance(input, SparseInput):
-            seen.append(input)
-        return forward(self, input)
-
-    monkeypatch.setattr(SparseLinear, "forward", recorded)
-    return seen
+    return make
 
 
 def matrix(*shape: int, density: float = 0.2) -> Tensor:
@@ -78,8 +70,8 @@ def test_sparse_counts_are_the_matrix(shape: tuple[int, int], density: float) ->
 
 
 @pytest.mark.parametrize("n_threads", [1, 2, 3])
-def test_nonzero_agrees_with_torch(n_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: n_threads)
+def test_nonzero_agrees_with_torch(n_threads: int, use_threads: Callable[[int], None]) -> None:
+    use_threads(n_threads)
     values = torch.tensor([0.0, 1.0, -2.0, torch.nan, -0.0, torch.inf])
     assert torch.equal(nonzero(values), values.nonzero().squeeze(1))
 
@@ -187,12 +179,11 @@ def test_sharing_keeps_parameters_their_names_and_the_random_state() -> None:
     assert sparse.state_dict().keys() == dense.state_dict().keys()
 
 
-@pytest.mark.usefixtures("always")
 @pytest.mark.parametrize(("setup", "kwargs"), SETUPS.values(), ids=SETUPS.keys())
 def test_loss_and_gradients_are_those_of_the_dense_encoder(
     make_model: Make,
     minibatch: Any,
-    readings: list[SparseInput],
+    readings: Any,
     setup: dict[str, Any],
     kwargs: dict[str, Any],
 ) -> None:
@@ -207,16 +198,15 @@ def test_loss_and_gradients_are_those_of_the_dense_encoder(
         return loss.detach(), list(torch.autograd.grad(loss, parameters, allow_unused=True))
 
     (loss, gradients), (expected, expected_gradients) = evaluate(True), evaluate(False)
-    assert len(readings) == 1
+    assert readings.n_found == 1
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=0.0)
     for gradient, expected_gradient in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(gradient, expected_gradient, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("prior", ["vmm", "gmm"])
 def test_empirical_bayes_is_that_of_the_dense_encoder(
-    make_model: Make, minibatch: Any, fill_pseudo_inputs: Any, readings: list[SparseInput], prior: str
+    make_model: Make, minibatch: Any, fill_pseudo_inputs: Any, readings: Any, prior: str
 ) -> None:
     model = make_model(prior=prior)
     model = fill_pseudo_inputs(model) if prior == "vmm" else model
@@ -224,11 +214,10 @@ def test_empirical_bayes_is_that_of_the_dense_encoder(
     for module.sparse_encoder in (True, False):
         torch.manual_seed(0)
         losses.append(module.empirical_bayes_loss(tensors)[0].loss)
-    assert len(readings) == 1
+    assert readings.n_found == 1
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=0.0)
 
 
-@pytest.mark.usefixtures("always")
 def test_training_and_latent_space_follow_the_dense_encoder(
     make_model: Make, short_training: dict[str, Any]
 ) -> None:
@@ -244,16 +233,15 @@ def test_training_and_latent_space_follow_the_dense_encoder(
     np.testing.assert_allclose(sparse, dense, atol=1e-2)
 
 
-@pytest.mark.usefixtures("always")
 def test_hooks_that_freeze_weights_for_a_query_still_do(
-    make_model: Make, minibatch: Any, readings: list[SparseInput]
+    make_model: Make, minibatch: Any, readings: Any
 ) -> None:
     model = make_model(prior="standard_normal")
     module = model.module
     module.z_encoder.encoder.set_online_update_hooks()
     module(minibatch(model))[2].loss.backward()
     gradient = module.z_encoder.encoder.fc_layers[0][0].weight.grad
-    assert len(readings) == 1
+    assert readings.n_found == 1
     assert not gradient[:, :-2].any() and gradient[:, -2:].any()
 
 
@@ -270,7 +258,7 @@ def test_hooks_that_freeze_weights_for_a_query_still_do(
 def test_sparse_products_are_taken_where_they_are_faster(
     make_model: Make,
     minibatch: Any,
-    readings: list[SparseInput],
+    readings: Any,
     adata: Any,
     n_cells: int,
     x: Tensor,
@@ -281,46 +269,61 @@ def test_sparse_products_are_taken_where_they_are_faster(
     model = make_model(adata, prior="standard_normal", **kwargs)
     module, tensors = model.module.eval(), minibatch(model, n_cells)
     module.inference(**module._get_inference_input(tensors))
-    assert bool(readings) is is_sparse
-    readings.clear()
+    assert readings.n_found == is_sparse
     with torch.autocast("cpu", dtype=torch.bfloat16):
         module.inference(**module._get_inference_input(tensors))
-    assert not readings
+    assert readings.n_found == is_sparse
+
+
+class Searches(TorchFunctionMode):
+    """Counts the searches for non-zero entries of a whole minibatch."""
+
+    def __init__(self, n_entries: int) -> None:
+        super().__init__()
+        self.n_entries, self.n_found = n_entries, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is Tensor.nonzero and args[0].numel() == self.n_entries:
+            self.n_found += 1
+        return func(*args, **(kwargs or {}))
 
 
 def test_counts_are_looked_for_once_in_a_step(
-    make_model: Make, minibatch: Any, fill_pseudo_inputs: Any, always: None, monkeypatch: pytest.MonkeyPatch
+    make_model: Make, minibatch: Any, fill_pseudo_inputs: Any, use_threads: Callable[[int], None]
 ) -> None:
+    use_threads(3)  # with fewer, NumPy looks for them
     model = fill_pseudo_inputs(make_model())
-    module, tensors, found = model.module, minibatch(model), []
-    original = SparseCounts.of.__func__  # type: ignore[attr-defined]
+    module, tensors = model.module, minibatch(model)
+    with Searches(tensors["X"].numel()) as searches:
+        module(tensors)[2].loss.backward()
+        module.empirical_bayes_loss(tensors)
+    assert searches.n_found == 1
 
-    def counted(cls: type, x: Tensor) -> SparseCounts:
-        found.append(x)
-        return original(cls, x)  # type: ignore[no-any-return]
 
-    monkeypatch.setattr(SparseCounts, "of", classmethod(counted))
-    module(tensors)[2].loss.backward()
-    module.empirical_bayes_loss(tensors)
-    assert len(found) == 1
+class LargeResults(TorchDispatchMode):
+    """Notes operations that make a new matrix as large as a given one."""
+
+    def __init__(self, x: Tensor) -> None:
+        super().__init__()
+        self.x, self.made = x, list[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        is_large = isinstance(result, Tensor) and result.numel() >= self.x.numel()
+        if is_large and result.untyped_storage().data_ptr() != self.x.untyped_storage().data_ptr():
+            self.made.append(str(func))
+        return result
 
 
 @pytest.mark.parametrize(("setup", "kwargs"), SETUPS.values(), ids=SETUPS.keys())
 def test_the_dense_matrix_is_never_made(
-    make_model: Make,
-    minibatch: Any,
-    always: None,
-    monkeypatch: pytest.MonkeyPatch,
-    setup: dict[str, Any],
-    kwargs: dict[str, Any],
+    make_model: Make, minibatch: Any, readings: Any, setup: dict[str, Any], kwargs: dict[str, Any]
 ) -> None:
     model = make_model(setup=setup, prior="standard_normal", **kwargs)
-
-    def dense(self: SparseInput) -> Tensor:
-        raise AssertionError("the dense matrix was made")
-
-    monkeypatch.setattr(SparseInput, "dense", dense)
-    model.module(minibatch(model))[2].loss.backward()
+    module, tensors = model.module, minibatch(model)
+    with LargeResults(tensors["X"]) as large:
+        module.inference(**module._get_inference_input(tensors))["qz"].loc.sum().backward()
+    assert readings.n_found == 1 and not large.made
 
 
 def test_a_model_can_be_copied_after_use(make_model: Make, minibatch: Any) -> None:
@@ -330,9 +333,23 @@ def test_a_model_can_be_copied_after_use(make_model: Make, minibatch: Any) -> No
     assert copied.state_dict().keys() == model.module.state_dict().keys()
 
 
-def test_threads_that_share_a_module_get_their_own_cells(
-    make_model: Make, minibatch: Any, monkeypatch: pytest.MonkeyPatch, always: None
-) -> None:
+class Meeting(TorchFunctionMode):
+    """Threads wait for each other before and after a sparse product."""
+
+    def __init__(self, barrier: threading.Barrier) -> None:
+        super().__init__()
+        self.barrier = barrier
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not embedding_bag:
+            return func(*args, **(kwargs or {}))
+        self.barrier.wait()  # both have said what they read before either reads
+        result = func(*args, **(kwargs or {}))
+        self.barrier.wait()
+        return result
+
+
+def test_threads_that_share_a_module_get_their_own_cells(make_model: Make, minibatch: Any) -> None:
     model = make_model(prior="standard_normal")
     module = model.module.eval()
     tensors = minibatch(model, 64)
@@ -344,22 +361,18 @@ def test_threads_that_share_a_module_get_their_own_cells(
     def embed(cells: dict[str, Tensor]) -> Tensor:
         return module.inference(**module._get_inference_input(cells))["qz"].loc
 
+    def embed_together(cells: dict[str, Tensor]) -> Tensor:
+        with Meeting(together):
+            return embed(cells)
+
     expected = [embed(half) for half in halves]
-    together, forward = threading.Barrier(2, timeout=30), SparseLinear.forward
-
-    def waiting(self: SparseLinear, input: Any) -> Tensor:
-        together.wait()  # both have said what they read before either reads
-        result = forward(self, input)
-        together.wait()
-        return result
-
-    monkeypatch.setattr(SparseLinear, "forward", waiting)
+    together = threading.Barrier(2, timeout=30)
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(embed, halves))
+        found = list(pool.map(embed_together, halves))
     assert all(map(torch.equal, found, expected))
 
 
-def test_a_call_leaves_no_trace_on_the_module(make_model: Make, minibatch: Any, always: None) -> None:
+def test_a_call_leaves_no_trace_on_the_module(make_model: Make, minibatch: Any) -> None:
     model = make_model(prior="standard_normal")
     before = {name: set(module.__dict__) for name, module in model.module.named_modules()}
     model.module(minibatch(model))[2].loss.backward()
@@ -376,34 +389,32 @@ WATCHED: dict[str, Callable[[nn.Module], nn.Module]] = {
 @pytest.mark.parametrize("part", WATCHED)
 @pytest.mark.parametrize("kind", ["register_forward_pre_hook", "register_forward_hook"])
 def test_hooks_see_the_dense_input(
-    make_model: Make, minibatch: Any, always: None, readings: list[SparseInput], part: str, kind: str
+    make_model: Make, minibatch: Any, readings: Any, part: str, kind: str
 ) -> None:
     model = make_model(prior="standard_normal")
     module, tensors, seen = model.module.eval(), minibatch(model), []
     handle = getattr(WATCHED[part](module), kind)(lambda m, given, *_: seen.append(given[0]))
     module.inference(**module._get_inference_input(tensors))
-    assert not readings and isinstance(seen[0], Tensor)
+    assert readings.n_found == 0 and isinstance(seen[0], Tensor)
     assert torch.equal(seen[0][:, :100], tensors["X"].log1p())
     handle.remove()
     module.inference(**module._get_inference_input(tensors))
-    assert len(readings) == 1 and len(seen) == 1
+    assert readings.n_found == 1 and len(seen) == 1
 
 
-def test_a_hook_on_all_modules_sees_the_dense_input(
-    make_model: Make, minibatch: Any, always: None, readings: list[SparseInput]
-) -> None:
+def test_a_hook_on_all_modules_sees_the_dense_input(make_model: Make, minibatch: Any, readings: Any) -> None:
     model = make_model(prior="standard_normal")
     handle = nn.modules.module.register_module_forward_pre_hook(lambda m, given: None)
     try:
         model.module(minibatch(model))
     finally:
         handle.remove()
-    assert not readings
+    assert readings.n_found == 0
 
 
 @pytest.mark.parametrize("sparsely", [True, False])
 def test_a_gradient_of_a_gradient_through_the_encoder(
-    make_model: Make, minibatch: Any, always: None, readings: list[SparseInput], sparsely: bool
+    make_model: Make, minibatch: Any, readings: Any, sparsely: bool
 ) -> None:
     model = make_model(prior="standard_normal", sparse_encoder=sparsely, dropout_rate=0.0)
     module = model.module.eval()
@@ -414,7 +425,7 @@ def test_a_gradient_of_a_gradient_through_the_encoder(
     z = module.inference(**module._get_inference_input(minibatch(model)))["qz"].loc
     (gradient,) = torch.autograd.grad(z.square().sum(), layer.weight, create_graph=True)
     (second,) = torch.autograd.grad(gradient.square().sum(), layer.weight)
-    assert bool(readings) is sparsely
+    assert (readings.n_found > 0) is sparsely
     expected = SECOND.setdefault("value", second)
     torch.testing.assert_close(second, expected, rtol=1e-4, atol=1e-4)
 

@@ -13,13 +13,13 @@ from scipy.special import expit, log_expit
 from scvi.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
 from torch import Tensor
 
-from vmmscvi.module import _zero_aware_log_prob
 from vmmscvi.module._positive_counts import LARGEST_TABULATED_COUNT
 from vmmscvi.module._zero_aware import (
     ZeroAwareNegativeBinomial,
     ZeroAwareZeroInflatedNegativeBinomial,
     zero_aware,
 )
+from vmmscvi.module._zero_aware_log_prob import LARGEST_TEMPORARY
 
 PAIRS = {
     "nb": (ZeroAwareNegativeBinomial, NegativeBinomial),
@@ -259,20 +259,25 @@ def test_everything_else_is_inherited(likelihood: str) -> None:
     assert distribution.sample((2,)).shape == (2, 12, 7)
 
 
-@pytest.mark.parametrize("theta_shape", [(7,), (12, 7)])
-@pytest.mark.parametrize("largest", [1, 7, 30, 84])
-def test_any_number_of_cells_at_a_time_gives_the_same(
-    likelihood: str, theta_shape: tuple[int, ...], largest: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("theta_is_shared", [True, False])
+@pytest.mark.parametrize(
+    ("n_obs", "n_genes"),
+    [(12, LARGEST_TEMPORARY // 5), (3, LARGEST_TEMPORARY + 1)],
+    ids=["blocks of five cells and of two", "blocks of one cell"],
+)
+def test_cells_in_blocks_are_those_of_scvi(
+    likelihood: str, theta_is_shared: bool, n_obs: int, n_genes: int
 ) -> None:
-    ours, _ = PAIRS[likelihood]
-    given = parameters(likelihood, 12, 7, theta_shape=theta_shape)
-    x, weight = counts(12, 7), torch.rand(12, 7, dtype=torch.float64)
-    expected = with_gradient(ours, given, x, weight)
-    monkeypatch.setattr(_zero_aware_log_prob, "LARGEST_TEMPORARY", largest)
-    found = with_gradient(ours, given, x, weight)
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    ours, theirs = PAIRS[likelihood]
+    theta_shape = (n_genes,) if theta_is_shared else (n_obs, n_genes)
+    given = parameters(likelihood, n_obs, n_genes, theta_shape=theta_shape)
+    x, weight = counts(n_obs, n_genes), torch.rand(n_obs, n_genes, dtype=torch.float64)
+    log_prob, gradients = with_gradient(ours, given, x, weight)
+    expected, expected_gradients = with_gradient(theirs, given, x, weight)
+    torch.testing.assert_close(log_prob, expected, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-6, atol=1e-8)
     with torch.no_grad():
-        torch.testing.assert_close(ours(**given).log_prob(x), expected[0], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(ours(**given).log_prob(x), log_prob, rtol=1e-12, atol=1e-12)
 
 
 def test_distributions_of_scvi_are_replaced_and_others_kept(likelihood: str) -> None:

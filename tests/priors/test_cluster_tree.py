@@ -11,10 +11,11 @@ import torch
 from scipy.cluster.hierarchy import fcluster, is_monotonic, is_valid_linkage
 from sklearn.metrics import adjusted_rand_score
 
-from vmmscvi.priors import N_EFFECTIVE, ClusterTree, _tree_fitting, fit_cluster_tree, fit_coarsened_mixture
+from vmmscvi.priors import N_EFFECTIVE, ClusterTree, fit_cluster_tree, fit_coarsened_mixture
 from vmmscvi.priors._cluster_names import in_order
 from vmmscvi.priors._evidence import Evidence, Statistics, Wishart, merge_gain
 from vmmscvi.priors._learned_wishart import most_likely_wishart
+from vmmscvi.priors._tree_fitting import LARGEST_SAMPLE
 from vmmscvi.priors._tree_joining import join, log_evidence, scales
 
 N, P = 3000, 4
@@ -149,10 +150,14 @@ def test_the_tree_is_a_valid_monotonic_linkage_whose_clusters_are_the_cuts(tree:
     assert adjusted_rand_score(flat, tree.cut(n_clusters=3)) == 1
 
 
-def test_cells_beyond_the_sample_get_the_leaf_of_their_kind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_tree_fitting, "LARGEST_SAMPLE", 400)
-    tree = fit_cluster_tree(nested(), named(BROAD))
-    assert adjusted_rand_score(tree.assignments, FINE) > 0.99
+def test_cells_beyond_the_sample_get_the_leaf_of_their_kind() -> None:
+    half = np.repeat([0, 1], LARGEST_SAMPLE)
+    z = 1.6 * (2 * half[:, None] - 1) * np.eye(2)[0] + 0.5 * np.random.default_rng(0).normal(
+        size=(len(half), 2)
+    )
+    tree = fit_cluster_tree(z, named(np.zeros_like(half)))
+    assert len(tree.leaves) == 2
+    assert adjusted_rand_score(tree.assignments, half) > 0.99
 
 
 def test_one_cluster_without_parts_is_a_tree_of_one_leaf() -> None:

@@ -9,33 +9,38 @@ import torch
 from scipy.special import multigammaln
 from torch import Tensor
 
-from vmmscvi.priors import _evidence
-from vmmscvi.priors._evidence import CENTER_CONFIDENCE, CONCENTRATION, Evidence, Wishart
+from vmmscvi.priors._evidence import (
+    CENTER_CONFIDENCE,
+    CONCENTRATION,
+    MOST_REMEMBERED,
+    ROWS_AT_A_TIME,
+    Evidence,
+    Wishart,
+)
 
 N, P, K, N_EFFECTIVE = 57, 3, 4, 20.0
+
+
+def drawn(n_obs: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(n_obs, P, generator=generator, dtype=torch.float64) * 3.0 + 5.0
+    return z, torch.softmax(torch.randn(n_obs, K, generator=generator, dtype=torch.float64), dim=-1)
 
 
 @pytest.fixture
 def cells() -> tuple[Tensor, Tensor]:
     """Positions and responsibilities."""
-    generator = torch.Generator().manual_seed(0)
-    z = torch.randn(N, P, generator=generator, dtype=torch.float64) * 3.0 + 5.0
-    return z, torch.softmax(torch.randn(N, K, generator=generator, dtype=torch.float64), dim=-1)
+    return drawn(N)
 
 
 def evidence_of(z: Tensor) -> Evidence:
     return Evidence(z, N_EFFECTIVE, Wishart(0.4, 6.5))
 
 
-@pytest.mark.parametrize("most_remembered", [0, 1000])
-@pytest.mark.parametrize("rows_at_a_time", [10, 1000])
-def test_statistics_are_weighted_sums(
-    cells: tuple[Tensor, Tensor], most_remembered: int, rows_at_a_time: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_evidence, "MOST_REMEMBERED", most_remembered)
-    monkeypatch.setattr(_evidence, "ROWS_AT_A_TIME", rows_at_a_time)
-    z, r = cells
-    found, weights = evidence_of(z).statistics(r), r * N_EFFECTIVE / N
+@pytest.mark.parametrize("n_obs", [N, 2 * ROWS_AT_A_TIME + 1, MOST_REMEMBERED + 1])
+def test_statistics_are_weighted_sums(n_obs: int) -> None:
+    z, r = drawn(n_obs)
+    found, weights = evidence_of(z).statistics(r), r * N_EFFECTIVE / n_obs
     torch.testing.assert_close(found.counts, weights.sum(0))
     torch.testing.assert_close(found.first, weights.mT @ z)
     torch.testing.assert_close(found.second, torch.einsum("nk,np,nq->kpq", weights, z, z))

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import scvi
 import torch
+from anndata import AnnData
 from lightning.pytorch.callbacks import Callback
 from scvi.train import TrainingPlanConfig
 from torch import Tensor
 
 from vmmscvi import SCVI_VMM
+from vmmscvi.module import VMMVAE
 from vmmscvi.priors import PriorState
 from vmmscvi.train import EmpiricalBayesTrainingPlan
 from vmmscvi.train._optimizers import SUBNORMAL, flush_subnormals
@@ -247,18 +249,19 @@ def test_history_has_the_state_of_the_prior_for_every_epoch(trained: Any, prior:
     assert ((used >= 1) & (used <= 8)).all()
 
 
-def test_utilised_clusters_are_those_of_the_epoch(
-    make_model: Make, short_training: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model, epochs = make_model(), iter([[0, 1], [0, 1], [0, 2], [0, 2], [0, 0], *[[3, 3]] * N_BATCHES])
+def test_utilised_clusters_are_those_of_the_epoch(adata: AnnData, short_training: dict[str, Any]) -> None:
+    minibatches = iter([[0, 1], [0, 1], [0, 2], [0, 2], [0, 0], *[[3, 3]] * N_BATCHES])
 
-    objective = model.module.empirical_bayes_loss
+    class Assigning(VMMVAE):
+        def empirical_bayes_loss(self, *args: Any, **kwargs: Any) -> tuple[Any, Tensor]:
+            loss, assigned = super().empirical_bayes_loss(*args, **kwargs)
+            return loss, torch.tensor(next(minibatches)).repeat(len(assigned))[: len(assigned)]
 
-    def assigning(*args: Any) -> tuple[Any, Tensor]:
-        loss, assigned = objective(*args)
-        return loss, torch.tensor(next(epochs)).repeat(len(assigned))[: len(assigned)]
+    class Model(SCVI_VMM):
+        _module_cls = Assigning
 
-    monkeypatch.setattr(model.module, "empirical_bayes_loss", assigning)
+    Model.setup_anndata(adata, batch_key="batch")
+    model = Model(adata, n_components=8, n_hidden=16, n_latent=4)
     model.train(**short_training)
     assert model.history["n_utilized_clusters"].astype(float).iloc[:, 0].to_list() == [3, 1]
 

@@ -17,7 +17,7 @@ from vmmscvi.priors import StandardNormalPrior
 from vmmscvi.vae import VAE, ElboSurgery, elbo_surgery
 from vmmscvi.vae._likelihoods import GaussianLikelihood
 from vmmscvi.vae._module import ArrayVAE
-from vmmscvi.vae._surgery import aggregate_log_prob, surgery_of_module
+from vmmscvi.vae._surgery import ROWS_AT_A_TIME, VALUES_AT_A_TIME, aggregate_log_prob, surgery_of_module
 
 N_FEATURES, NOISE = 4, 0.5
 
@@ -130,23 +130,20 @@ def test_information_is_the_logarithm_of_the_number_of_rows_where_posteriors_are
 
 
 @pytest.mark.parametrize("covariance", ["full", "diagonal"])
-def test_the_aggregate_posterior_is_the_mean_of_the_posteriors(
-    covariance: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("vmmscvi.vae._surgery.ROWS_AT_A_TIME", 7)
-    monkeypatch.setattr("vmmscvi.vae._surgery.VALUES_AT_A_TIME", 70)
+def test_the_aggregate_posterior_is_the_mean_of_the_posteriors(covariance: str) -> None:
+    # posteriors and positions are each more than are read at a time
+    n_posteriors, n_positions = ROWS_AT_A_TIME + 44, VALUES_AT_A_TIME // (2 * ROWS_AT_A_TIME) + 10
     encoder = VAE(covariance=covariance)  # only for the name of the argument
     module = ArrayVAE(
         nn.Identity(), nn.Linear(2, 3), StandardNormalPrior(2), GaussianLikelihood(), 3, encoder.covariance
     )
     with torch.no_grad():
-        qz = module.encode(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)))
-    z = torch.randn(11, 2, generator=torch.Generator().manual_seed(1))
+        qz = module.encode(torch.randn(n_posteriors, 3, generator=torch.Generator().manual_seed(0)))
+    z = torch.randn(n_positions, 2, generator=torch.Generator().manual_seed(1))
     variances = qz.covariance_matrix if covariance == "full" else torch.diag_embed(qz.variance)
-    density = [
-        np.mean([multivariate_normal(m, v).pdf(row) for m, v in zip(qz.mean, variances, strict=True)])
-        for row in z
-    ]
+    density = np.zeros(n_positions)
+    for m, v in zip(qz.mean, variances, strict=True):
+        density += multivariate_normal(m, v).pdf(z) / n_posteriors
     torch.testing.assert_close(
         aggregate_log_prob(z, qz), torch.tensor(np.log(density)).float(), rtol=1e-4, atol=1e-4
     )
