@@ -94,6 +94,7 @@ def build_estimator(settings: dict[str, Any], n_features: int, labels: np.ndarra
     if method == "vade":
         return VaDE(10, n_pretrain_epochs=min(max(1, settings["max_epochs"] // 3), 100), **common)
     if method == "vmm_default":
+        del common["lr"]
         return VAE("vmm", n_components=settings["n_components"], **common)
     # the paper encodes a minibatch anew for the prior's step
     common |= {"n_components": settings["n_components"], "reuse_encoding": False}

@@ -62,9 +62,9 @@ class Statistics(NamedTuple):
         """Statistics of the cells after a linear map, a matrix ``(p, p)`` multiplied from the right."""
         return Statistics(self.counts, self.first @ matrix, matrix.mT @ self.second @ matrix)
 
-    def alive(self, smallest_count: float = SMALLEST_COUNT) -> Tensor:
+    def alive(self) -> Tensor:
         """Whether each component has enough cells to be kept, shape ``(K,)``; at least one has."""
-        return self.counts > min(smallest_count, 0.5 * float(self.counts.mean()))
+        return self.counts > min(SMALLEST_COUNT, 0.5 * float(self.counts.mean()))
 
 
 class Evidence:
@@ -77,7 +77,6 @@ class Evidence:
         wishart: Wishart,
         center_confidence: float = CENTER_CONFIDENCE,
         labels: LabelledCells | None = None,
-        smallest_count: float = SMALLEST_COUNT,
     ) -> None:
         self.z = z
         self.n_obs, self.p = z.shape
@@ -85,7 +84,6 @@ class Evidence:
         self.wishart = wishart
         self.center_confidence = center_confidence
         self.labels = labels
-        self.smallest_count = smallest_count
         self.scatter = torch.eye(self.p, dtype=z.dtype) / wishart.scale_factor
         self.pairs = torch.triu_indices(self.p, self.p)
 
@@ -172,14 +170,14 @@ class Evidence:
         return r
 
     def sweep(self, r: Tensor, n_sweeps: int) -> Tensor:
-        """Coordinate ascent on the free energy; components with too few cells are dropped."""
+        """Coordinate ascent on the free energy; components with less than half a cell are dropped."""
         s = self.statistics(r)
-        alive = s.alive(self.smallest_count)
+        alive = s.alive()
         while n_sweeps > 0 or not alive.all():
             of_labels = None if self.labels is None else self.labels.log_likelihood_of_cells(r[:, alive])
             r = self.assign(Statistics(*(statistic[alive] for statistic in s)), of_labels)
             s = self.statistics(r)
-            alive = s.alive(self.smallest_count)
+            alive = s.alive()
             n_sweeps -= 1
         return r
 

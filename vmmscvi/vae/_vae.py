@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from copy import deepcopy
 from typing import Any, Literal, get_args
 
@@ -24,8 +23,10 @@ from vmmscvi.starts import FromCells, FromEmbedding, InitialisePrior
 from vmmscvi.vae._checks import require_positive
 from vmmscvi.vae._data import ArrayDataModule
 from vmmscvi.vae._estimator import ArrayEstimator
+from vmmscvi.vae._fitted import Floats
 from vmmscvi.vae._fitting import Precision, TrainingOptions
 from vmmscvi.vae._likelihoods import LikelihoodName
+from vmmscvi.vae._module import ArrayVAE
 from vmmscvi.vae._networks import Architecture, Covariance
 
 ArrayStart = Literal["cells", "embedding"]
@@ -33,12 +34,12 @@ ArrayStart = Literal["cells", "embedding"]
 DEFAULTS: dict[str, dict[str, Any]] = {
     "cells": {"wishart_scale": "paper", "prior_lr_ratio": 1.0},
     "embedding": {"wishart_scale": "learned", "prior_lr_ratio": 5.0},
+    "many rows": {"wishart_scale": "paper", "prior_lr_ratio": 0.2},
 }
-"""Defaults by ``start``: the paper's values, and those of :class:`vmmscvi.SCVI_VMM`."""
-ROWS_FOR_CELLS = 20_000
+"""Defaults by initialisation: the paper's values, those of :class:`vmmscvi.SCVI_VMM`, and those of
+``start=None`` with many rows, where the prior is slow because components must outlast the first epochs."""
+MANY_ROWS = 20_000
 """Training rows from which the paper's initialisation is the default."""
-SLOW_PRIOR = 0.2
-"""Default ``prior_lr_ratio`` then. With faster priors, components vanish before the embedding is mature."""
 
 
 class VAE(ArrayEstimator):
@@ -122,7 +123,7 @@ class VAE(ArrayEstimator):
     Attributes
     ----------
     start_
-        The initialisation used.
+        The initialisation of a Gaussian mixture, ``"embedding"`` or ``"cells"``.
     module_
         The trained PyTorch module.
     history_
@@ -216,11 +217,16 @@ class VAE(ArrayEstimator):
         if self.start is not None and self.start not in get_args(ArrayStart):
             raise ValueError(f"`start` must be one of {get_args(ArrayStart)}, found {self.start!r}.")
         self._check_start()
-        self.start_ = self._choose_start(n_rows - math.ceil(self.validation_fraction * n_rows))
         if isinstance(self.prior, Prior) and self.prior.n_latent != self.n_latent:
             raise ValueError(
                 f"`n_latent` must equal that of `prior`, {self.prior.n_latent}, found {self.n_latent}."
             )
+
+    def _build_module(self, training_rows: Floats) -> ArrayVAE:
+        searches = self.n_effective is not None or self.n_warmup_epochs is not None
+        default: ArrayStart = "embedding" if searches or len(training_rows) < MANY_ROWS else "cells"
+        self.start_ = self.start or default
+        return super()._build_module(training_rows)
 
     def _build_prior(self) -> Prior:
         if isinstance(self.prior, Prior):
@@ -232,12 +238,6 @@ class VAE(ArrayEstimator):
             self.responsibilities_in_gradient,
             self._default(self.wishart_scale, "wishart_scale"),
         ).build(self.n_latent)
-
-    def _choose_start(self, n_train: int) -> ArrayStart:
-        if self.start is not None:
-            return self.start
-        searches = self.n_effective is not None or self.n_warmup_epochs is not None
-        return "embedding" if searches or n_train < ROWS_FOR_CELLS else "cells"
 
     def _check_start(self) -> None:
         given = {"n_effective": self.n_effective, "n_warmup_epochs": self.n_warmup_epochs}
@@ -283,14 +283,10 @@ class VAE(ArrayEstimator):
         return [InitialisePrior(start, n_warmup)], options
 
     def _default(self, value: Any, name: str) -> Any:
-        """Return a parameter, or the default for the chosen ``start`` if it is not given."""
-        return self._defaults[name] if value is None else value
-
-    @property
-    def _defaults(self) -> dict[str, Any]:
-        if self.start is None and self.start_ == "cells":
-            return {**DEFAULTS["cells"], "prior_lr_ratio": SLOW_PRIOR}
-        return DEFAULTS[self.start_]
+        """Return a parameter, or the default for the initialisation if it is not given."""
+        if value is not None:
+            return value
+        return DEFAULTS["many rows" if self.start is None and self.start_ == "cells" else self.start_][name]
 
     def _n_warmup_epochs(self, n_train: int) -> int:
         if self.n_warmup_epochs is not None:
