@@ -94,7 +94,7 @@ def build_estimator(settings: dict[str, Any], n_features: int, labels: np.ndarra
     if method == "vade":
         return VaDE(10, n_pretrain_epochs=min(max(1, settings["max_epochs"] // 3), 100), **common)
     if method == "vmm_default":
-        del common["lr"]
+        del common["lr"]  # the estimator's own
         return VAE("vmm", n_components=settings["n_components"], **common)
     # the paper encodes a minibatch anew for the prior's step
     common |= {"n_components": settings["n_components"], "reuse_encoding": False}
@@ -165,7 +165,7 @@ def run(settings: dict[str, Any], data: Images) -> tuple[dict[str, Any], dict[st
         model, data.x_test, settings["n_likelihood_samples"], random_state=settings["seed"]
     )
     result = {
-        "settings": settings,
+        "settings": {**settings, "lr": model.lr},
         "n_epochs": len(model.history_),
         "elbo_validation": -float(model.history_["elbo_validation"].min()),
         "noise_scale": float(model.module_.likelihood.log_scale.detach().exp()),

@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anndata as ad
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 SMALL = ["--n-cells", "300", "--n-genes", "60", "--rounds", "1", "--epochs", "1"]
@@ -75,3 +79,18 @@ def test_throughput_of_two_processes_is_measured() -> None:
     found = rows(output)
     assert [row[1] for row in found[:2]] == ["1", "2"]
     assert "Eight devices" in output
+
+
+def test_a_second_search_is_compared_with_the_trained_clusters(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    types = np.repeat([0, 1, 2], 100)
+    for seed in range(2):
+        folder = tmp_path / "three" / "vmm" / f"seed{seed}"
+        folder.mkdir(parents=True)
+        z = 20.0 * np.eye(3)[types] + rng.normal(size=(300, 3))
+        cells = pd.DataFrame({"own": np.minimum(types, 1 + seed)}, index=[f"cell{i}" for i in range(300)])
+        cells.to_csv(folder / "clusters.csv.gz")
+        ad.AnnData(obs=cells, obsm={"X_emb": z}).write_h5ad(folder / "embedding.h5ad")
+    (found,) = rows(run("second_search.py", str(tmp_path / "three" / "vmm")))
+    joined = adjusted_rand_score(types, np.minimum(types, 1))  # seed 0 has joined two of three types
+    assert found == ["three", "2 3", "3 3", f"{joined:.3f}", f"{joined:.3f}", "1.000"]
